@@ -1,0 +1,42 @@
+# Needs Python 3.11 or newer, git and make; everything else goes into .venv, once.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint ui lock clean
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: .venv/ready ## Rebuild what changed, from images to a registered model
+	dvc repro
+
+test: .venv/ready ## Run the tests (under 6 minutes on 2 cores)
+	pytest
+
+lint: .venv/ready ## Check style, types and import directions
+	ruff check .
+	mypy
+	lint-imports
+
+ui: .venv/ready ## Open the runs and the model registry at http://localhost:5000
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
+
+lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
+
+clean: ## Delete the environment; images, runs and models stay
+	rm -rf .venv
+
+.venv/ready: requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing the environment: some 7 GB on Linux, one to several minutes, only this once"
+	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

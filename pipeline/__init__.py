@@ -1,0 +1,17 @@
+"""Fieldmark: from a folder of images to a model in production, with every step on record.
+
+cli         the command `fieldmark`: one sub-command a stage, and what a person asks for
+config      params.yaml over conf/, checked against schema; what one stage may see
+runner      runs one stage: configuration, seed, MLflow run, a clean output folder, metrics
+stages/     the eight stages: functions from folders and parameters to one folder
+sources/    where images come from
+images      pixels: decode, orient, enhance, square
+table store the one table; packed images and arrays on disk
+labels/     doubtful labels, duplicates, quality, people's decisions, the split
+features/   frozen networks on the fastest engine, with a cache; classical features
+training/   networks, the LightningModule, augmentation, fitting
+search/     comparing candidates, the Optuna study
+evaluation/ metrics, plots, the report
+packaging   ONNX, parity, the model card
+tracking    MLflow
+"""

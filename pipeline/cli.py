@@ -1,0 +1,63 @@
+"""The command `fieldmark`: one sub-command a stage, and what a person asks for."""
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from pipeline import config
+from pipeline.errors import FieldmarkError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _stage(name: str, help_text: str) -> None:
+    @app.command(name, help=help_text, rich_help_panel="Stages (run by `dvc repro`, in this order)")
+    def command() -> None:
+        from pipeline import runner
+
+        runner.run(name)
+
+
+_STAGES = {
+    "ingest": "Read the source, verify and hash every file, drop exact duplicates.",
+    "label-check": "Find doubtful labels, near-duplicates and poor images; make the split.",
+    "preprocess": "Turn files of any size into square arrays.",
+    "augment": "Validate the augmentation policy, show it, store extra views.",
+    "model-search": "Train every candidate on a subset; the best within the latency budget goes on.",
+    "tune": "Search the winner's hyperparameters and train the best.",
+    "evaluate": "Look once at the test images.",
+    "export": "Write ONNX and the model card, check parity, register.",
+}
+for _name, _help in _STAGES.items():
+    _stage(_name, _help)
+
+
+@app.command("config")
+def show_config(section: Annotated[list[str] | None, typer.Argument(help="Sections; all when none is named.")] = None) -> None:
+    """Print the configuration that results from params.yaml over conf/, fully checked."""
+    from omegaconf import OmegaConf
+
+    everything = config.load()
+    config.check_targets(everything)
+    print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
+
+
+@app.command()
+def lineage() -> None:
+    """For each stage's present output, the MLflow run that made it, however old."""
+    import_module("pipeline.lineage").show()
+
+
+def main() -> None:
+    """Run the command; what the user can put right is said in one line, without a traceback."""
+    try:
+        app()
+    except FieldmarkError as error:
+        print(f"fieldmark: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""params.yaml over conf/: what one stage may see (Hydra composes, pydantic checks).
+
+conf/ holds every default, params.yaml only what the user turned; dvc.yaml says which sections a stage uses.
+Everything here is relative to the working folder, which DVC sets to the folder of dvc.yaml.
+"""
+
+import difflib
+import hashlib
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from pipeline import schema
+from pipeline.errors import FieldmarkError
+
+PARAMS = Path("params.yaml")
+CONF = Path("conf")
+PLAIN = {"seed": int, "images": str}  # the parameters that are values, not sections
+TARGETS = ("pipeline.", "albumentations.")  # what a configuration file may call
+
+
+class Config:
+    """The sections that one stage declares in dvc.yaml; asking for another one is an error."""
+
+    seed: int
+    images: str
+    ingest: schema.Ingest
+    label_check: schema.LabelCheck
+    embedding: schema.Model
+    preprocess: schema.Preprocess
+    augment: schema.Augment
+    network: schema.Model
+    scratch: schema.Model
+    classical: schema.Model
+    fit: schema.Fit
+    model_search: schema.ModelSearch
+    tune: schema.Tune
+    evaluate: schema.Evaluate
+    export: schema.Export
+
+    def __init__(self, **sections: Any) -> None:
+        self.__dict__.update(sections)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the section {name!r} is not among the stage's params in dvc.yaml")
+
+    def plain(self) -> dict[str, Any]:
+        """Every value as plain Python, for records."""
+        return {k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()}
+
+
+def load(*sections: str) -> Config:
+    """The named sections (all, when none is named), composed and checked.
+
+    Raises FieldmarkError naming the file, the key and the nearest valid names; every section is checked,
+    so that a slip in a late stage stops the first one.
+    """
+    params, groups = _read(PARAMS), _groups()
+    _check_names(params, [*PLAIN, *groups], PARAMS, "")
+    missing = [name for name in [*PLAIN, *groups] if name not in params]
+    if missing:
+        raise FieldmarkError(f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {{use: default}}`")
+    composed = _compose({name: _choice(name, group, params[name]) for name, group in groups.items()})
+    values: dict[str, Any] = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
+    for name, group in groups.items():
+        turned = {key: value for key, value in params[name].items() if key != "use"}
+        values[name] = _validate(name, group, params[name]["use"], composed[name], turned)
+    return Config(**{name: values[name] for name in sections or values})
+
+
+def home() -> Path:
+    """The project folder, also from inside the temporary copies in which DVC runs queued experiments."""
+    here = Path.cwd().resolve()
+    return next((p.parent.parent for p in here.parents if p.name == "tmp" and p.parent.name == ".dvc"), here)
+
+
+def wiring() -> dict[str, Any]:
+    """The stages of dvc.yaml with its templates resolved: {stage: {cmd, params, deps, outs}}.
+
+    Raises FieldmarkError where params.yaml lacks what a template names.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.load(PARAMS), OmegaConf.load("dvc.yaml"))
+        stages = OmegaConf.to_container(merged.stages, resolve=True)
+    except OmegaConfBaseException as error:
+        raise FieldmarkError(f"dvc.yaml: {error}") from error
+    assert isinstance(stages, dict)
+    return {str(name): node for name, node in stages.items()}
+
+
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
+    """The object that a node with `_target_` describes; `extra` arguments are passed where the target takes them."""
+    takes = inspect.signature(_target(node["_target_"])).parameters
+    return instantiate(dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all")
+
+
+def check_targets(cfg: Config) -> None:
+    """Check the arguments of every `_target_` in all sections; imports what they name, which takes seconds.
+
+    Raises FieldmarkError naming the section, the argument and the nearest valid names.
+    """
+    params, groups = _read(PARAMS), _groups()
+    for name, section in vars(cfg).items():
+        if isinstance(section, schema.Section):
+            file = CONF / groups[name] / f"{params[name]['use']}.yaml"
+            for path, node in _nodes(section.model_dump(), name):
+                _check_arguments(path, node, file, params)
+
+
+def digest() -> str:
+    """A hash of params.yaml and all of conf/: changes whenever the configuration may have."""
+    files = [PARAMS, *sorted(CONF.rglob("*.yaml"))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        node = OmegaConf.load(file)
+        values = OmegaConf.to_container(node, resolve=True)
+    except FileNotFoundError as error:
+        raise FieldmarkError(f"{file} is missing; run the command in the folder that holds dvc.yaml") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise FieldmarkError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise FieldmarkError(f"{file}: a mapping of sections was expected")
+    return {str(key): value for key, value in values.items()}
+
+
+def _groups() -> dict[str, str]:
+    """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch: ???`."""
+    entries = [next(iter(entry)) for entry in _read(CONF / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
+
+
+def _choice(name: str, group: str, node: Any) -> str:
+    if not isinstance(node, dict) or not isinstance(node.get("use"), str):
+        raise FieldmarkError(f"{PARAMS}: {name}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/")
+    known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if node["use"] not in known:
+        raise FieldmarkError(f"{PARAMS}: {name}.use: there is no {CONF / group / node['use']}.yaml; {_nearest(node['use'], known)}")
+    return f"{group}@{name}={node['use']}" if group != name else f"{group}={node['use']}"
+
+
+def _compose(overrides: Mapping[str, str]) -> dict[str, Any]:
+    for override in overrides.values():
+        _read(CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml")  # a clear word on bad YAML
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", overrides=list(overrides.values())), resolve=True)
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def _plain(name: str, kind: type, value: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise FieldmarkError(f"{PARAMS}: {name}: {error.errors()[0]['msg']}, not {value!r}") from error
+
+
+def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]) -> schema.Section:
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(base), OmegaConf.create(turned)))
+    try:
+        return schema.GROUPS[group].model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        file = PARAMS if _within(turned, place) else CONF / group / f"{use}.yaml"
+        where = ".".join([name, *place] if file == PARAMS else place) or name
+        if first["type"] == "extra_forbidden":
+            known = _fields(schema.GROUPS[group], place[:-1])
+            raise FieldmarkError(f"{file}: {where}: unknown key; {_nearest(place[-1], known)}") from error
+        given = "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
+        raise FieldmarkError(f"{file}: {where}: {first['msg']}{given}") from error
+
+
+def _within(node: Any, place: list[str]) -> bool:
+    for part in place:
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return bool(place)
+
+
+def _fields(model: type[schema.Section], place: list[str]) -> list[str]:
+    for part in place:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (inspect.isclass(inner) and issubclass(inner, schema.Section)):
+            return sorted(schema.Range.model_fields) if model is schema.Model else []
+        model = inner
+    return sorted(model.model_fields)
+
+
+def _check_names(node: Mapping[str, Any], known: list[str], file: Path, prefix: str) -> None:
+    for key in node:
+        if key not in known:
+            raise FieldmarkError(f"{file}: {prefix}{key}: unknown key; {_nearest(key, known)}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"valid names: {', '.join(known)}"
+
+
+def _target(name: str) -> Any:
+    if not name.startswith(TARGETS):
+        raise FieldmarkError(f"_target_: {name}: only {' and '.join(TARGETS)} may be called from a configuration")
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise FieldmarkError(f"_target_: there is no module {error.name}") from error
+    except AttributeError as error:
+        names = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
+        raise FieldmarkError(f"_target_: {module} has no {attribute}; {_nearest(attribute, names)}") from error
+
+
+def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _nodes(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _nodes(value, f"{path}[{i}]")
+
+
+def _check_arguments(path: str, node: Mapping[str, Any], file: Path, params: Mapping[str, Any]) -> None:
+    turned = _within(params, path.replace("[", ".").replace("]", "").split("."))
+    where = f"{PARAMS if turned else file}: {path}"
+    try:
+        takes = inspect.signature(_target(node["_target_"])).parameters
+    except FieldmarkError as error:
+        raise FieldmarkError(f"{where}: {error}") from error
+    for key, value in node.items():
+        if key == "_target_" or (any(p.kind is p.VAR_KEYWORD for p in takes.values()) and key not in takes):
+            continue
+        if key not in takes:
+            raise FieldmarkError(f"{where}.{key}: unknown key; {_nearest(key, sorted(takes))}")
+        if node["_target_"].startswith("pipeline."):
+            _check_type(f"{where}.{key}", takes[key].annotation, value)
+
+
+def _check_type(where: str, annotation: Any, value: Any) -> None:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise FieldmarkError(f"{where}: {error.errors()[0]['msg']}, not {value!r}") from error

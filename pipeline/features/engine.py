@@ -1,0 +1,78 @@
+"""Runs a torch module over many images on the fastest engine there is: CUDA, or OpenVINO on a CPU.
+
+Axes: n images, h height, w width.
+"""
+
+import statistics
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from torch import nn
+
+BATCH = 16
+
+
+def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
+    """Outputs of `module` for uint8 batches (n, size_px, size_px, 3), in order; float32 in, float32 out."""
+    if torch.cuda.is_available():
+        yield from _run_torch(module, batches)
+    else:
+        yield from _run_openvino(module, batches, size_px)
+
+
+def name() -> str:
+    """The engine and its version: results of two engines differ in the last digits, so caches keep them apart."""
+    return f"torch-{torch.__version__}-cuda" if torch.cuda.is_available() else f"openvino-{ov.__version__}-f32"
+
+
+def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
+    """Median time of one image through the module with OpenVINO on this machine's CPU, warmed up."""
+    compiled = _compile(module, size_px, "LATENCY")
+    image = np.zeros((1, size_px, size_px, 3), np.uint8)
+    times = []
+    for _ in range(runs + 5):
+        start = time.perf_counter()
+        compiled(image)
+        times.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times[5:])
+
+
+def _run_torch(module: nn.Module, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    module = module.eval().cuda()
+    with torch.inference_mode():
+        for batch in batches:
+            yield module(torch.from_numpy(np.ascontiguousarray(batch)).cuda()).float().cpu().numpy()
+
+
+def _run_openvino(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
+    compiled = _compile(module, size_px, "THROUGHPUT")
+    done: dict[int, np.ndarray] = {}
+    queue = ov.AsyncInferQueue(compiled)
+    queue.set_callback(lambda request, i: done.__setitem__(i, request.get_output_tensor(0).data.copy()))
+    sent = given = 0
+    for batch in batches:
+        queue.start_async([np.ascontiguousarray(batch)], sent)
+        sent += 1
+        while given in done:  # hand over what is ready, so that a long run never piles up
+            yield done.pop(given)
+            given += 1
+    queue.wait_all()
+    for i in range(given, sent):
+        yield done.pop(i)
+
+
+def _compile(module: nn.Module, size_px: int, hint: str) -> Any:
+    example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notes to the authors of exporters
+        program = torch.export.export(
+            module.eval().cpu(), (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=65536)},)
+        )
+        model = ov.convert_model(program)
+    # f32: the default would pick bfloat16 on some processors and change results from one machine to the next
+    return ov.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"})

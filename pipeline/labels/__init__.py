@@ -1,0 +1,1 @@
+"""What is known about labels and images before training: doubts, duplicates, quality, decisions, the split."""

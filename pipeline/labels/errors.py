@@ -1,0 +1,104 @@
+"""Labels that are probably wrong, by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
+
+The probabilities must come from models that have not seen the image, nor its near-duplicates.
+Axes: n images, d features, k classes.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+# A ceiling, not a setting: the solver stops when it has converged, long before.
+MAX_ITERATIONS = 10_000
+
+Labels = Int64[np.ndarray, " n"]
+Features = Float32[np.ndarray, "n d"]
+
+
+def out_of_fold(
+    features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int
+) -> Float64[np.ndarray, "n k"]:
+    """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
+
+    labels are 0 to k-1; C is the inverse strength of regularisation. There are no more folds than the rarest class has
+    groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
+    fell into one fold, its row is uniform: no evidence against the label.
+    """
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    probs = np.full((len(labels), classes), 1 / max(classes, 1))
+    x = features.astype(np.float64)
+    for train, held_out in _folds(labels, np.asarray(groups), folds, seed):
+        known = np.unique(labels[train])
+        judged = held_out[np.isin(labels[held_out], known)]
+        if len(known) < 2 or len(judged) == 0:
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
+        model.fit(x[train], labels[train])
+        probs[judged] = 0
+        probs[np.ix_(judged, known)] = model.predict_proba(x[judged])
+    return probs
+
+
+def suspects(labels: Labels, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float) -> pd.DataFrame:
+    """One row an image: suspect, suspect_score (1 minus the probability of its label) and suggested class.
+
+    pred_probs must be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
+    the earlier row). A uniform row is never suspect, and its own label is suggested.
+    """
+    if len(labels) == 0:
+        return pd.DataFrame({"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels})
+    informed = np.ptp(pred_probs, axis=1) > 0
+    score = 1 - get_label_quality_scores(labels, pred_probs, method="self_confidence")
+    suspect = _issues(labels, pred_probs, informed)
+    return pd.DataFrame(
+        {
+            "suspect": _highest(suspect, score, int(max_fraction * len(labels))),
+            "suspect_score": score,
+            "suggested": np.where(informed, pred_probs.argmax(axis=1), labels),
+        }
+    )
+
+
+def _folds(
+    labels: Labels, groups: np.ndarray, folds: int, seed: int
+) -> Iterator[tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]]:
+    """Rows to learn from and rows to judge, leaving out classes of a single group."""
+    groups_of_class = pd.Series(groups).groupby(labels).nunique()
+    learnable = groups_of_class[groups_of_class > 1]
+    if len(learnable) < 2:
+        return
+    rows = np.flatnonzero(np.isin(labels, learnable.index))
+    dealer = StratifiedGroupKFold(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
+    for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
+        yield rows[train], rows[held_out]
+
+
+def _issues(
+    labels: Labels, pred_probs: Float[np.ndarray, "n k"], informed: Bool[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    suspect = np.zeros(len(labels), dtype=bool)
+    # cleanlab neither takes a single class nor judges the only image of one.
+    present = np.flatnonzero(np.bincount(labels[informed]) > 1)
+    if len(present) > 1:
+        rows = np.flatnonzero(informed & np.isin(labels, present))
+        numbered = np.searchsorted(present, labels[rows])
+        # One process: forking after torch or OpenMP has started threads can hang.
+        suspect[rows] = find_label_issues(numbered, pred_probs[np.ix_(rows, present)], n_jobs=1)
+    return suspect
+
+
+def _highest(
+    suspect: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], at_most: int
+) -> Bool[np.ndarray, " n"]:
+    ranked = np.argsort(-score, kind="stable")
+    kept = np.zeros_like(suspect)
+    kept[ranked[suspect[ranked]][:at_most]] = True
+    return kept

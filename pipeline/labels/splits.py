@@ -1,0 +1,154 @@
+"""Deals images to train, val and test: tied images together, every class and stratum in its share.
+
+Within a stratum (label and stratum) the groups are ordered by a hash of seed and name; the first ones are test, the
+next val, the rest train. So the order of files never matters, and a new image moves only neighbours at the borders.
+"""
+
+from collections.abc import Hashable, Mapping
+from fractions import Fraction
+from hashlib import blake2b
+
+import pandas as pd
+
+from pipeline.errors import FieldmarkError
+
+# The most protected first: where members of one group were given to different splits, all go to the first of these.
+PROTECTED = ("test", "val", "train")
+# Who is served first where a class has fewer groups than there are splits.
+NEEDED = ("train", "test", "val")
+
+Share = dict[str, Fraction]
+Counts = dict[str, int]
+
+
+def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd.Series:
+    """The split of each row, indexed as rows; reads dup_group, label, stratum and given_split.
+
+    A group is in one split. What is given stays, and nothing is dealt to a test or val that was given; the fractions
+    left are scaled up. Of single images the whole is within 1 of its fractions, and so is each stratum; larger groups
+    can be off by two of the stratum's largest. A class has at least one group in each split that is dealt to, train
+    before test before val where it has fewer; this comes before the fractions. "" is a class like any other.
+
+    Raises FieldmarkError for fractions that are not shares of 1 and for unknown given splits.
+    """
+    share = _share(fractions, rows["given_split"])
+    groups = _groups(rows)
+    groups["split"] = groups["given"]
+    groups["order"] = [_hash(seed, name) for name in groups.index]
+    groups = groups.sort_values("order")
+    free = groups[groups["given"] == ""]
+    quotas = _quotas(free.groupby("key")["size"].sum().to_dict(), share, seed)
+    ahead = dict.fromkeys(share, 0)
+    for key, stratum in free.groupby("key"):
+        groups.loc[stratum.index, "split"] = _cut(stratum["size"].tolist(), quotas[key], ahead)
+    for _, members in groups.groupby("label"):
+        groups.loc[members.index, "split"] = _represented(members["split"], members["given"] == "", share)
+    return rows["dup_group"].map(groups["split"]).astype(str).rename("split")
+
+
+def leaks(rows: pd.DataFrame) -> int:
+    """How many groups were given to more than one split, and so had to be moved."""
+    given = rows[rows["given_split"] != ""]
+    return int((given.groupby("dup_group")["given_split"].nunique() > 1).sum())
+
+
+def _share(fractions: Mapping[str, float], given: pd.Series) -> Share:
+    """The splits that are dealt to, most protected first, with their exact parts of what is dealt."""
+    if unknown := sorted(set(given) - {"", *PROTECTED}):
+        raise FieldmarkError(
+            f"Unknown given split {unknown[0]!r}; valid are {', '.join(NEEDED)} and nothing."
+        )
+    parts = {split: Fraction(str(fractions[split])) for split in PROTECTED}
+    if min(parts.values()) < 0 or abs(sum(parts.values(), start=Fraction(0)) - 1) > Fraction(1, 10**6):
+        raise FieldmarkError(
+            f"label_check.fractions must not be negative and must sum to 1, not {dict(fractions)}."
+        )
+    closed = set(given) & {"test", "val"}
+    dealt = {split: part for split, part in parts.items() if part > 0 and split not in closed}
+    whole = sum(dealt.values(), start=Fraction(0))
+    return {split: part / whole for split, part in dealt.items()} or {"train": Fraction(1)}
+
+
+def _groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a group: size in images, given split, and the label and stratum that most members have."""
+    # The first name in the alphabet wins a tie, whatever the order of rows.
+    kinds = rows.groupby(["dup_group", "label", "stratum"], as_index=False).size()
+    kinds = kinds.sort_values(["dup_group", "size", "label", "stratum"], ascending=[True, False, True, True])
+    groups = kinds.drop_duplicates("dup_group").set_index("dup_group")
+    groups["size"] = rows.groupby("dup_group").size()
+    groups["key"] = list(zip(groups["label"], groups["stratum"], strict=True))
+    groups["given"] = ""
+    for split in reversed(PROTECTED):
+        groups.loc[groups.index.isin(rows.loc[rows["given_split"] == split, "dup_group"]), "given"] = split
+    return groups
+
+
+def _hash(seed: int, name: object) -> str:
+    return blake2b(f"{seed}:{name}".encode(errors="surrogatepass")).hexdigest()
+
+
+def _quotas(sizes: dict[Hashable, int], share: Share, seed: int) -> dict[Hashable, Counts]:
+    """Whole images for each stratum and split: each within 1 of its share, their sums the nearest to the fractions.
+
+    Controlled rounding of a table (Cox 1987). After rounding down, at most one image a split is open in each stratum;
+    giving it to the splits that lack most always works out (Gale and Ryser 1957).
+    """
+    quotas = {key: {split: int(size * part) for split, part in share.items()} for key, size in sizes.items()}
+    lacking = _rounded(sum(sizes.values()), share)
+    for quota in quotas.values():
+        lacking = {split: lacking[split] - quota[split] for split in share}
+    # In the order of a hash, or else the first strata of the alphabet would get all that is rounded up.
+    for key in sorted(sizes, key=lambda key: _hash(seed, key)):
+        left = sizes[key] - sum(quotas[key].values())
+        for split in sorted(share, key=lambda split: -lacking[split])[:left]:
+            quotas[key][split] += 1
+            lacking[split] -= 1
+    return quotas
+
+
+def _rounded(total: int, share: Share) -> Counts:
+    """Largest remainders."""
+    counts = {split: int(total * part) for split, part in share.items()}
+    left = total - sum(counts.values())
+    for split in sorted(share, key=lambda split: counts[split] - total * share[split])[:left]:
+        counts[split] += 1
+    return counts
+
+
+def _cut(sizes: list[int], quota: Counts, ahead: Counts) -> list[str]:
+    """The split of each group of a stratum, in order; the last split takes what the others leave.
+
+    ahead counts the images that each split has beyond its quotas so far, and is brought up to date: a group across a
+    border goes to the side where the whole comes nearer to its fractions.
+    """
+    splits: list[str] = []
+    for split in list(quota)[:-1]:
+        missing = quota[split]
+        for size in sizes[len(splits) :]:
+            across = size > missing
+            if missing <= 0 or (across and abs(ahead[split] + size - missing) >= abs(ahead[split] - missing)):
+                break
+            splits.append(split)
+            missing -= size
+        ahead[split] -= missing
+    return splits + [list(quota)[-1]] * (len(sizes) - len(splits))
+
+
+def _represented(splits: pd.Series, free: pd.Series, share: Share) -> pd.Series:
+    """The splits of one class's groups with as few free groups moved as give each split at least one."""
+    splits = splits.copy()
+    for split in NEEDED:
+        donor = _donor(split, splits, free, share)
+        if split in share and donor and not (splits == split).any():
+            splits.loc[splits[free & (splits == donor)].index[-1]] = split
+    return splits
+
+
+def _donor(split: str, splits: pd.Series, free: pd.Series, share: Share) -> str:
+    """Who can spare a group: the split with the most, or with its only one a split served later; "" for nobody."""
+    able = [other for other in share if (free & (splits == other)).any()]
+    rich = [other for other in able if (splits == other).sum() > 1]
+    later = [
+        other for other in reversed(NEEDED) if other in able and NEEDED.index(other) > NEEDED.index(split)
+    ]
+    return max(rich, key=lambda other: (splits == other).sum(), default=later[0] if later else "")

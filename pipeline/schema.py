@@ -1,0 +1,185 @@
+"""What conf/ and params.yaml may say: names, types and ranges. The values stand in conf/ alone."""
+
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+Metric = Literal["accuracy", "f1_macro", "log_loss"]
+
+
+class Section(BaseModel):
+    """Unknown keys, strings for numbers and numbers out of range are errors; nothing can be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Ingest(Section):
+    source: dict[str, Any]
+    max_megapixels: PositiveFloat
+    shard_mb: PositiveInt
+
+
+class Errors(Section):
+    folds: int = Field(ge=2)
+    C: PositiveFloat
+    max_fraction: float = Field(gt=0, le=1)
+
+
+class Duplicates(Section):
+    max_hamming: int = Field(ge=0, le=64)
+    min_cosine: float = Field(ge=-1, le=1)
+
+
+class Quality(Section):
+    dark: float = Field(ge=0, le=1)
+    bright: float = Field(ge=0, le=1)
+    blur: NonNegativeFloat
+    low_information: NonNegativeFloat
+    odd_size: float = Field(gt=1)
+    odd_aspect: float = Field(gt=1)
+
+
+class Fractions(Section):
+    train: float = Field(gt=0, lt=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+
+    def model_post_init(self, _: Any) -> None:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError("train, val and test must add up to 1")
+
+
+class LabelCheck(Section):
+    size_px: int = Field(ge=8)
+    errors: Errors
+    duplicates: Duplicates
+    quality: Quality
+    drop_suspects: bool
+    fractions: Fractions
+
+
+class Preprocess(Section):
+    size_px: int = Field(ge=8)
+    fit: Literal["stretch", "crop", "pad"]
+    denoise: NonNegativeFloat
+    clahe: NonNegativeFloat
+    normalise_brightness: bool
+    max_megapixels: PositiveFloat
+
+
+class Augment(Section):
+    symmetry: Literal["none", "flip", "d4"]
+    balance_to: float = Field(ge=0, le=1)
+    extra_per_image: NonNegativeInt
+    policy: list[dict[str, Any]]
+
+
+class Head(Section):
+    kind: Literal["linear", "mlp", "svm"]
+    hidden: NonNegativeInt = 0
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    C: PositiveFloat = 1.0
+
+
+class Range(Section):
+    """One hyperparameter to search: from low to high, or one of the choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: list[int | float | str] | None = None
+
+    def model_post_init(self, _: Any) -> None:
+        numbers = self.low is not None and self.high is not None
+        if numbers == (self.choices is not None):
+            raise ValueError("give either low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("low must be below high")
+
+
+class Model(Section):
+    features: dict[str, Any]
+    frozen: bool
+    average_views: bool
+    head: Head
+    lr_scale: PositiveFloat
+    backbone_lr_scale: PositiveFloat
+    space: dict[str, Range]
+
+    def model_post_init(self, _: Any) -> None:
+        if self.head.kind == "svm" and not self.frozen:
+            raise ValueError("head.kind svm needs frozen: true")
+
+
+class Fit(Section):
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    label_smoothing: float = Field(ge=0, lt=1)
+    class_weights: Literal["none", "balanced"]
+
+
+class ModelSearch(Section):
+    train_fraction: float = Field(gt=0, le=1)
+    metric: Metric
+    latency_budget_ms: PositiveFloat
+    latency_runs: PositiveInt
+
+
+class Tune(Section):
+    trials: PositiveInt
+    metric: Metric
+    startup_trials: PositiveInt
+    prune_after_epochs: PositiveInt
+    refit: Literal["dev", "train"]
+
+
+class Bootstrap(Section):
+    n_resamples: PositiveInt
+    level: float = Field(gt=0, lt=1)
+
+
+class Evaluate(Section):
+    bootstrap: Bootstrap
+    worst: NonNegativeInt
+    min_slice: PositiveInt
+
+
+class Export(Section):
+    opset: int = Field(ge=18)
+    parity_images: PositiveInt
+    parity_tolerance: PositiveFloat
+    latency_runs: PositiveInt
+    registered_name: str
+
+
+class Winner(Section):
+    """A candidate with the way it is trained: what model-search hands to tune, and tune to evaluate."""
+
+    name: str
+    model: Model
+    fit: Fit
+
+
+# One schema a group of conf/; the slots of conf/config.yaml share their group's.
+GROUPS: dict[str, type[Section]] = {
+    "ingest": Ingest,
+    "label_check": LabelCheck,
+    "preprocess": Preprocess,
+    "augment": Augment,
+    "model": Model,
+    "fit": Fit,
+    "model_search": ModelSearch,
+    "tune": Tune,
+    "evaluate": Evaluate,
+    "export": Export,
+}

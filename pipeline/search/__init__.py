@@ -1,0 +1,1 @@
+"""Comparing candidates, and searching the winner's hyperparameters."""

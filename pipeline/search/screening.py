@@ -1,0 +1,66 @@
+"""A quick look at each candidate: trained on part of the training images, judged on the validation images."""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from pipeline import tracking
+from pipeline.errors import FieldmarkError
+from pipeline.features import engine
+from pipeline.schema import Winner
+from pipeline.training import fit
+from pipeline.training.augmentation import Policy
+from pipeline.training.samples import Samples
+
+LARGER_IS_BETTER = {"accuracy": True, "f1_macro": True, "log_loss": False}
+
+
+def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Positions of a seeded part of every class, at least one image of each."""
+    random = np.random.default_rng(seed)
+    of_class = [random.permutation(np.flatnonzero(labels == k)) for k in np.unique(labels)]
+    return np.sort(np.concatenate([p[: max(1, round(fraction * len(p)))] for p in of_class]))
+
+
+def screen(
+    candidates: Mapping[str, Winner], train: Samples, val: Samples, *, symmetry: str, policy: Policy, seed: int,
+    latency_runs: int,
+) -> pd.DataFrame:  # fmt: skip
+    """One row a candidate: candidate, val metrics, latency_ms (one image, CPU, median), size_mb, train_seconds."""
+    rows = []
+    for name, candidate in candidates.items():
+        print(f"candidate {name}", flush=True)
+        with tracking.trial_run(name, {"candidate": name, "n_train": len(train)}):
+            start = time.perf_counter()
+            fitted = fit.fit(candidate, train, val, symmetry=symmetry, policy=policy, seed=seed)
+            seconds = time.perf_counter() - start
+            assert fitted.val_logits is not None
+            row = {
+                **fit.validation(fitted.val_logits, val),
+                "latency/p50_ms": engine.latency_ms(fitted.network, train[0].shape[0], latency_runs),
+                "size_mb": sum(t.numel() * t.element_size() for t in fitted.network.state_dict().values()) / 1e6,
+                "train_seconds": seconds,
+            }
+            tracking.log_history(fitted.history)
+            tracking.log_metrics(row)
+        print("  " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+        rows.append({"candidate": name, **row})
+    return pd.DataFrame(rows)
+
+
+def rank(board: pd.DataFrame, metric: str, latency_budget_ms: float) -> pd.DataFrame:
+    """The leaderboard, best first, those over the latency budget behind the others; equal ones by latency.
+
+    Raises FieldmarkError when no candidate is within the budget.
+    """
+    ranked = board.assign(within_budget=board["latency/p50_ms"] <= latency_budget_ms)
+    if not ranked["within_budget"].any():
+        fastest = board["latency/p50_ms"].min()
+        raise FieldmarkError(
+            f"no candidate answers within model_search.latency_budget_ms = {latency_budget_ms:g}: the fastest takes "
+            f"{fastest:.1f} ms; raise the budget, lower preprocess.size_px, or set average_views: false"
+        )
+    by = ["within_budget", f"val/{metric}", "latency/p50_ms"]
+    return ranked.sort_values(by, ascending=[False, not LARGER_IS_BETTER[metric], True], kind="stable", ignore_index=True)

@@ -1,0 +1,91 @@
+"""The Optuna study over the winner's hyperparameters: seeded, pruned, resumed after a kill.
+
+optuna's journal in the scratch folder keeps every trial as it ends. The sampler is seeded anew for each trial by the
+number of those that count, so a study that was killed and resumed asks what an uninterrupted one would have asked.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from pipeline.schema import Range, Tune, Winner
+from pipeline.search.screening import LARGER_IS_BETTER
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+Report = Callable[[dict[str, float]], None]
+Objective = Callable[[Winner, int, Report], float]
+
+
+def search(winner: Winner, settings: Tune, objective: Objective, *, seed: int, scratch: Path) -> optuna.Study:
+    """Run trials until `settings.trials` count. The first one is the configuration as it stands.
+
+    objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's numbers, which may
+    raise optuna.TrialPruned.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(settings, scratch)
+    space = {key: _distribution(span) for key, span in winner.model.space.items()}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
+    while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (space or not done):
+        study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=settings.startup_trials)
+        if not done:
+            study.enqueue_trial({key: value(winner, key) for key in space})
+        study.optimize(lambda trial: _try(trial, winner, space, settings, objective), n_trials=1)
+    return study
+
+
+def chosen(winner: Winner, params: Mapping[str, Any]) -> Winner:
+    """The candidate with some hyperparameters set by their dotted names (`fit.lr`, `model.head.dropout`)."""
+    node = winner.model_dump()
+    for key, value in params.items():
+        *path, last = key.split(".")
+        inner = node
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    return Winner.model_validate(node)
+
+
+def value(winner: Winner, key: str) -> Any:
+    """One value of the candidate by its dotted name."""
+    node: Any = winner.model_dump()
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _study(settings: Tune, scratch: Path) -> optuna.Study:
+    return optuna.create_study(
+        study_name="tune",
+        storage=JournalStorage(JournalFileBackend(str(scratch / "study.journal"))),
+        pruner=optuna.pruners.MedianPruner(settings.startup_trials, settings.prune_after_epochs),
+        direction="maximize" if LARGER_IS_BETTER[settings.metric] else "minimize",
+        load_if_exists=True,
+    )
+
+
+def _try(
+    trial: optuna.Trial, winner: Winner, space: Mapping[str, BaseDistribution], settings: Tune, objective: Objective
+) -> float:
+    candidate = chosen(winner, {key: trial._suggest(key, distribution) for key, distribution in space.items()})
+
+    def report(epoch: dict[str, float]) -> None:
+        trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
+        if trial.should_prune():
+            raise optuna.TrialPruned(f"after epoch {int(epoch['epoch']) + 1}")
+
+    return objective(candidate, trial.number, report)
+
+
+def _distribution(span: Range) -> BaseDistribution:
+    if span.choices is not None:
+        return CategoricalDistribution(span.choices)
+    assert span.low is not None and span.high is not None
+    return FloatDistribution(span.low, span.high, log=span.log)

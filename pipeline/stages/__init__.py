@@ -1,0 +1,1 @@
+"""The eight stages. Each is one function `run`; they never import each other."""

@@ -1,0 +1,150 @@
+"""evaluate: data/preprocess/test + data/tune (+ what earlier stages found, for the report) -> data/evaluate.
+
+report.html      one page that opens by itself
+predictions.csv  a row a test image: id, name, label, predicted, correct, suspect, and a probability a class
+per_class.csv, slices.csv
+plots/           confusion.csv (actual, predicted), reliability.csv (confidence, accuracy), worst.png
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline import lineage, store, table, tracking
+from pipeline.config import Config
+from pipeline.evaluation import metrics, plots, report
+from pipeline.schema import Winner
+from pipeline.training import fit, network, samples
+
+WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
+MOST_SLICE_VALUES = 12  # a column with more different values is not a slice
+
+
+def run(
+    cfg: Config, *, preprocess_test: Path, tune: Path, ingest_quarantine: Path, label_check: Path, model_search: Path,
+    out: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Predict the test images once, and say how good that is, how sure, and where it fails."""
+    trained, winner, classes, _ = network.load(tune)
+    rows = table.read(preprocess_test)
+    seen = samples.load(preprocess_test, classes)
+    probs = torch.softmax(torch.from_numpy(fit.logits(trained, seen)).double(), dim=1).numpy()
+    labels, correct = seen.labels, probs.argmax(1) == seen.labels
+    found = metrics.summary(labels, probs)
+    bounds = metrics.intervals(labels, probs, metrics=WITH_INTERVALS, **cfg.evaluate.bootstrap.model_dump(), seed=cfg.seed)
+    parts: dict[str, Any] = {
+        "per_class": metrics.per_class(labels, probs, classes),
+        "confusion": metrics.confusion(labels, probs, classes),
+        "reliability": metrics.reliability(labels, probs, n_bins=15),
+        "risk_coverage": metrics.risk_coverage(labels, probs),
+        "slices": metrics.slices(_slices(rows), correct, min_n=cfg.evaluate.min_slice),
+    }
+    wrong = _worst(rows, probs, classes, store.read_array(preprocess_test / "images.npy"), correct)[: cfg.evaluate.worst]
+    _write(out, rows, probs, classes, parts, wrong)
+    page = report.Report(
+        dataset=f"{len(rows)} test images of {len(classes)} classes", model=_name(winner), n_test=len(rows), metrics=found,
+        intervals=bounds, level=cfg.evaluate.bootstrap.level, latency_ms=_latency(model_search), classes=classes,
+        provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner), **parts,
+        label_check=_label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
+        **_search(model_search, tune),
+    )  # fmt: skip
+    (out / "report.html").write_text(report.render(page), encoding="utf-8")
+    sides = {f"test/{name}_{side}": value for name, pair in bounds.items() for side, value in zip(("low", "high"), pair, strict=True)}
+    trusted = ~rows["suspect"].to_numpy(bool)
+    beside = {"test/accuracy_without_suspects": float(correct[trusted].mean())} if trusted.any() else {}
+    return {**{f"test/{key}": value for key, value in found.items()}, **sides, **beside, "test/n": float(len(rows))}
+
+
+def _write(
+    out: Path, rows: pd.DataFrame, probs: np.ndarray, classes: list[str], parts: dict[str, pd.DataFrame],
+    wrong: list[report.Mistake],
+) -> None:  # fmt: skip
+    (out / "plots").mkdir()
+    predicted = np.array(classes, dtype=object)[probs.argmax(1)]
+    said = rows[["id", "name", "label"]].assign(predicted=predicted, correct=predicted == rows["label"], suspect=rows["suspect"])
+    said.assign(**{f"p_{name}": probs[:, i] for i, name in enumerate(classes)}).to_csv(out / "predictions.csv", index=False)
+    parts["per_class"].to_csv(out / "per_class.csv", index=False)
+    parts["slices"].to_csv(out / "slices.csv", index=False)
+    parts["confusion"].to_csv(out / "plots" / "confusion.csv", index=False)
+    parts["reliability"].dropna().to_csv(out / "plots" / "reliability.csv", index=False)
+    captions = [f"{m.label}, not {m.predicted} ({m.confidence:.2f})" for m in wrong]
+    (out / "plots" / "worst.png").write_bytes(plots.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
+
+
+def _worst(
+    rows: pd.DataFrame, probs: np.ndarray, classes: list[str], images: np.ndarray, correct: np.ndarray
+) -> list[report.Mistake]:
+    order = sorted(np.flatnonzero(~correct), key=lambda i: -probs[i].max())
+    return [
+        report.Mistake(
+            name=rows["name"].iloc[i], label=rows["label"].iloc[i], predicted=classes[probs[i].argmax()],
+            confidence=float(probs[i].max()), image=np.asarray(images[i]),
+        )
+        for i in order
+    ]  # fmt: skip
+
+
+def _slices(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns worth a slice: the source's metadata with few values, the format, and label-check's findings."""
+    told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
+    few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_SLICE_VALUES]
+    found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
+    return pd.concat([told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1)
+
+
+def _provenance(cfg: Config, tune: Path) -> report.Provenance:
+    code = tracking.code_tags()
+    return report.Provenance(
+        seed=cfg.seed, git_commit=code["git.commit"] + (" (with uncommitted changes)" if code["git.dirty"] == "true" else ""),
+        data_hash=lineage.outputs().get("data/ingest", "unknown"), config_yaml=(tune / "best.yaml").read_text(),
+        versions=json.loads(code["libraries"]),
+    )  # fmt: skip
+
+
+def _name(winner: Winner) -> str:
+    kind = winner.model.features.get("name", winner.model.features["_target_"].split(".")[-1])
+    return f"{kind}, {'frozen, ' if winner.model.frozen else ''}{winner.model.head.kind} head"
+
+
+def _latency(model_search: Path) -> float:
+    column = pd.read_csv(model_search / "leaderboard.csv")["latency/p50_ms"].to_numpy(dtype=np.float64)
+    return float(column[0])
+
+
+def _label_check(folder: Path) -> report.LabelCheck:
+    shown = pd.read_csv(folder / "suspects.csv", keep_default_na=False).head(len(store.read_array(folder / "suspects.npy")))
+    pictures = store.read_array(folder / "suspects.npy")
+    return report.LabelCheck(
+        findings=pd.read_csv(folder / "findings.csv"),
+        suspects=[
+            report.Suspect(name=str(r.name_), label=str(r.label), suggested=str(r.suggested_label), score=float(r.suspect_score), image=p)
+            for r, p in zip(shown.rename(columns={"name": "name_"}).itertuples(), pictures, strict=True)
+        ],
+    )
+
+
+def _search(model_search: Path, tune: Path) -> dict[str, Any]:
+    board = pd.read_csv(model_search / "leaderboard.csv").rename(columns={"candidate": "name", "latency/p50_ms": "latency_ms"})
+    trials = pd.read_csv(tune / "trials.csv")
+    settings = json.loads((tune / "search.json").read_text())
+    history = pd.read_csv(tune / "history.csv")
+    return {
+        "leaderboard": report.Leaderboard(rows=board, metric="val/accuracy", budget_ms=None),
+        "tuning": report.Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
+        "history": history if len(history) > 1 else None,
+    }
+
+
+def _caveats(rows: pd.DataFrame, winner: Winner) -> list[str]:
+    caveats = ["The test images come from the same source as the training images; other cameras or places may differ."]
+    if rows["suspect"].any():
+        caveats.append(f"{int(rows['suspect'].sum())} of the test labels are doubted by label-check and were kept as given.")
+    if (rows["soft_label"] != "").any():
+        caveats.append("Some labels are graded; accuracy counts the likelier class as the truth.")
+    if winner.model.features.get("weights") == "random":
+        caveats.append("The backbone started from random weights, as configured.")
+    return caveats

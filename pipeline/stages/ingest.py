@@ -1,0 +1,136 @@
+"""ingest: the source named in conf -> data/ingest.
+
+images-*.parquet   id, bytes: every readable image, untouched, once
+table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS
+quarantine.csv     name, reason: whatever was left out, in the order met
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline import store, table
+from pipeline.config import Config, build
+from pipeline.errors import FieldmarkError
+from pipeline.images import BadImage, Probe, probe
+from pipeline.sources import Item, Skipped
+
+DUPLICATE = "exact duplicate of "
+
+
+class Verified(NamedTuple):
+    """An item whose bytes decode; `id` is their SHA-256."""
+
+    id: str
+    data: bytes
+    item: Item
+    probe: Probe
+
+
+def run(cfg: Config, *, images: Path, out: Path) -> dict[str, float]:
+    """Pack every readable image once, and list what was left out, with the reason.
+
+    Raises FieldmarkError where fewer than two classes remain.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    quarantine: list[Skipped] = []
+    entries = _verified(build(cfg.ingest.source, images=images), round(cfg.ingest.max_megapixels * 1e6))
+    store.write_images(out, _unique(entries, rows, quarantine), cfg.ingest.shard_mb * 2**20)
+    pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
+    classes = {row["label"] for row in rows.values()} - {""}
+    _check_enough(classes, len(rows), quarantine)
+    table.write(pd.DataFrame([*rows.values()]), out)
+    return {
+        "n_images": float(len(rows)),
+        "n_classes": float(len(classes)),
+        "n_quarantined": float(len(quarantine)),
+        "n_exact_duplicates": float(sum(entry.reason.startswith(DUPLICATE) for entry in quarantine)),
+        "n_with_gps": float(sum('"has_gps": true' in row["metadata"] for row in rows.values())),
+    }
+
+
+def _verified(source: Iterable[Item | Skipped], max_pixels: int) -> Iterator[Verified | Skipped]:
+    """In the source's order, a few files a core ahead of it."""
+    verify = partial(_verify, max_pixels=max_pixels)
+    n_cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(n_cores) as pool, tqdm(desc="ingest", unit="file", mininterval=1) as progress:
+        for chunk in store.chunks(source, 8 * n_cores):
+            yield from pool.map(verify, chunk)
+            progress.update(len(chunk))
+
+
+def _verify(entry: Item | Skipped, max_pixels: int) -> Verified | Skipped:
+    if isinstance(entry, Skipped):
+        return entry
+    try:
+        data = entry.load()
+        return Verified(sha256(data).hexdigest(), data, entry, probe(data, max_pixels=max_pixels))
+    except BadImage as problem:
+        return Skipped(entry.name, str(problem))
+    except OSError as problem:
+        return Skipped(entry.name, f"cannot be read: {problem.strerror or problem}")
+
+
+def _unique(
+    entries: Iterable[Verified | Skipped], rows: dict[str, dict[str, Any]], quarantine: list[Skipped]
+) -> Iterator[tuple[str, bytes]]:
+    """What to pack, while `rows` (by id) and `quarantine` fill: the bytes are never all in memory."""
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            quarantine.append(entry)
+        elif entry.id in rows:
+            quarantine.append(_duplicate(entry.item, rows[entry.id]))
+        else:
+            rows[entry.id] = _row(entry)
+            yield entry.id, entry.data
+
+
+def _duplicate(item: Item, first: dict[str, Any]) -> Skipped:
+    reason = f"{DUPLICATE}{first['name']}"
+    if item.label != first["label"]:
+        reason += f", which is labelled {first['label'] or 'nothing'}; here {item.label or 'nothing'}"
+    return Skipped(item.name, reason)
+
+
+def _row(image: Verified) -> dict[str, Any]:
+    item, found = image.item, image.probe
+    noted = {"n_frames": found.n_frames} if found.n_frames > 1 else {}
+    place = {"has_gps": True} if found.has_gps else {}
+    return {
+        "id": image.id,
+        "name": item.name,
+        "label": item.label,
+        "soft_label": _json(item.soft_label) if item.soft_label else "",
+        "group": item.group,
+        "stratum": item.stratum,
+        "given_split": item.given_split,
+        "width": found.width,
+        "height": found.height,
+        "format": found.format,
+        "n_bytes": len(image.data),
+        "metadata": _json({**item.metadata, **noted, **place}),
+    }
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _check_enough(classes: set[str], n_images: int, quarantine: list[Skipped]) -> None:
+    if len(classes) >= 2:
+        return
+    examples = "".join(f"\n  {entry.name}: {entry.reason}" for entry in quarantine[:5])
+    left_out = f"; {len(quarantine)} were left out, among them:{examples}" if quarantine else ""
+    found = f"{n_images} readable images in {len(classes)} classes ({', '.join(sorted(classes)) or 'none'})"
+    raise FieldmarkError(
+        f"the source holds {found}, and at least two classes are needed: add images, one folder for each "
+        f"class, or choose another source with `ingest.use` and `images` in params.yaml{left_out}"
+    )

@@ -1,0 +1,41 @@
+"""model-search: data/preprocess/dev + data/augment -> data/model-search.
+
+leaderboard.csv  a row a candidate, the winner first: val metrics, latency, size, training time, within_budget
+leaderboard.svg  accuracy against latency
+winner.yaml      the winner's name and whole configuration; no timings, so that an equal winner re-runs nothing
+"""
+
+import json
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from pipeline.config import Config
+from pipeline.evaluation import plots
+from pipeline.schema import Winner
+from pipeline.search import screening
+from pipeline.training import augmentation, samples
+
+SLOTS = ("network", "scratch", "classical")
+
+
+def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[str, float]:
+    """Train every candidate on a subset and send the best within the latency budget on."""
+    classes = json.loads((preprocess_dev / "classes.json").read_text())
+    policy, symmetry = augmentation.read(augment)
+    train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
+    val = samples.load(preprocess_dev, classes, split="val")
+    part = train.take(screening.subset(train.labels, cfg.model_search.train_fraction, cfg.seed))
+    candidates = {slot: Winner(name=slot, model=getattr(cfg, slot), fit=cfg.fit) for slot in SLOTS}
+    board = screening.screen(
+        candidates, part, val, symmetry=symmetry, policy=policy, seed=cfg.seed, latency_runs=cfg.model_search.latency_runs
+    )
+    budget = cfg.model_search.latency_budget_ms
+    ranked = screening.rank(board, cfg.model_search.metric, budget)
+    ranked.to_csv(out / "leaderboard.csv", index=False)
+    shown = ranked.rename(columns={"candidate": "name", "latency/p50_ms": "latency_ms"})
+    (out / "leaderboard.svg").write_bytes(plots.leaderboard(shown, metric="val/accuracy", budget_ms=budget))
+    winner = candidates[ranked["candidate"].iloc[0]]
+    OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")
+    best = ranked.iloc[0]
+    return {key: float(best[key]) for key in ("val/accuracy", "val/f1_macro", "val/log_loss", "latency/p50_ms")}

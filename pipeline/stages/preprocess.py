@@ -1,0 +1,62 @@
+"""preprocess: data/ingest + data/label-check -> data/preprocess.
+
+dev/   images.npy     uint8 (n, size_px, size_px, 3), RGB; row i is row i of table.parquet; train and val
+       table.parquet  the columns of label-check
+       classes.json   class names, in the order of the network's outputs
+       stats.json     per-channel mean and standard deviation of the train rows, on the 0 to 255 scale
+test/  images.npy, table.parquet
+Pixels only: whatever else a file carried (place, camera, time) ends here.
+"""
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline import images, store, table
+from pipeline.config import Config
+
+PARTS = {"dev": ["train", "val"], "test": ["test"]}
+
+
+def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path) -> dict[str, float]:
+    """Square every image, and keep the test rows in a room of their own."""
+    rows = table.read(label_check_table.parent)
+    parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
+    _write_squares(cfg, ingest, parts, out)
+    classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
+    (out / "dev" / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n")
+    stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(parts["dev"]["split"] == "train"))
+    (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")
+    counts = rows["split"].value_counts()
+    return {f"n_{split}": float(counts.get(split, 0)) for split in ("train", "val", "test")}
+
+
+def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], out: Path) -> None:
+    size = cfg.preprocess.size_px
+    arrays = {p: store.open_array(out / p / "images.npy", (len(rows), size, size, 3), np.uint8) for p, rows in parts.items()}
+    place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
+    settings = cfg.preprocess.model_dump(exclude={"max_megapixels"})
+    square = partial(images.read_square, max_pixels=int(cfg.preprocess.max_megapixels * 1e6), **settings)
+    wanted = ((id, data) for id, data in store.read_images(ingest, batch=64) if id in place)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(place), desc="preprocess", unit="image") as progress:
+        for chunk in store.chunks(wanted, 256):
+            for (id, _), pixels in zip(chunk, pool.map(square, [data for _, data in chunk]), strict=True):
+                part, i = place[id]
+                arrays[part][i] = pixels
+                progress.update()
+
+
+def _stats(array: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
+    """Streamed in float64; the sums of 8-bit values and their squares stay exact."""
+    n, total, squares = 0, np.zeros(3), np.zeros(3)
+    for i in train:
+        pixels = array[i].reshape(-1, 3).astype(np.float64)
+        n, total, squares = n + len(pixels), total + pixels.sum(0), squares + (pixels * pixels).sum(0)
+    mean = total / n
+    return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(squares / n - mean * mean, 0)).tolist()}

@@ -1,0 +1,86 @@
+"""tune: data/preprocess/dev + data/augment + data/model-search/winner.yaml -> data/tune.
+
+trials.csv         a row a trial: number, state, value, its hyperparameters
+best.yaml          the winner with the best hyperparameters
+search.json        the metric of the search and its direction
+history.csv        the best trial, epoch by epoch (train/loss, val metrics)
+model.safetensors  the final network, with model.yaml, which says how to build it
+importance.csv     how much each hyperparameter mattered (fANOVA), where enough trials ended
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from omegaconf import OmegaConf
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.schema import Winner
+from pipeline.search import study as search
+from pipeline.training import augmentation, network, samples
+from pipeline.training.fit import fit, temperature, validation
+
+
+def run(
+    cfg: Config, *, preprocess_dev: Path, augment: Path, model_search_winner: Path, out: Path, scratch: Path
+) -> dict[str, float]:
+    """Search, then fit the best again; its temperature comes from validation images that it had not seen."""
+    winner = Winner.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
+    classes = json.loads((preprocess_dev / "classes.json").read_text())
+    policy, symmetry = augmentation.read(augment)
+    train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
+    val = samples.load(preprocess_dev, classes, split="val")
+    how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
+
+    def objective(candidate: Winner, number: int, report: search.Report) -> float:
+        history: list[dict[str, float]] = []
+
+        def watch(epoch: dict[str, float]) -> None:
+            history.append(epoch)
+            report(epoch)
+
+        turned = {key: search.value(candidate, key) for key in candidate.model.space}
+        with tracking.trial_run(f"trial {number}", turned):
+            try:
+                fit(candidate, train, val, on_epoch=watch, **how)
+            finally:
+                tracking.log_history(history)
+                tracking.tag({"trial.state": "complete" if len(history) == _epochs(candidate) else "pruned"})
+        shown = " ".join(f"{key.split('.')[-1]}={value:.3g}" for key, value in turned.items())
+        value = history[-1][f"val/{cfg.tune.metric}"]
+        print(f"trial {number + 1}/{cfg.tune.trials}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
+        return value
+
+    study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
+    best = search.chosen(winner, study.best_params)
+    with tracking.trial_run("best", study.best_params):
+        checked = fit(best, train, val, **how)
+        assert checked.val_logits is not None
+        final = fit(best, train + val, None, **how) if cfg.tune.refit == "dev" else checked
+        final.network.temperature.fill_(temperature(checked.val_logits, val.targets))  # type: ignore[operator]
+        tracking.log_history(checked.history)
+    network.save(final.network, best, classes, train[0].shape[0], out)
+    OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
+    pd.DataFrame(checked.history).to_csv(out / "history.csv", index=False)
+    study.trials_dataframe(("number", "state", "value", "params")).to_csv(out / "trials.csv", index=False)
+    said = {"metric": f"val/{cfg.tune.metric}", "direction": study.direction.name.lower()}
+    (out / "search.json").write_text(json.dumps(said) + "\n")
+    _importance(study).to_csv(out / "importance.csv", index=False)
+    ended = study.get_trials(deepcopy=False, states=search.COUNTED)
+    pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
+    found = {**validation(checked.val_logits, val), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
+    return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}
+
+
+def _epochs(candidate: Winner) -> int:
+    return 1 if candidate.model.head.kind == "svm" else candidate.fit.epochs
+
+
+def _importance(study: optuna.Study) -> pd.DataFrame:
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    different = {trial.value for trial in complete}
+    found = optuna.importance.get_param_importances(study) if len(complete) >= 4 and len(different) > 1 else {}
+    return pd.DataFrame(found.items(), columns=["hyperparameter", "importance"])

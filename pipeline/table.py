@@ -1,0 +1,95 @@
+"""The one table: a row an image, kept as table.parquet. The only module that reads or writes it.
+
+Axes: n rows, k classes.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+from pandas.api.types import is_integer_dtype, is_object_dtype, pandas_dtype
+
+FILE = "table.parquet"
+
+INGEST_COLUMNS = {
+    "id": "str",
+    "name": "str",
+    "label": "str",
+    "soft_label": "str",
+    "group": "str",
+    "stratum": "str",
+    "given_split": "str",
+    "width": "int32",
+    "height": "int32",
+    "format": "str",
+    "n_bytes": "int64",
+    "metadata": "str",
+}
+
+
+def write(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Write folder/table.parquet and return the rows as `read` will give them, counted from 0.
+
+    Equal rows give equal bytes. Columns beyond INGEST_COLUMNS are kept, behind them. Raises ValueError
+    where a column is missing, has a gap, or holds another type.
+    """
+    checked = _checked(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrow = pa.Table.from_pandas(checked, preserve_index=False)
+    # pandas' own metadata names its version, and its strings come in chunks of any size
+    plain = arrow.replace_schema_metadata(None).combine_chunks()
+    pq.write_table(plain, folder / FILE)
+    return checked
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The table of a stage's folder, with the dtypes it was written with."""
+    rows: pd.DataFrame = pq.read_table(folder / FILE).to_pandas()
+    return _checked(rows)
+
+
+def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"]:
+    """What to train towards: each row sums to 1.
+
+    The soft label where its likeliest class is the label, else one-hot: a person's relabelling wins over
+    the probabilities it contradicts. Raises ValueError for a label outside the classes.
+    """
+    rest = set(rows["label"]) - set(classes)
+    if rest:
+        raise ValueError(f"labels {sorted(rest)} are none of the classes {classes}")
+    pairs = zip(rows["label"], rows["soft_label"], strict=True)
+    chances = [_chances(label, json.loads(soft or "{}", parse_int=float)) for label, soft in pairs]
+    wide = np.array([[row.get(name, 0.0) for name in classes] for row in chances], np.float32)
+    wide = wide.reshape(len(rows), len(classes))
+    wide /= wide.sum(axis=1, keepdims=True)
+    return wide
+
+
+def _chances(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:
+    agrees = soft.get(label, 0) > 0 and soft[label] == max(soft.values())
+    return soft if agrees else {label: 1.0}
+
+
+def _checked(rows: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in INGEST_COLUMNS if name not in rows]
+    if missing:
+        raise ValueError(f"the table lacks the columns {missing}")
+    names = [*INGEST_COLUMNS, *(name for name in rows if name not in INGEST_COLUMNS)]
+    return pd.DataFrame({name: _typed(rows[name]) for name in names}).reset_index(drop=True)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    dtype = INGEST_COLUMNS.get(str(column.name), "str" if is_object_dtype(column) else str(column.dtype))
+    if dtype == "str" and not all(isinstance(value, str) for value in column):
+        raise ValueError(f"column {column.name} holds something other than text; none is an empty string")
+    if dtype.startswith("int") and len(column) and not is_integer_dtype(column):
+        raise ValueError(f"column {column.name} holds something other than whole numbers")
+    typed: pd.Series = column.astype(pandas_dtype(dtype))
+    if dtype == "int32" and not np.array_equal(typed, column):
+        raise ValueError(f"column {column.name} holds numbers too large for {dtype}")
+    return typed

@@ -1,0 +1,82 @@
+"""The LightningModule: loss, optimiser, and validation with the same metrics as the evaluation."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.evaluation import metrics
+from pipeline.schema import Fit
+
+Batch = tuple[Tensor, Tensor, Tensor]
+Epoch = dict[str, float]
+
+
+class Classifier(pl.LightningModule):
+    """Trains `net` on batches (x, target probabilities (n, k), label (n,)).
+
+    x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone: parameters that
+    learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and may raise to stop the training.
+    """
+
+    def __init__(
+        self, net: nn.Module, fit: Fit, *, total_steps: int, class_weights: Tensor | None = None,
+        backbone: nn.Module | None = None, backbone_lr_scale: float = 1.0,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.net, self.fit_settings, self.total_steps = net, fit, total_steps
+        self.backbone, self.backbone_lr_scale, self.on_epoch = backbone, backbone_lr_scale, on_epoch
+        self.class_weights = class_weights
+        self.history: list[Epoch] = []
+        self._losses: list[Tensor] = []
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits.mean(1) if logits.ndim == 3 else logits
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        x, targets, _labels = batch
+        loss = F.cross_entropy(
+            self(x), targets, weight=None if self.class_weights is None else self.class_weights.to(targets), label_smoothing=self.fit_settings.label_smoothing
+        )
+        self._losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        x, _targets, labels = batch
+        self._logits.append(self(x).float().cpu())
+        self._labels.append(labels.cpu())
+
+    def on_train_epoch_end(self) -> None:
+        epoch = {"epoch": float(self.current_epoch), "train/loss": float(torch.stack(self._losses).mean())}
+        self._losses.clear()
+        if self._logits:
+            epoch.update({f"val/{key}": value for key, value in self._validated().items()})
+        self.history.append(epoch)
+        if self.on_epoch:
+            self.on_epoch(epoch)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        lr = self.fit_settings.lr
+        slow = list(self.backbone.parameters()) if self.backbone else []
+        fast = [p for p in self.net.parameters() if all(p is not q for q in slow)]
+        groups = [{"params": fast, "lr": lr}, *([{"params": slow, "lr": lr * self.backbone_lr_scale}] if slow else [])]
+        optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=self.fit_settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [float(g["lr"]) for g in optimizer.param_groups], total_steps=max(self.total_steps, 2)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _validated(self) -> Epoch:
+        probs = torch.softmax(torch.cat(self._logits).double(), dim=1).numpy()
+        labels = torch.cat(self._labels).numpy().astype(np.int64)
+        self._logits.clear()
+        self._labels.clear()
+        return {key: metrics.summary(labels, probs)[key] for key in ("accuracy", "f1_macro", "log_loss")}

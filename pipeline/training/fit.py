@@ -1,0 +1,210 @@
+"""Trains one candidate: a head on cached features where the backbone is frozen, the whole network where it is not."""
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float32
+from sklearn.svm import LinearSVC
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.evaluation import metrics
+from pipeline.features import cache, engine
+from pipeline.schema import Fit, Winner
+from pipeline.training.augmentation import Policy
+from pipeline.training.classifier import Classifier, Epoch
+from pipeline.training.network import Network, Standardise, build
+from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
+
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, its epochs, and what it says of the validation images (logits, when there are any)."""
+
+    network: Network
+    history: list[Epoch]
+    val_logits: Float32[np.ndarray, "n k"] | None
+
+
+def fit(
+    winner: Winner, train: Samples, val: Samples | None, *, symmetry: str, policy: Policy, seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Fitted:  # fmt: skip
+    """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        pl.seed_everything(seed, workers=True, verbose=False)
+    model = winner.model
+    settings = winner.fit.model_copy(update={"lr": winner.fit.lr * model.lr_scale})
+    network = build(model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry)
+    if not model.frozen:
+        history = _fit_images(network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch)
+        return Fitted(network, history, logits(network, val) if val else None)
+    both = cache.features(network.features, train + val if val else train, symmetry=network.symmetry)
+    seen, watched = both[: len(train)], both[len(train) :] if val else None
+    _standardise(network, seen)
+    if model.head.kind == "svm":
+        _fit_svm(network, seen, train.labels, model.head.C, settings, seed)
+        history = []
+    else:
+        history = _fit_head(network, settings, seen, train, watched, val, seed, on_epoch)
+    said = None if watched is None else _head_logits(network, watched)
+    if not history and said is not None and val is not None:
+        history = [{"epoch": 0.0, **validation(said, val)}]
+        if on_epoch:
+            on_epoch(history[0])
+    return Fitted(network, history, said)
+
+
+def logits(network: Network, images: Samples) -> Float32[np.ndarray, "n k"]:
+    """What the whole network says of the images, on the fastest engine."""
+    size_px = images[0].shape[0]
+    batches = (
+        np.stack([images[j] for j in range(i, min(i + engine.BATCH, len(images)))])
+        for i in range(0, len(images), engine.BATCH)
+    )
+    return np.concatenate(list(engine.run(network, batches, size_px))).astype(np.float32)
+
+
+def validation(said: np.ndarray, val: Samples) -> dict[str, float]:
+    """The validation metrics of some logits, as training reports them."""
+    probs = torch.softmax(torch.from_numpy(said).double(), 1).numpy()
+    found = metrics.summary(val.labels, probs)
+    return {f"val/{key}": found[key] for key in ("accuracy", "f1_macro", "log_loss")}
+
+
+def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]) -> float:
+    """The temperature that makes logits of unseen images honest: the least log loss (Guo et al., ICML 2017)."""
+    log_t = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    x, y = torch.from_numpy(said).double(), torch.from_numpy(targets).double()
+    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(x / log_t.exp(), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return float(log_t.exp().clamp(0.05, 20).detach())
+
+
+def _standardise(network: Network, seen: np.ndarray) -> None:
+    layer = network.head[0]  # type: ignore[index]
+    assert isinstance(layer, Standardise)
+    plain = seen[:, 0].astype(np.float64)
+    layer.mean = torch.from_numpy(plain.mean(0)).float()
+    layer.std = torch.from_numpy(np.maximum(plain.std(0), 1e-4)).float()
+
+
+def _fit_svm(network: Network, seen: np.ndarray, labels: np.ndarray, C: float, settings: Fit, seed: int) -> None:
+    """scikit-learn's linear SVM, one against the rest; its planes become the last layer."""
+    standardise, last = network.head[0], network.head[-1]  # type: ignore[index]
+    x = standardise(torch.from_numpy(seen.reshape(-1, seen.shape[-1])).float()).numpy()
+    weight = "balanced" if settings.class_weights == "balanced" else None
+    svm = LinearSVC(C=C, class_weight=weight, random_state=seed, dual=True, max_iter=20000)
+    svm.fit(x, np.repeat(labels, seen.shape[1]))
+    planes, offsets = (np.vstack([-svm.coef_, svm.coef_]), np.concatenate([-svm.intercept_, svm.intercept_])) if len(
+        svm.classes_
+    ) == 2 else (svm.coef_, svm.intercept_)  # fmt: skip
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(-10.0)  # a class without a training image is never the answer
+        last.weight[svm.classes_] = torch.from_numpy(planes).float()
+        last.bias[svm.classes_] = torch.from_numpy(offsets).float()
+
+
+def _fit_head(
+    network: Network, settings: Fit, seen: np.ndarray, train: Samples, watched: np.ndarray | None, val: Samples | None,
+    seed: int, on_epoch: OnEpoch | None,
+) -> list[Epoch]:  # fmt: skip
+    views = seen.shape[1]
+    rows = FeatureRows(
+        seen.reshape(-1, seen.shape[-1]), np.repeat(train.targets, views, axis=0), np.repeat(train.labels, views)
+    )
+    order = SeededOrder(len(rows), settings.batch_size, seed, shuffle=True)
+    loader = DataLoader(rows, sampler=_Positions(order), batch_size=None)
+    val_loader = None
+    if val is not None and watched is not None:
+        unshuffled = _Positions(SeededOrder(len(val), settings.batch_size, seed, shuffle=False))
+        val_loader = DataLoader(FeatureRows(watched, val.targets, val.labels), sampler=unshuffled, batch_size=None)
+    module = Classifier(
+        network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
+        class_weights=_class_weights(settings, train),
+    )  # fmt: skip
+    _trainer(settings, accelerator="cpu").fit(module, loader, val_loader)  # a head is too small to gain from a GPU
+    network.eval()
+    return module.history
+
+
+def _fit_images(
+    network: Network, settings: Fit, backbone_lr_scale: float, train: Samples, val: Samples | None, policy: Policy,
+    seed: int, on_epoch: OnEpoch | None,
+) -> list[Epoch]:  # fmt: skip
+    def loader(samples: Samples, how: Policy | None, *, shuffle: bool) -> DataLoader[object]:
+        order = SeededOrder(len(samples), settings.batch_size, seed, shuffle=shuffle)
+        workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, (os.cpu_count() or 1) - 1)))
+        rows: Dataset[object] = ImageRows(samples, how)
+        return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
+
+    loaders = loader(train, policy, shuffle=True), loader(val, None, shuffle=False) if val else None
+    module = Classifier(
+        network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
+        class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
+    )  # fmt: skip
+    _trainer(settings, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto")).fit(module, *loaders)
+    network.cpu().eval()
+    return module.history
+
+
+class _Positions:
+    """The positions of a SeededOrder's keys, a list a batch."""
+
+    def __init__(self, order: SeededOrder) -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return ([i for i, _ in keys] for keys in self.order)
+
+
+def _said(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
+    def say(epoch: Epoch) -> None:
+        numbers = ", ".join(f"{key} {value:.3f}" for key, value in epoch.items() if key != "epoch")
+        print(f"  epoch {int(epoch['epoch']) + 1}/{epochs}: {numbers}", flush=True)
+        if on_epoch:
+            on_epoch(epoch)
+
+    return say
+
+
+def _class_weights(settings: Fit, train: Samples) -> torch.Tensor | None:
+    if settings.class_weights == "none":
+        return None
+    counts = np.maximum(train.targets.sum(0), 1e-9)
+    return torch.from_numpy((counts.sum() / (len(counts) * counts)).astype(np.float32))
+
+
+def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        found: np.ndarray = network.head(torch.from_numpy(seen).float()).mean(1).numpy()
+    return found
+
+
+def _trainer(settings: Fit, accelerator: str) -> pl.Trainer:
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return pl.Trainer(
+        max_epochs=settings.epochs, accelerator=accelerator, devices=1,
+        precision=os.environ.get("FIELDMARK_PRECISION", "bf16-mixed" if gpu else "32-true"),  # type: ignore[arg-type]
+        deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, inference_mode=True,
+    )  # fmt: skip

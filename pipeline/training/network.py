@@ -1,0 +1,77 @@
+"""The whole classifier as one module: uint8 images in, logits out. What is trained, evaluated and exported."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline import config
+from pipeline.schema import Head, Model, Winner
+from pipeline.training.views import SYMMETRIES, view
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std with constants of the training features."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("std", torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.get_buffer("mean")) / self.get_buffer("std")
+
+
+class Network(nn.Module):
+    """features -> head, averaged over the views of `symmetry`; logits are divided by the fitted temperature."""
+
+    def __init__(self, features: nn.Module, head: nn.Module, symmetry: str) -> None:
+        super().__init__()
+        self.features, self.head, self.symmetry = features, head, symmetry
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
+        flips = SYMMETRIES[self.symmetry]
+        seen = torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
+        logits = self.head(self.features(seen))
+        if len(flips) > 1:
+            logits = logits.unflatten(0, (len(flips), -1)).mean(0)
+        scaled: Tensor = logits / self.get_buffer("temperature")
+        return scaled
+
+
+def build(model: Model, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False) -> Network:
+    """A network for images of size_px; `blank` skips the pretrained weights, for loading trained ones."""
+    node = {**model.features, **({"weights": "random"} if blank and "weights" in model.features else {})}
+    features: nn.Module = config.build(node)
+    with torch.no_grad():
+        d = features.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
+    return Network(features, _head(model.head, d, n_classes), symmetry if model.average_views else "none")
+
+
+def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
+    if head.kind == "mlp":
+        hidden = [nn.Dropout(head.dropout / 2), nn.Linear(d, head.hidden), nn.ReLU(), nn.Dropout(head.dropout)]
+        return nn.Sequential(Standardise(d), *hidden, nn.Linear(head.hidden, n_classes))
+    return nn.Sequential(Standardise(d), nn.Dropout(head.dropout), nn.Linear(d, n_classes))
+
+
+def save(network: Network, winner: Winner, classes: list[str], size_px: int, folder: Path) -> None:
+    """model.safetensors and model.yaml: all that `load` needs; nothing is pickled."""
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+    described = {"classes": classes, "size_px": size_px, "symmetry": network.symmetry, **winner.model_dump()}
+    OmegaConf.save(OmegaConf.create(described), folder / "model.yaml")
+
+
+def load(folder: Path) -> tuple[Network, Winner, list[str], int]:
+    """The network that `save` wrote in evaluation mode, how it was made, its classes and its image size."""
+    described = OmegaConf.to_container(OmegaConf.load(folder / "model.yaml"))
+    assert isinstance(described, dict)
+    classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
+    winner = Winner.model_validate(described)
+    network = build(winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.eval(), winner, classes, size_px

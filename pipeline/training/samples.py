@@ -1,0 +1,105 @@
+"""Training images on disk with their targets: rows of one or more memory-mapped arrays, never all in memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline import store, table
+from pipeline.training.augmentation import Policy
+
+
+@dataclass(frozen=True)
+class Samples(Sequence[np.ndarray]):
+    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row of it."""
+
+    arrays: tuple[np.ndarray, ...]
+    place: Int64[np.ndarray, "n 2"]
+    targets: Float32[np.ndarray, "n k"]
+    labels: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        array, row = self.place[i]
+        return np.asarray(self.arrays[array][row])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, which: np.ndarray) -> "Samples":
+        """The samples at these positions."""
+        return Samples(self.arrays, self.place[which], self.targets[which], self.labels[which])
+
+    def __add__(self, other: "Samples") -> "Samples":
+        moved = other.place + np.array([len(self.arrays), 0])
+        joined = [np.concatenate(pair) for pair in ((self.place, moved), (self.targets, other.targets), (self.labels, other.labels))]
+        return Samples(self.arrays + other.arrays, *joined)
+
+
+def load(folder: Path, classes: list[str], *, split: str | None = None) -> Samples:
+    """The images.npy and table.parquet of a folder, or one split of them."""
+    rows = table.read(folder)
+    array = store.read_array(folder / "images.npy")
+    keep = np.flatnonzero(rows["split"] == split) if split else np.arange(len(rows))
+    labels = rows["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
+    place = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
+    return Samples((array,), place, table.targets(rows, classes)[keep], labels[keep])
+
+
+class FeatureRows(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Features (n, d), or (n, v, d) to be averaged over the views, with targets; fetched a whole batch at a time."""
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> None:
+        self.features, self.targets, self.labels = map(torch.from_numpy, (features, targets, labels))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, which: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        return self.features[which].float(), self.targets[which], self.labels[which]
+
+
+class ImageRows(Dataset[tuple[np.ndarray, np.ndarray, np.int64]]):
+    """Images under the random policy; a key is (position, seed), so results do not depend on loader processes."""
+
+    def __init__(self, samples: Samples, policy: Policy | None) -> None:
+        self.samples, self.policy = samples, policy
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.int64]:
+        i, seed = key
+        image = self.samples[i]
+        image = self.policy(image, seed) if self.policy else image.copy()
+        return image, self.samples.targets[i], self.samples.labels[i]
+
+
+class SeededOrder:
+    """Batches of (position, seed) keys, shuffled anew each epoch; all of nearly the same size, so that none is too small
+    for batch normalisation."""
+
+    def __init__(self, n: int, batch_size: int, seed: int, *, shuffle: bool) -> None:
+        self.n, self.batch_size, self.seed, self.shuffle, self.epoch = n, batch_size, seed, shuffle, 0
+
+    def __len__(self) -> int:
+        return max(1, round(self.n / self.batch_size))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
+        seeds = random.integers(0, 2**31, self.n)
+        self.epoch += 1
+        keys = list(zip(order.tolist(), seeds.tolist(), strict=True))
+        borders = np.linspace(0, self.n, len(self) + 1).astype(int)
+        return (keys[a:b] for a, b in pairwise(borders))

@@ -1,0 +1,21 @@
+"""The views of an image that never change what it shows, by the name of the symmetry.
+
+A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands among them.
+"""
+
+from torch import Tensor
+
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+SYMMETRIES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "flip": ((), (2,)),
+    "d4": _FLIPS + tuple((0, *flips) for flips in _FLIPS),  # the eight symmetries of the square
+}
+
+
+def view(images: Tensor, flips: tuple[int, ...]) -> Tensor:
+    """One view of images (n, h, w, c); square ones where it transposes."""
+    if 0 in flips:
+        images = images.transpose(1, 2)
+    axes = [axis for axis in flips if axis != 0]
+    return images.flip(axes) if axes else images.contiguous()

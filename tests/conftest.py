@@ -1,0 +1,131 @@
+"""What several tests share: a project folder of one's own, and forty photos with everything that goes wrong."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data as photos
+from sklearn.datasets import load_sample_images
+
+ROOT = Path(__file__).parent.parent
+TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the run store or the feature cache of the checkout."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+
+
+def copy_project(folder: Path) -> Path:
+    """A copy of the checkout's tracked files as a repository of its own, without any result."""
+    for name in TRACKED:
+        source = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    for name in ("data/decisions", "data/images", ".dvc"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
+    shutil.copy(ROOT / ".gitignore", folder)
+    (folder / "data" / "decisions" / "labels.csv").write_text("id,decision,label,by,when\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the checkout to change at will; the working folder of the test."""
+    folder = copy_project(tmp_path / "project")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write_forty_photos(folder: Path) -> Path:
+    """Ten crops of each of four real photos, and beside them what a user's folder has: see the list in the code."""
+    china, flower = load_sample_images().images
+    whole = {"temple": china, "flower": flower, "person": photos.astronaut(), "coffee": photos.coffee()}
+    random = np.random.default_rng(0)
+    for name, photo in whole.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            top, left = (int(random.integers(0, side - 160)) for side in photo.shape[:2])
+            crop = Image.fromarray(photo[top : top + 160, left : left + 160])
+            crop.save(folder / name / f"{i}.jpg", quality=92)
+    whole_file = (folder / "temple" / "0.jpg").read_bytes()
+    (folder / "temple" / "0.jpg").write_bytes(whole_file[: len(whole_file) // 2])  # corrupt
+    (folder / "temple" / "1.jpg").write_text("this is no photo\n")
+    Image.open(folder / "temple" / "2.jpg").convert("CMYK").save(folder / "temple" / "2.jpg")
+    grey = np.asarray(Image.open(folder / "flower" / "0.jpg").convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(folder / "flower" / "0.png")  # 16 bits
+    (folder / "flower" / "0.jpg").unlink()
+    turned = Image.open(folder / "person" / "0.jpg")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "person" / "0.jpg", exif=exif)
+    shutil.copy(folder / "coffee" / "3.jpg", folder / "coffee" / "copy of 3.jpg")  # exact duplicate
+    (folder / "nothing here").mkdir()
+    return folder
+
+
+SMOKE = """\
+seed: 0
+images: data/images
+ingest: {use: folder}
+label_check: {use: default, size_px: 64}
+embedding: {use: efficientnet_lite0}
+preprocess: {use: default, size_px: 64}
+augment: {use: photo, balance_to: 1.0}
+network: {use: efficientnet_lite0, head: {hidden: 16}}
+scratch: {use: small_cnn, features: {input_px: 32, width: 8, blocks: 2}}
+classical: {use: hog_svm, features: {input_px: 64}}
+fit: {use: default, epochs: 3, batch_size: 16}
+model_search: {use: default, latency_runs: 3, latency_budget_ms: 1000}
+tune: {use: default, trials: 3, startup_trials: 2}
+evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
+export: {use: default, latency_runs: 3}
+"""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One feature cache for the rebuilds of a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def rebuild_environment(folder: Path, cache: Path) -> dict[str, str]:
+    """The environment of `dvc repro` in a copied project: its own run store, this environment's commands."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "FIELDMARK", "DVC"))}
+    # A killed rebuild must compute again, not find another test's features.
+    return {**ours, "PATH": f"{Path(os.sys.executable).parent}:{ours['PATH']}", "FIELDMARK_CACHE": str(cache)}  # type: ignore[attr-defined]
+
+
+def smoke_project(folder: Path) -> Path:
+    """A copied project that trains on the forty photos in about a minute."""
+    copy_project(folder)
+    write_forty_photos(folder / "data" / "images")
+    (folder / "params.yaml").write_text(SMOKE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Path]:
+    """A project after its first `dvc repro`, undisturbed. Tests only read it."""
+    folder = smoke_project(tmp_path_factory.mktemp("built") / "project")
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder / "repro.log").write_text(done.stdout)
+    yield folder

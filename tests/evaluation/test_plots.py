@@ -1,0 +1,136 @@
+"""Pictures open, are the same each time, and take any name."""
+
+import io
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.evaluation import metrics, plots
+
+CLASSES = ["$5 & <b>", "猫", "a name much longer than anyone would want to print"]
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+PROBS = np.eye(3)[[0, 1, 1, 1, 2, 0]] * 0.7 + 0.1
+
+
+def candidates() -> pd.DataFrame:
+    return pd.DataFrame({"name": CLASSES, "val_accuracy": [0.9, 0.9, 0.7], "latency_ms": [3.0, 3.1, 40.0]})
+
+
+DRAWINGS = {
+    "confusion": lambda: plots.confusion_matrix(metrics.confusion(LABELS, PROBS, CLASSES), CLASSES),
+    "reliability": lambda: plots.reliability(metrics.reliability(LABELS, PROBS, 10)),
+    "per class": lambda: plots.per_class(metrics.per_class(LABELS, PROBS, CLASSES)),
+    "risk": lambda: plots.risk_coverage(metrics.risk_coverage(LABELS, PROBS)),
+    "history": lambda: plots.history(
+        pd.DataFrame(
+            {"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_loss": [np.nan, 0.6], "val_accuracy": [0.5, 0.8]}
+        )
+    ),
+    "leaderboard": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=20.0),
+    "no budget": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=None),
+    "trials up": lambda: plots.trials(
+        pd.DataFrame({"number": [1, 0, 2], "value": [0.5, np.nan, 0.7]}),
+        metric="val_f1",
+        direction="maximize",
+    ),
+    "trials down": lambda: plots.trials(
+        pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7]}), metric="val_loss", direction="minimize"
+    ),
+}
+
+
+def words(svg: bytes) -> set[str]:
+    return {
+        "".join(node.itertext()).strip()
+        for node in ElementTree.fromstring(svg).iter()
+        if node.tag.endswith("text")
+    }
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
+def test_a_figure_is_valid_svg_that_turns_light_on_dark_pages(draw):
+    svg = draw()
+    assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert b"prefers-color-scheme:dark" in svg
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
+def test_a_figure_has_the_same_bytes_each_time(draw):
+    assert draw() == draw()
+
+
+def test_names_of_classes_are_printed_as_they_are_but_shortened():
+    assert {"$5 & <b>", "猫", "a name much longer th…"} <= words(DRAWINGS["confusion"]())
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8")), min_size=2, max_size=3, unique=True))
+def test_any_text_may_be_the_name_of_a_class(classes):
+    confusion = pd.DataFrame({"actual": classes, "predicted": classes})
+    assert ElementTree.fromstring(plots.confusion_matrix(confusion, classes)).tag.endswith("svg")
+
+
+def test_the_confusion_matrix_counts_images():
+    assert {"1", "2"} <= words(DRAWINGS["confusion"]())
+
+
+def test_a_confusion_matrix_of_many_classes_has_no_numbers():
+    classes = [f"class {i}" for i in range(plots.MOST_NUMBERED_CLASSES + 1)]
+    confusion = pd.DataFrame({"actual": classes, "predicted": classes})
+    assert words(plots.confusion_matrix(confusion, classes)) == {*classes, "true", "predicted"}
+
+
+def test_a_class_without_images_gets_a_dash_instead_of_a_bar():
+    table = metrics.per_class(np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]), ["cat", "owl"])
+    assert {"–", "100", "owl  (0)"} <= words(plots.per_class(table))
+
+
+def test_the_leaderboard_names_every_candidate_and_the_budget():
+    svg = plots.leaderboard(
+        candidates().assign(name=["one", "two", "three"]), metric="val_accuracy", budget_ms=20.0
+    )
+    assert {"one", "two", "three", "budget 20 ms"} <= words(svg)
+
+
+def test_a_perfect_model_has_a_risk_coverage_curve():
+    curve = metrics.risk_coverage(np.array([0, 1]), np.eye(2))
+    assert "all images: 0.0 % wrong" in words(plots.risk_coverage(curve))
+
+
+sides = st.integers(1, 300)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(sides, sides), min_size=1, max_size=5), st.integers(1, 6), st.text(max_size=60))
+def test_a_sheet_takes_images_and_captions_of_any_size(shapes, columns, caption):
+    images = [np.zeros((height, width, 3), dtype=np.uint8) for height, width in shapes]
+    png = plots.sheet(images, [caption] * len(images), columns=columns, cell_px=48)
+    assert Image.open(io.BytesIO(png)).width == 6 + min(columns, len(images)) * 54
+
+
+def test_small_images_are_enlarged_to_crisp_pixels():
+    image = np.array([[[255, 0, 0], [0, 0, 255]]] * 2, dtype=np.uint8)
+    sheet = Image.open(io.BytesIO(plots.sheet([image], [""], columns=1, cell_px=40)))
+    assert sheet.getpixel((6 + 19, 6 + 20)) == (255, 0, 0)
+    assert sheet.getpixel((6 + 20, 6 + 20)) == (0, 0, 255)
+
+
+def test_a_sheet_without_images_is_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        plots.sheet([], [], columns=3, cell_px=40)
+
+
+def test_a_sheet_with_a_caption_missing_is_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        plots.sheet([np.zeros((4, 4, 3), dtype=np.uint8)] * 2, ["only one"], columns=3, cell_px=40)
+
+
+def test_a_thumbnail_keeps_its_proportions_and_is_never_enlarged():
+    wide, small = np.zeros((100, 400, 3), dtype=np.uint8), np.zeros((8, 8, 3), dtype=np.uint8)
+    sizes = [Image.open(io.BytesIO(plots.thumbnail(image, side_px=200))).size for image in (wide, small)]
+    assert sizes == [(200, 50), (8, 8)]

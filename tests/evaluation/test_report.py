@@ -1,0 +1,179 @@
+"""The page opens by itself, says what it was given, and lets no name become markup."""
+
+import dataclasses
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.evaluation import metrics, report
+
+EVIL = "<script>alert(1)</script>"
+CLASSES = ["cat", "dog", EVIL, '" onerror="x']
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what a test asks for and checks that tags are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.images += [dict(attrs)] if tag == "img" else []
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def small() -> report.Report:
+    """Only what every report has."""
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    probs = np.eye(4)[[0, 1, 1, 1, 2, 2]] * 0.6 + 0.1
+    correct = probs.argmax(axis=1) == labels
+    return report.Report(
+        dataset="pets",
+        model="tiny_net",
+        n_test=6,
+        metrics=metrics.summary(labels, probs),
+        intervals=metrics.intervals(
+            labels, probs, metrics=["accuracy", "ece"], n_resamples=20, level=0.9, seed=0
+        ),
+        level=0.9,
+        latency_ms=None,
+        provenance=report.Provenance(
+            seed=3,
+            git_commit="abc123",
+            data_hash="def456",
+            config_yaml=f"lr: 0.1 # {EVIL}",
+            versions={"numpy": "2.4"},
+        ),
+        classes=CLASSES,
+        per_class=metrics.per_class(labels, probs, CLASSES),
+        confusion=metrics.confusion(labels, probs, CLASSES),
+        reliability=metrics.reliability(labels, probs, 10),
+        risk_coverage=metrics.risk_coverage(labels, probs),
+        slices=metrics.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def full(small: report.Report) -> report.Report:
+    """Every section, with hostile names wherever a name can stand."""
+    image = np.full((20, 30, 3), 128, dtype=np.uint8)
+    return dataclasses.replace(
+        small,
+        dataset=EVIL,
+        latency_ms=9.23,
+        mistakes=[report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)],
+        label_check=report.LabelCheck(
+            findings=pd.DataFrame({"finding": [EVIL], "n": [1234]}),
+            suspects=[report.Suspect(name=EVIL, label="cat", suggested=EVIL, score=0.9, image=image)],
+        ),
+        leaderboard=report.Leaderboard(
+            rows=pd.DataFrame(
+                {"name": ["tiny_net", EVIL], "val_accuracy": [0.9, 0.8], "latency_ms": [9.0, 30.0]}
+            ),
+            metric="val_accuracy",
+            budget_ms=20.0,
+        ),
+        tuning=report.Tuning(
+            rows=pd.DataFrame({"number": [0, 1, 2], "value": [0.8, np.nan, 0.9], "lr": [0.1, 0.01, 0.0004]}),
+            metric="val_accuracy",
+            direction="maximize",
+        ),
+        history=pd.DataFrame({"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.8]}),
+        quarantine=pd.DataFrame(
+            {"name": [f"{EVIL}{i}.png" for i in range(25)], "reason": ["truncated"] * 25}
+        ),
+        caveats=[EVIL],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(full: report.Report) -> str:
+    return report.render(full)
+
+
+def test_hostile_names_stay_text(page):
+    tags = Page(page).tags
+    assert EVIL not in page
+    assert {"script", "b", "iframe", "object", "link"}.isdisjoint(tags)
+    assert not [name for name, _ in Page(page).attributes if name.startswith("on")]
+
+
+def test_the_page_asks_for_nothing_outside_itself(page):
+    targets = [value or "" for name, value in Page(page).attributes if name in {"src", "href"}]
+    assert targets
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_every_link_leads_to_a_section(page):
+    attributes = Page(page).attributes
+    links = {(value or "").removeprefix("#") for name, value in attributes if name == "href"}
+    assert links == {value for name, value in attributes if name == "id"}
+
+
+def test_every_picture_has_an_alternative_text(page):
+    images = Page(page).images
+    assert len(images) == 8
+    assert all(image["alt"] for image in images)
+
+
+def test_tags_are_balanced_and_there_is_one_main_heading(page):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.tags.count("h1") == 1
+
+
+def test_figures_are_shown_as_people_read_them(small):
+    text = report.render(small)
+    assert "4 are classified correctly" in text
+    assert "66.7\u202f%" in text
+
+
+def test_the_chosen_candidate_is_marked_once(page):
+    assert page.count('class="badge"') == 1
+
+
+def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
+    assert report._best_trials(full.tuning)["number"].tolist() == [2, 0]
+    falling = dataclasses.replace(full.tuning, direction="minimize")
+    assert report._best_trials(falling)["number"].tolist() == [0, 2]
+
+
+def test_small_numbers_are_not_rounded_away(page):
+    assert "0.0004" in page
+
+
+def test_only_the_first_files_in_quarantine_are_listed(page):
+    assert "25 files could not be used" in page
+    assert "alert(1)&lt;/script&gt;19.png" in page
+    assert "alert(1)&lt;/script&gt;20.png" not in page
+
+
+def test_sections_without_content_are_left_out(small):
+    ids = {value for name, value in Page(report.render(small)).attributes if name == "id"}
+    assert ids == {"classes", "trust", "slices", "made"}
+
+
+def test_a_name_that_is_not_unicode_can_be_written(small):
+    page = report.render(dataclasses.replace(small, dataset="caf\udce9"))
+    assert "caf?" in page.encode("utf-8").decode()
+
+
+def test_the_same_report_gives_the_same_page(full, page):
+    assert report.render(full) == page

@@ -1,0 +1,136 @@
+"""Decisions: what people say holds, disagreement holds nothing, a malformed file is named."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import FieldmarkError
+from pipeline.labels.decisions import COLUMNS, apply, read, unmatched
+
+HEADER = "id,decision,label,by,when\n"
+
+
+def said(*lines: str) -> pd.DataFrame:
+    return pd.DataFrame([line.split(",") for line in lines], columns=COLUMNS, dtype=str)
+
+
+def rows() -> pd.DataFrame:
+    return pd.DataFrame({"id": ["a", "b"], "label": ["cat", "dog"], "soft_label": ["{}", "{}"]}, dtype=str)
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", HEADER, HEADER.strip()], ids=["no file", "empty", "header", "no newline"]
+)
+def test_no_decisions_change_nothing(tmp_path: Path, text: str | None) -> None:
+    folder = tmp_path if text is None else written(tmp_path, text)
+    changed = apply(rows(), read(folder))
+    pd.testing.assert_frame_equal(changed, rows().assign(decision=pd.Series(["", ""], dtype=str)))
+
+
+def test_a_file_is_read_with_quotes_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
+    text = "\ufeff" + HEADER + 'a,relabel,"cat, big",Zoë,2026-01-31\n\n"007",keep,,Zoë,2026-01-31T10:00:00Z\n'
+    decisions = read(written(tmp_path, text))
+    assert decisions["id"].tolist() == ["a", "007"]
+    assert decisions["label"].tolist() == ["cat, big", ""]
+    assert decisions["by"].tolist() == ["Zoë", "Zoë"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,decision\n", "line 1: the columns must be id,decision,label,by,when"),
+        (
+            HEADER + "a,keep,,z,2026-01-01\na,maybe,,z,2026-01-01\n",
+            "line 3: .*'maybe'.* keep, relabel, drop, unsure",
+        ),
+        (HEADER + "a,keep,,z\n", "line 2: 4 fields"),
+        (HEADER + ",keep,,z,2026-01-01\n", "line 2: the id is empty"),
+        (HEADER + "a,relabel,,z,2026-01-01\n", "line 2: relabel without a label"),
+        (HEADER + "a,keep,,z,yesterday\n", "line 2: .*'yesterday'.* ISO 8601"),
+        (HEADER + 'a,keep,"x"y,z,2026-01-01\n', "not readable as CSV"),
+    ],
+    ids=["columns", "decision", "fields", "id", "label", "time", "quotes"],
+)
+def test_a_malformed_file_is_refused_with_line_and_valid_values(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(FieldmarkError, match=f"(?s)labels.csv.*{message}"):
+        read(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(HEADER.encode() + b"a,relabel,\xff,z,2026-01-01\n")
+    with pytest.raises(FieldmarkError, match=r"labels\.csv is not UTF-8"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("decision", ["keep", "drop", "unsure"])
+def test_only_relabel_changes_a_label(decision: str) -> None:
+    changed = apply(rows(), said(f"a,{decision},dog,z,2026-01-01"))
+    assert changed["decision"].tolist() == [decision, ""]
+    assert changed["label"].tolist() == ["cat", "dog"]
+
+
+def test_relabel_gives_a_certain_label_to_its_row_only() -> None:
+    before = rows()
+    changed = apply(before, said("a,relabel,bird,z,2026-01-01"))
+    assert changed["label"].tolist() == ["bird", "dog"]
+    assert changed["soft_label"].tolist() == ["", "{}"]
+    pd.testing.assert_frame_equal(before, rows())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2026-01-01T10:00", "2026-01-01T11:00"),
+        ("2026-01-01T12:00+03:00", "2026-01-01T10:00"),
+        ("2026-01-01",) * 2,
+    ],
+    ids=["later", "time zones", "same time, later line"],
+)
+def test_the_last_decision_of_one_person_counts(first: str, second: str) -> None:
+    changed = apply(rows(), said(f"a,drop,,z,{first}", f"a,keep,,z,{second}"))
+    assert changed["decision"].tolist() == ["keep", ""]
+
+
+def test_the_later_decision_counts_even_where_its_line_comes_first() -> None:
+    changed = apply(rows(), said("a,keep,,z,2026-01-02", "a,drop,,z,2026-01-01"))
+    assert changed["decision"].tolist() == ["keep", ""]
+
+
+@pytest.mark.parametrize("other", ["keep,", "drop,", "unsure,", "relabel,fish"])
+def test_people_who_differ_make_a_conflict_that_changes_nothing(other: str) -> None:
+    changed = apply(rows(), said("a,relabel,bird,y,2026-01-01", f"a,{other},z,2026-01-02"))
+    assert changed["decision"].tolist() == ["conflict", ""]
+    assert changed["label"].tolist() == ["cat", "dog"]
+    assert changed["soft_label"].tolist() == ["{}", "{}"]
+
+
+def test_people_who_agree_in_the_end_are_no_conflict() -> None:
+    lines = ["a,drop,,y,2026-01-01", "a,relabel,bird,z,2026-01-02", "a,relabel,bird,y,2026-01-03"]
+    changed = apply(rows(), said(*lines))
+    assert changed["decision"].tolist() == ["relabel", ""]
+    assert changed["label"].tolist() == ["bird", "dog"]
+
+
+def test_decisions_on_images_that_are_not_there_are_counted() -> None:
+    decisions = said("a,keep,,z,2026-01-01", "gone,drop,,z,2026-01-01", "gone,keep,,z,2026-01-02")
+    assert unmatched(rows(), decisions) == 1
+    assert apply(rows(), decisions)["decision"].tolist() == ["keep", ""]
+
+
+@given(data=st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("decisions")
+    (folder / "labels.csv").write_bytes(HEADER.encode() + data)
+    with suppress(FieldmarkError):
+        assert set(read(folder)["decision"]) <= {"keep", "relabel", "drop", "unsure"}

@@ -1,0 +1,103 @@
+"""Label errors: flipped labels are found, what cannot be judged is not suspected."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float32, Int64
+
+from pipeline.labels.errors import out_of_fold, suspects
+
+Data = tuple[Float32[np.ndarray, "n d"], Int64[np.ndarray, " n"]]
+
+
+def clusters(n: int, classes: int) -> Data:
+    """Classes far apart in feature space, n images in turn."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    centres = 4 * rng.standard_normal((classes, 12))
+    return (centres[labels] + rng.standard_normal((n, 12))).astype(np.float32), labels.astype(np.int64)
+
+
+def singles(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def test_flipped_labels_are_found_and_their_true_class_is_suggested() -> None:
+    features, true = clusters(240, 3)
+    labels = true.copy()
+    flipped = np.arange(0, 240, 16)
+    labels[flipped] = (labels[flipped] + 1) % 3
+    probs = out_of_fold(features, labels, singles(240), folds=5, C=0.01, seed=0)
+    found = suspects(labels, probs, max_fraction=0.2)
+    assert np.flatnonzero(found["suspect"]).tolist() == flipped.tolist()
+    assert found["suggested"].tolist() == true.tolist()
+
+
+def test_the_cap_keeps_the_most_doubtful() -> None:
+    features, labels = clusters(200, 2)
+    labels[::10] = 1 - labels[::10]
+    probs = out_of_fold(features, labels, singles(200), folds=5, C=0.01, seed=0)
+    free = suspects(labels, probs, max_fraction=1.0)
+    capped = suspects(labels, probs, max_fraction=0.02)
+    assert capped["suspect"].sum() == 4
+    left_out = free["suspect"] & ~capped["suspect"]
+    assert free.loc[capped["suspect"], "suspect_score"].min() >= free.loc[left_out, "suspect_score"].max()
+
+
+def test_an_image_is_never_judged_by_its_own_group() -> None:
+    """Pure noise with every image twice: who has seen the twin knows the label, who has not can only guess."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((100, 200)).astype(np.float32).repeat(2, axis=0)
+    labels = rng.integers(0, 2, 100).repeat(2)
+    twins = [str(i // 2) for i in range(200)]
+    honest = out_of_fold(features, labels, twins, folds=5, C=1.0, seed=0)
+    leaking = out_of_fold(features, labels, singles(200), folds=5, C=1.0, seed=0)
+    rows = np.arange(200)
+    assert honest[rows, labels].mean() < 0.6
+    assert leaking[rows, labels].mean() > 0.8
+
+
+def test_the_same_seed_gives_the_same_probabilities() -> None:
+    features, labels = clusters(60, 3)
+    first, second = (out_of_fold(features, labels, singles(60), folds=4, C=1.0, seed=3) for _ in range(2))
+    assert (first == second).all()
+
+
+def test_a_class_of_one_group_is_left_in_peace() -> None:
+    features, labels = clusters(62, 2)
+    labels[60:] = 2
+    groups = [*singles(60), "twins", "twins"]
+    probs = out_of_fold(features, labels, groups, folds=5, C=0.1, seed=0)
+    assert probs[60:].tolist() == [[1 / 3] * 3] * 2
+    assert (probs[:60, 2] == 0).all()
+    found = suspects(labels, probs, max_fraction=1.0)
+    assert not found["suspect"].any()
+    assert found["suggested"].tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(("n", "classes"), [(0, 1), (1, 1), (9, 1), (2, 2)])
+def test_where_nothing_can_be_learned_nobody_is_suspect(n: int, classes: int) -> None:
+    features, labels = clusters(n, classes)
+    probs = out_of_fold(features, labels, singles(n), folds=5, C=1.0, seed=0)
+    found = suspects(labels, probs, max_fraction=1.0)
+    assert len(found) == n
+    assert not found["suspect"].any()
+
+
+@given(
+    drawn=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), min_size=1, max_size=30),
+    folds=st.integers(2, 5),
+    max_fraction=st.floats(0, 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_classes_and_groups_give_probabilities_and_a_bounded_number_of_suspects(
+    drawn: list[tuple[int, int]], folds: int, max_fraction: float
+) -> None:
+    labels = np.array([label for label, _ in drawn], dtype=np.int64)
+    features = np.random.default_rng(0).standard_normal((len(drawn), 3)).astype(np.float32)
+    probs = out_of_fold(features, labels, [str(group) for _, group in drawn], folds=folds, C=0.1, seed=0)
+    found = suspects(labels, probs, max_fraction=max_fraction)
+    assert np.allclose(probs.sum(axis=1), 1)
+    assert found["suspect_score"].between(0, 1).all()
+    assert found["suspect"].sum() <= max_fraction * len(labels)

@@ -1,0 +1,171 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item, Skipped, folder
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def found(root: Path) -> list[tuple[str, str, str]]:
+    return [(e.name, e.label, e.given_split) for e in folder.read(images=root) if isinstance(e, Item)]
+
+
+def skipped(root: Path) -> dict[str, str]:
+    return {e.name: e.reason for e in folder.read(images=root) if isinstance(e, Skipped)}
+
+
+def test_a_class_folder_gives_its_name_to_all_below_it(tmp_path: Path) -> None:
+    make(tmp_path, "dog/1.jpg", "cat/b/deep/2.jpg", "cat/a.jpg")
+    assert found(tmp_path) == [
+        ("cat/a.jpg", "cat", ""),
+        ("cat/b/deep/2.jpg", "cat", ""),
+        ("dog/1.jpg", "dog", ""),
+    ]
+
+
+def test_an_item_loads_its_own_bytes(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    loaded = [e.load() for e in folder.read(images=tmp_path) if isinstance(e, Item)]
+    assert loaded == [b"cat/1.jpg", b"dog/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("test", "test"),
+        ("Test", "test"),
+    ],
+)
+def test_a_folder_named_like_a_split_is_one(tmp_path: Path, name: str, split: str) -> None:
+    make(tmp_path, f"{name}/cat/1.jpg", ".DS_Store")
+    assert found(tmp_path) == [(f"{name}/cat/1.jpg", "cat", split)]
+
+
+def test_a_split_name_beside_other_folders_is_a_class(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat/1.jpg", "tram/2.jpg")
+    assert found(tmp_path) == [("train/cat/1.jpg", "train", ""), ("tram/2.jpg", "tram", "")]
+
+
+def test_split_names_without_folders_below_them_are_classes(tmp_path: Path) -> None:
+    make(tmp_path, "train/1.jpg", "test/2.jpg")
+    assert found(tmp_path) == [("test/2.jpg", "test", ""), ("train/1.jpg", "train", "")]
+
+
+def test_loose_files_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "readme.txt", "train/cat/1.jpg", "train/loose.jpg")
+    assert skipped(tmp_path) == dict.fromkeys(["readme.txt", "train/loose.jpg"], "not inside a class folder")
+
+
+def test_hidden_files_and_litter_are_named(tmp_path: Path) -> None:
+    litter = [".git/config", ".hidden.jpg", "__MACOSX/x", "cat/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini"]
+    make(tmp_path, "cat/1.jpg", *litter)
+    assert [*skipped(tmp_path)] == [".git", ".hidden.jpg", "__MACOSX", *litter[3:]]
+    assert found(tmp_path) == [("cat/1.jpg", "cat", "")]
+
+
+@pytest.mark.parametrize("content", [[], ["cats/.DS_Store"]], ids=["nothing", "litter"])
+def test_an_empty_class_folder_is_named(tmp_path: Path, content: list[str]) -> None:
+    (tmp_path / "cats").mkdir()
+    make(tmp_path, *content)
+    assert skipped(tmp_path)["cats/"] == "class folder holds no files"
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path / "elsewhere", "dogs/1.jpg", "2.jpg")
+    make(tmp_path / "images", "cat/3.jpg")
+    (tmp_path / "images" / "dog").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "images" / "cat" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
+    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/2.jpg", "cat/3.jpg", "dog/1.jpg"]
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../dog"])
+def test_a_circle_of_links_is_walked_once(tmp_path: Path, target: str) -> None:
+    make(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    (tmp_path / "cat" / "link").symlink_to(target)
+    (tmp_path / "dog" / "back").symlink_to("../cat")
+    names = [Path(name).name for name, _, _ in found(tmp_path)]
+    assert sorted(names) == ["1.jpg", "2.jpg"]
+    assert any("read already" in reason for reason in skipped(tmp_path).values())
+
+
+def test_a_link_to_nothing_or_to_itself_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg")
+    (tmp_path / "cat" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "cat" / "self.jpg").symlink_to("self.jpg")
+    assert skipped(tmp_path) == {"cat/gone.jpg": "link to nothing", "cat/self.jpg": "link to nothing"}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg")
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+    assert "pipe" in skipped(tmp_path)["cat/pipe.jpg"]
+
+
+@settings(max_examples=20)  # each writes to disk
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=12), min_size=1, max_size=6
+    )
+)
+def test_names_in_any_script_and_any_bytes_are_printable(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("names")
+    raw = {b"x" + name.encode("utf-8", "surrogatepass")[:200] for name in names} | {b"\xff\xfe.jpg"}
+    (root / "猫").mkdir()
+    for name in raw:
+        Path(os.fsdecode(os.fsencode(root / "猫") + b"/" + name)).touch()
+    entries = list(folder.read(images=root))
+    assert len(entries) == len(raw)
+    assert all(entry.name.encode("utf-8").startswith("猫/".encode()) for entry in entries)
+    assert not any(control in entry.name for entry in entries for control in "\n\r\t\x1b")
+    assert "猫/\\xff\\xfe.jpg" in [entry.name for entry in entries]
+
+
+def test_a_decomposed_name_is_the_same_class_as_a_composed_one(tmp_path: Path) -> None:
+    make(tmp_path, "caf\u00e9/1.jpg", "cafe\u0301/2.jpg")
+    assert {label for _, label, _ in found(tmp_path)} == {"caf\u00e9"}
+
+
+@settings(max_examples=20)  # each writes to disk
+@given(st.permutations(["b/2.jpg", "b/1.jpg", "a/é.jpg", "a/z/9.jpg", "a/Z.jpg", "B/x.jpg"]))
+def test_the_order_does_not_depend_on_the_order_of_creation(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    root = make(tmp_path_factory.mktemp("order"), *names)
+    assert [name for name, _, _ in found(root)] == [
+        "B/x.jpg",
+        "a/Z.jpg",
+        "a/z/9.jpg",
+        "a/é.jpg",
+        "b/1.jpg",
+        "b/2.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", [[], ["loose.jpg"], [".git/config"]], ids=["empty", "loose files", "hidden"]
+)
+def test_no_class_folders_says_what_to_do(tmp_path: Path, content: list[str]) -> None:
+    make(tmp_path, *content)
+    with pytest.raises(FieldmarkError, match="holds no class folders; .*`images:` in params.yaml"):
+        list(folder.read(images=tmp_path))
+
+
+def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FieldmarkError, match="is not a folder; .*`images:` in params.yaml"):
+        list(folder.read(images=tmp_path / "nowhere"))

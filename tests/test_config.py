@@ -1,0 +1,125 @@
+"""params.yaml over conf/: what is turned wins, and every slip is named before any work."""
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline import config
+from pipeline.errors import FieldmarkError
+
+
+def turn(text: str) -> None:
+    """Replace lines of params.yaml by their first word."""
+    lines = {line.split(":")[0]: line for line in Path("params.yaml").read_text().splitlines() if ":" in line}
+    lines[text.split(":")[0]] = text
+    Path("params.yaml").write_text("\n".join(lines.values()) + "\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_params_yaml_overrides_conf() -> None:
+    before = config.load().fit
+    turn("fit: {use: default, lr: 0.5}")
+    after = config.load().fit
+    assert (after.lr, after.epochs) == (0.5, before.epochs)
+
+
+@pytest.mark.usefixtures("project")
+def test_use_selects_another_file_of_the_group() -> None:
+    turn("network: {use: resnet50}")
+    assert config.load().network.features["name"] == "resnet50.a1_in1k"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_section_can_be_replaced_by_a_file_of_ones_own() -> None:
+    Path("conf/fit/mine.yaml").write_text(Path("conf/fit/default.yaml").read_text().replace("lr: 0.001", "lr: 0.25"))
+    turn("fit: {use: mine}")
+    assert config.load().fit.lr == 0.25
+
+
+@pytest.mark.usefixtures("project")
+def test_a_stage_sees_only_what_it_declares() -> None:
+    cfg = config.load("seed", "ingest")
+    with pytest.raises(AttributeError, match="'fit' is not among the stage's params"):
+        _ = cfg.fit
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fit: {use: default, lrr: 0.1}", "params.yaml: fit.lrr: unknown key; did you mean lr"),
+        ("fit: {use: default, lr: fast}", "params.yaml: fit.lr: .*number.*'fast'"),
+        ("fit: {use: default, lr: -1}", "params.yaml: fit.lr: .*greater than 0"),
+        ("fit: {use: defalt}", "params.yaml: fit.use: there is no conf/fit/defalt.yaml; did you mean default"),
+        ("fit: default", "params.yaml: fit: write `fit: {use: FILE}`"),
+        ("tunee: {use: default}", "params.yaml: tunee: unknown key; did you mean tune"),
+        ("seed: many", "params.yaml: seed: .*integer"),
+        ("label_check: {use: default, fractions: {tests: 0.2}}", "label_check.fractions.tests: .*did you mean test"),
+        ("label_check: {use: default, fractions: {test: 0.5}}", "must add up to 1"),
+        ("network: {use: efficientnet_lite0, head: {hiden: 3}}", "network.head.hiden: .*did you mean hidden"),
+        ("network: {use: efficientnet_lite0, space: {fit.lr: {low: 2.0, high: 1.0}}}", "low must be below high"),
+        ("augment: {use: no_up, symmetry: d5}", "augment.symmetry: .*'none', 'flip' or 'd4'"),
+        ("scratch: {use: small_cnn, head: {kind: svm}}", "head.kind svm needs frozen: true"),
+        ("ingest: {use: elpv", "params.yaml: not valid YAML"),
+    ],
+    ids=lambda value: value if ":" in value and "use" in value else "",
+)
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_params_is_named(line: str, said: str) -> None:
+    turn(line)
+    with pytest.raises(FieldmarkError, match=said):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_conf_names_that_file() -> None:
+    file = Path("conf/fit/default.yaml")
+    file.write_text(file.read_text().replace("epochs:", "epoch:"))
+    with pytest.raises(FieldmarkError, match=r"conf/fit/default.yaml: epochs?: "):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_missing_section_says_how_to_write_it() -> None:
+    Path("params.yaml").write_text("seed: 0\nimages: data/images\n")
+    with pytest.raises(FieldmarkError, match=re.escape("write for example `ingest: {use: default}`")):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ingest: {use: elpv, source: {treshold: 0.4}}", "params.yaml: ingest.source.treshold.*did you mean threshold"),
+        ("ingest: {use: elpv, source: {threshold: half}}", "ingest.source.threshold: .*number"),
+        ("ingest: {use: elpv, source: {_target_: os.system}}", "only pipeline. and albumentations. may be called"),
+        ("ingest: {use: elpv, source: {_target_: pipeline.sources.packaged.read_elvp}}", "did you mean read_elpv"),
+        ("network: {use: efficientnet_lite0, features: {tap: [1]}}", "network.features.tap: .*did you mean taps"),
+        ("augment: {use: photo, policy: [{_target_: albumentations.Affine, scal: 2}]}", "scal: .*did you mean scale"),
+        ("augment: {use: photo, policy: [{_target_: albumentations.Afine}]}", "did you mean Affine"),
+    ],
+    ids=lambda value: value if "use" in value else "",
+)
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_what_a_target_takes_is_named(line: str, said: str) -> None:
+    turn(line)
+    with pytest.raises(FieldmarkError, match=said):
+        config.check_targets(config.load())
+
+
+@pytest.mark.parametrize("file", sorted(Path("conf").glob("*/*.yaml")), ids=str)
+@pytest.mark.usefixtures("project")
+def test_every_file_of_conf_composes_and_fits_its_targets(file: Path) -> None:
+    sections = [section for section, group in config._groups().items() if group == file.parent.name]
+    turn(f"{sections[0]}: {{use: {file.stem}}}")
+    cfg = config.load()
+    config.check_targets(cfg)
+    assert getattr(cfg, sections[0]) is not None
+
+
+@pytest.mark.usefixtures("project")
+def test_no_value_stands_both_in_conf_and_in_params() -> None:
+    turned = OmegaConf.to_container(OmegaConf.load("params.yaml"))
+    assert isinstance(turned, dict)
+    sections = {name: node for name, node in turned.items() if isinstance(node, dict)}
+    assert sections == {name: {"use": node["use"]} for name, node in sections.items()}

@@ -1,0 +1,124 @@
+"""conf/, params.yaml, dvc.yaml and the package describe the same pipeline."""
+
+import ast
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline import cli, config
+
+STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
+# They run a stage or watch it, and change no result.
+OBSERVERS = {"pipeline", "pipeline.config", "pipeline.schema", "pipeline.errors", "pipeline.tracking",
+             "pipeline.lineage", "pipeline.runner", "pipeline.cli"}  # fmt: skip
+
+
+def raw() -> dict[str, Any]:
+    container = OmegaConf.to_container(OmegaConf.load("dvc.yaml"), resolve=False)
+    assert isinstance(container, dict)
+    return container["stages"]
+
+
+def module_file(name: str) -> Path | None:
+    path = Path(name.replace(".", "/"))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The modules of the package that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("pipeline"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if module_file(inner) else str(node.module)
+
+
+def closure(start: str, found: set[str]) -> set[str]:
+    file = module_file(start)
+    if start in OBSERVERS or start in found or file is None:
+        return found
+    found.add(start)
+    for name in imported(file):
+        closure(name, found)
+    return found
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "_target_" and value.startswith("pipeline."))
+        for value in node.values():
+            yield from targets(value)
+
+
+def test_the_eight_stages_stand_in_order() -> None:
+    assert list(raw()) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_one_name_everywhere(stage: str) -> None:
+    node, snake = raw()[stage], stage.replace("-", "_")
+    assert node["cmd"] == f"fieldmark {stage}"
+    assert node["outs"] == [f"data/{stage}"]
+    assert snake in node["params"]
+    assert f"conf/{snake}/${{{snake}.use}}.yaml" in node["deps"]
+    assert Path(f"pipeline/stages/{snake}.py").exists()
+    assert stage in cli._STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_file_in_use_of_each_of_its_sections(stage: str) -> None:
+    node, groups = raw()[stage], config._groups()
+    wanted = {f"conf/{groups[name]}/${{{name}.use}}.yaml" for name in node["params"] if name in groups}
+    assert wanted == {dep for dep in node["deps"] if dep.startswith("conf/")}
+    assert set(node["params"]) <= {*groups, *config.PLAIN}
+    assert "seed" in node["params"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_takes_what_dvc_yaml_gives_it(stage: str) -> None:
+    deps = [dep.removeprefix("data/") for dep in raw()[stage]["deps"] if dep.startswith("data/")]
+    given = {os.path.splitext(dep)[0].replace("/", "_").replace("-", "_") for dep in deps}
+    given |= {"images"} if "images" in raw()[stage]["params"] else set()
+    takes = set(signature(import_module(f"pipeline.stages.{stage.replace('-', '_')}").run).parameters)
+    assert takes - {"cfg", "out", "scratch"} == given
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_the_code_it_runs(stage: str) -> None:
+    """Otherwise DVC would serve a stale result after that code changed."""
+    node, groups = raw()[stage], config._groups()
+    used = closure(f"pipeline.stages.{stage.replace('-', '_')}", set())
+    cfg = OmegaConf.to_container(OmegaConf.create(config.load().plain()))
+    assert isinstance(cfg, dict)
+    for section in [name for name in node["params"] if name in groups]:
+        for target in targets(cfg[section]):
+            closure(target.rpartition(".")[0], used)
+    code = [dep for dep in node["deps"] if dep.startswith("pipeline/")]
+    files = [str(module_file(name)) for name in used]
+    uncovered = [file for file in files if not any(file == dep or file.startswith(dep + "/") for dep in code)]
+    assert [file for file in uncovered if file != "pipeline/stages/__init__.py"] == []
+    assert all(Path(dep).exists() for dep in code)
+
+
+def test_only_evaluate_is_given_the_test_images() -> None:
+    readers = [stage for stage, node in raw().items() if any("preprocess" in dep and "data/" in dep for dep in node["deps"])]
+    with_test = [s for s in readers if {"data/preprocess", "data/preprocess/test"} & set(raw()[s]["deps"])]
+    assert with_test == ["evaluate"]
+
+
+def test_every_section_of_params_is_used_by_a_stage() -> None:
+    used = {name for node in raw().values() for name in node["params"]}
+    assert used == set(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+
+
+def test_stages_are_short_enough_to_read() -> None:
+    lengths = {file.name: len(file.read_text().splitlines()) for file in Path("pipeline").rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 420} == {}

@@ -1,0 +1,40 @@
+"""One `dvc repro` on forty real photos with everything that goes wrong in a user's folder."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+from conftest import rebuild_environment
+
+from pipeline import store
+
+
+def test_what_was_left_out_is_listed_with_its_reason(built: Path) -> None:
+    left_out = pd.read_csv(built / "data" / "ingest" / "quarantine.csv").set_index("name")["reason"]
+    assert set(left_out.index) == {"coffee/copy of 3.jpg", "nothing here/", "temple/0.jpg", "temple/1.jpg"}
+    assert "exact duplicate of coffee/3.jpg" in left_out["coffee/copy of 3.jpg"]
+
+
+def test_the_exported_model_runs_on_the_test_images(built: Path) -> None:
+    images = np.array(store.read_array(built / "data" / "preprocess" / "test" / "images.npy"))
+    model = ort.InferenceSession(built / "data" / "export" / "model.onnx")
+    probs = model.run(None, {"images": images})[0]
+    said = pd.read_csv(built / "data" / "evaluate" / "predictions.csv")
+    own = said[[c for c in said.columns if c.startswith("p_")]].to_numpy()
+    np.testing.assert_allclose(probs, own, atol=1e-3)
+
+
+def test_the_report_stands_alone(built: Path) -> None:
+    page = (built / "data" / "evaluate" / "report.html").read_text()
+    metrics = json.loads((built / "data" / "evaluate" / "metrics.json").read_text())
+    assert 'src="http' not in page
+    assert 0 <= metrics["test/accuracy_low"] <= metrics["test/accuracy"] <= metrics["test/accuracy_high"] <= 1
+
+
+def test_a_second_repro_runs_nothing(built: Path, cache: Path) -> None:
+    environment = rebuild_environment(built, cache)
+    done = subprocess.run(["dvc", "repro"], cwd=built, env=environment, capture_output=True, text=True, check=True)
+    assert "Running stage" not in done.stdout
