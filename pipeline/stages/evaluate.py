@@ -121,7 +121,7 @@ def _label_check(folder: Path) -> report.LabelCheck:
     return report.LabelCheck(
         findings=pd.read_csv(folder / "findings.csv"),
         suspects=[
-            report.Suspect(name=str(r.name_), label=str(r.label), suggested=str(r.suggested_label), score=float(r.suspect_score), image=p)
+            report.Suspect(name=str(r.name_), label=str(r.label), suggested=str(r.suggested_label), score=float(str(r.suspect_score)), image=p)
             for r, p in zip(shown.rename(columns={"name": "name_"}).itertuples(), pictures, strict=True)
         ],
     )
