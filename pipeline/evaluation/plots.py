@@ -373,7 +373,7 @@ def _short(name: str) -> str:
 
 def _width_inches(name: str) -> float:
     """A guess on the safe side: letters beyond ASCII may be as wide as they are high."""
-    return sum(0.075 if letter.isascii() else 0.14 for letter in _short(name))
+    return float(sum(0.075 if letter.isascii() else 0.14 for letter in _short(name)))
 
 
 def _printable(text: str) -> str:

@@ -72,7 +72,8 @@ def _write(
     parts["confusion"].to_csv(out / "plots" / "confusion.csv", index=False)
     parts["reliability"].dropna().to_csv(out / "plots" / "reliability.csv", index=False)
     captions = [f"{m.label}, not {m.predicted} ({m.confidence:.2f})" for m in wrong]
-    (out / "plots" / "worst.png").write_bytes(plots.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
+    if wrong:
+        (out / "plots" / "worst.png").write_bytes(plots.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
 
 
 def _worst(

@@ -113,7 +113,8 @@ def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarra
     first = doubted.head(SHOWN)
     np.save(out / "suspects.npy", squares[first.index.to_numpy()])
     captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
-    (out / "suspects.png").write_bytes(plots.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
+    if captions:
+        (out / "suspects.png").write_bytes(plots.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
     name, label = rows["name"].to_numpy(), rows["label"].to_numpy()
     columns = ["name", "other", "label", "other_label", "cosine"]
     pd.DataFrame([(name[i], name[j], label[i], label[j], cosine) for i, j, cosine in pairs], columns=columns).to_csv(
