@@ -31,11 +31,11 @@ RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations
 
 def connect() -> MlflowClient:
     """A client of the store, with the experiment made if it is not there."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{config.home() / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
+    named = os.environ.get("MLFLOW_TRACKING_URI")  # read before the next line, which sets it
+    mlflow.set_tracking_uri(named or f"sqlite:///{config.home() / 'mlflow.db'}")
     client = MlflowClient()
     if client.get_experiment_by_name(EXPERIMENT) is None:
-        beside = None if os.environ.get("MLFLOW_TRACKING_URI") else (config.home() / "mlartifacts").as_uri()
+        beside = None if named else (config.home() / "mlartifacts").as_uri()
         try:
             client.create_experiment(EXPERIMENT, artifact_location=beside)
         except MlflowException as error:

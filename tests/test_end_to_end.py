@@ -34,6 +34,12 @@ def test_the_report_stands_alone(built: Path) -> None:
     assert 0 <= metrics["test/accuracy_low"] <= metrics["test/accuracy"] <= metrics["test/accuracy_high"] <= 1
 
 
+def test_artifacts_lie_beside_the_store_where_git_ignores_them(built: Path) -> None:
+    seen = subprocess.run(["git", "status", "--porcelain"], cwd=built, capture_output=True, text=True, check=True)
+    assert list((built / "mlartifacts").rglob("model.onnx"))
+    assert "ml" not in {line.split()[-1][:2] for line in seen.stdout.splitlines()}
+
+
 def test_a_second_repro_runs_nothing(built: Path, cache: Path) -> None:
     environment = rebuild_environment(built, cache)
     done = subprocess.run(["dvc", "repro"], cwd=built, env=environment, capture_output=True, text=True, check=True)
