@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import psutil
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
@@ -110,7 +111,7 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
 
     signature = json.loads((folder / "signature.json").read_text())
     specs = {
-        side: Schema([TensorSpec(np_type(spec["dtype"]), tuple(spec["shape"]), spec["name"]) for spec in signature[side]])
+        side: Schema([TensorSpec(np.dtype(spec["dtype"]), tuple(spec["shape"]), spec["name"]) for spec in signature[side]])
         for side in ("inputs", "outputs")
     }
     pins = [f"{package}=={metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")]
@@ -130,13 +131,6 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
     client.update_model_version(name, version, description=(folder / "card.md").read_text())
     client.set_registered_model_alias(name, "candidate", version)
     return version
-
-
-def np_type(name: str) -> Any:
-    """A NumPy dtype by its name."""
-    import numpy as np
-
-    return np.dtype(name)
 
 
 def run_that_made(stage: str, output: str) -> Run | None:

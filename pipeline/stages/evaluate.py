@@ -47,7 +47,7 @@ def run(
     _write(out, rows, probs, classes, parts, wrong)
     page = report.Report(
         dataset=f"{len(rows)} test images of {len(classes)} classes", model=_name(winner), n_test=len(rows), metrics=found,
-        intervals=bounds, level=cfg.evaluate.bootstrap.level, latency_ms=_latency(model_search), classes=classes,
+        intervals=bounds, level=cfg.evaluate.bootstrap.level, classes=classes,
         provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner), **parts,
         label_check=_label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
         **_search(model_search, tune),
@@ -111,21 +111,19 @@ def _name(winner: Winner) -> str:
     return f"{kind}, {'frozen, ' if winner.model.frozen else ''}{winner.model.head.kind} head"
 
 
-def _latency(model_search: Path) -> float:
-    column = pd.read_csv(model_search / "leaderboard.csv")["latency/p50_ms"].to_numpy(dtype=np.float64)
-    return float(column[0])
-
-
 def _label_check(folder: Path) -> report.LabelCheck:
-    shown = pd.read_csv(folder / "suspects.csv", keep_default_na=False).head(len(store.read_array(folder / "suspects.npy")))
     pictures = store.read_array(folder / "suspects.npy")
+    shown = pd.read_csv(folder / "suspects.csv", keep_default_na=False).head(len(pictures)).to_dict("records")
     return report.LabelCheck(
         findings=pd.read_csv(folder / "findings.csv"),
         suspects=[
-            report.Suspect(name=str(r.name_), label=str(r.label), suggested=str(r.suggested_label), score=float(str(r.suspect_score)), image=p)
-            for r, p in zip(shown.rename(columns={"name": "name_"}).itertuples(), pictures, strict=True)
+            report.Suspect(
+                name=str(row["name"]), label=str(row["label"]), suggested=str(row["suggested_label"]),
+                score=float(row["suspect_score"]), image=picture,
+            )
+            for row, picture in zip(shown, pictures, strict=True)
         ],
-    )
+    )  # fmt: skip
 
 
 def _search(model_search: Path, tune: Path) -> dict[str, Any]:
@@ -134,6 +132,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     settings = json.loads((tune / "search.json").read_text())
     history = pd.read_csv(tune / "history.csv")
     return {
+        "latency_ms": float(board["latency_ms"].to_numpy(dtype=np.float64)[0]),
         "leaderboard": report.Leaderboard(rows=board, metric="val/accuracy", budget_ms=None),
         "tuning": report.Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
         "history": history if len(history) > 1 else None,

@@ -13,6 +13,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline import store
 from pipeline.evaluation import metrics
 from pipeline.features import cache, engine
 from pipeline.schema import Fit, Winner
@@ -66,10 +67,7 @@ def fit(
 def logits(network: Network, images: Samples) -> Float32[np.ndarray, "n k"]:
     """What the whole network says of the images, on the fastest engine."""
     size_px = images[0].shape[0]
-    batches = (
-        np.stack([images[j] for j in range(i, min(i + engine.BATCH, len(images)))])
-        for i in range(0, len(images), engine.BATCH)
-    )
+    batches = (np.stack(part) for part in store.chunks(images, engine.BATCH))
     return np.concatenate(list(engine.run(network, batches, size_px))).astype(np.float32)
 
 
