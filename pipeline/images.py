@@ -50,16 +50,17 @@ class Probe(NamedTuple):
     has_gps: bool
 
 
-def decode(data: bytes, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
+def decode(data: bytes, *, max_pixels: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """The first frame as RGB, the right way up; transparency lies on white, 16 bits are scaled to 8.
 
-    Raises BadImage, and nothing else, for whatever cannot be shown.
+    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit. Raises BadImage, and
+    nothing else, for whatever cannot be shown.
     """
     with _opened(data, max_pixels) as image:
         return np.array(_upright(image))
 
 
-def probe(data: bytes, *, max_pixels: int) -> Probe:
+def probe(data: bytes, *, max_pixels: int | None) -> Probe:
     """Decode in full, so that what passes here decodes later; raises BadImage like `decode`."""
     with _opened(data, max_pixels) as image:
         width, height = _upright(image).size
@@ -69,7 +70,7 @@ def probe(data: bytes, *, max_pixels: int) -> Probe:
 def read_square(
     data: bytes,
     *,
-    max_pixels: int,
+    max_pixels: int | None,
     size_px: int,
     fit: str,
     denoise: float,
@@ -113,7 +114,7 @@ def square(
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int | None) -> Iterator[Image.Image]:
     if not data:
         raise BadImage("0 bytes")
     try:
@@ -129,10 +130,10 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise BadImage(_reason(problem)) from problem
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def _check_size(width: int, height: int, max_pixels: int | None) -> None:
     if width * height == 0:
         raise BadImage("no pixels")
-    if width * height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         megapixels = ceil(width * height / 1e5) / 10
         raise BadImage(f"{megapixels:g} megapixels exceed the limit of {max_pixels / 1e6:g}")
 

@@ -24,7 +24,6 @@ class Section(BaseModel):
 class Ingest(Section):
     source: dict[str, Any]
     max_megapixels: PositiveFloat
-    shard_mb: PositiveInt
 
 
 class Errors(Section):
@@ -72,7 +71,6 @@ class Preprocess(Section):
     denoise: NonNegativeFloat
     clahe: NonNegativeFloat
     normalise_brightness: bool
-    max_megapixels: PositiveFloat
 
 
 class Augment(Section):
@@ -168,6 +166,14 @@ class Winner(Section):
     name: str
     model: Model
     fit: Fit
+
+    @property
+    def title(self) -> str:
+        """What people call it: the network or descriptor, and how it is used."""
+        features = self.model.features
+        kind = features.get("name", features["_target_"].rpartition(".")[-1])
+        frozen = ", frozen" if self.model.frozen and "weights" in features else ""
+        return f"{kind}{frozen}{' + SVM' if self.model.head.kind == 'svm' else ''}"
 
 
 # One schema a group of conf/; the slots of conf/config.yaml share their group's.

@@ -15,10 +15,11 @@ from numpy.typing import DTypeLike
 
 T = TypeVar("T")
 
+SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
 SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.large_binary())])
 
 
-def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: int) -> None:
+def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: int = SHARD_BYTES) -> None:
     """Pack (id, bytes) in the order given; a shard ends before it would hold more than shard_bytes.
 
     One shard at a time is in memory. An image larger than that has a shard to itself.

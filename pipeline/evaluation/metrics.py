@@ -216,7 +216,9 @@ def _counts(labels: Labels, probs: Probs) -> Int64[np.ndarray, "k k"]:
 
 
 def _spelled(value: object) -> str:
-    return {True: "yes", False: "no"}[bool(value)] if isinstance(value, bool | np.bool_) else str(value)
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:

@@ -1,4 +1,4 @@
-"""Pictures as bytes: SVG for figures, PNG for sheets of thumbnails; the same input gives the same bytes.
+"""Figures as SVG; the same input gives the same bytes.
 
 An SVG has no background and turns light on a dark page (prefers-color-scheme), its letters are the reader's own.
 Colours are those of Okabe and Ito 2008, which the colour-blind can tell apart.
@@ -12,15 +12,14 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-INK, QUIET, LINES = "#1b2430", "#5b6675", "#d5dbe3"
+from pipeline.sheets import INK, QUIET, printable
+
+LINES = "#d5dbe3"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 ON_DARK = {
     INK: "#e8ecf1",
@@ -55,6 +54,8 @@ STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
 }
 LONGEST_NAME = 22
+LONGEST_CANDIDATE = 34
+LATENCY = "latency/p50_ms"
 MOST_NUMBERED_CLASSES = 15
 MOST_NAMED_CLASSES = 60
 
@@ -171,13 +172,13 @@ def history(rows: pd.DataFrame) -> bytes:
 
 
 def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float | None) -> bytes:
-    """SVG: `metric` (a fraction) over latency on a logarithmic axis; takes columns name, latency_ms and `metric`."""
+    """SVG: `metric` over latency on a logarithmic axis; takes columns name, latency/p50_ms and `metric`."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
-        inside = rows["latency_ms"] <= (np.inf if budget_ms is None else budget_ms)
+        inside = rows[LATENCY] <= (np.inf if budget_ms is None else budget_ms)
         for some, colour, marker in ((rows[inside], BLUE, "o"), (rows[~inside], ORANGE, "X")):
-            axes.scatter(some["latency_ms"], some[metric], color=colour, marker=marker, s=44, zorder=3)
+            axes.scatter(some[LATENCY], some[metric], color=colour, marker=marker, s=44, zorder=3)
         if budget_ms is not None:
             axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
             axes.text(
@@ -193,9 +194,10 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float | None) -> 
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.minorticks_off()
-        _percent(axes.yaxis)
+        if "loss" not in metric:
+            _percent(axes.yaxis)
         _grid(axes, "y")
-        _name_points(figure, axes, rows[["latency_ms", metric]].to_numpy(dtype=float), rows["name"].tolist())
+        _name_points(figure, axes, rows[[LATENCY, metric]].to_numpy(dtype=float), rows["name"].tolist())
 
     return _svg(draw, (6.2, 3.9))
 
@@ -215,45 +217,6 @@ def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "m
         _grid(axes, "y")
 
     return _svg(draw, (6.2, 3.2))
-
-
-def sheet(
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], captions: Sequence[str], *, columns: int, cell_px: int
-) -> bytes:
-    """PNG: images of any size in squares of `cell_px`, each above its caption; a line too long ends in an ellipsis.
-
-    Raises ValueError without images or with another number of captions.
-    """
-    if not images:
-        raise ValueError("a sheet needs at least one image")
-    font = ImageFont.truetype(findfont("DejaVu Sans"), max(9, cell_px // 12))
-    gap, line = max(6, cell_px // 16), round(font.size * 1.35)
-    lines = [
-        [_fitted(_printable(text), font, cell_px) for text in caption.split("\n")] for caption in captions
-    ]
-    columns = min(columns, len(images))
-    step_x, step_y = cell_px + gap, cell_px + gap + line * max(map(len, lines), default=0) + gap // 2
-    paper = Image.new("RGB", (gap + columns * step_x, gap + -(-len(images) // columns) * step_y), "white")
-    pen = ImageDraw.Draw(paper)
-    for place, (image, texts) in enumerate(zip(images, lines, strict=True)):
-        left, top = gap + place % columns * step_x, gap + place // columns * step_y
-        picture = _contained(image, cell_px)
-        paper.paste(picture, (left + (cell_px - picture.width) // 2, top + (cell_px - picture.height) // 2))
-        for row, text in enumerate(texts):
-            pen.text(
-                (left, top + cell_px + gap // 2 + row * line),
-                text,
-                font=font,
-                fill=INK if row == 0 else QUIET,
-            )
-    return _encoded(paper, "PNG")
-
-
-def thumbnail(image: UInt8[np.ndarray, "_ _ 3"], *, side_px: int) -> bytes:
-    """WebP: the whole image, scaled down to `side_px` at most and never up."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-    return _encoded(picture, "WEBP")
 
 
 def _svg(draw: Callable[[Figure], None], size_inches: tuple[float, float]) -> bytes:
@@ -322,7 +285,7 @@ def _name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence
     dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
     taken = [*dots, *(line.get_window_extent() for line in axes.lines)]
     for point, name in zip(points, names, strict=True):
-        label = axes.annotate(_short(name), point, textcoords="offset points", xytext=(0, 0), fontsize=9)
+        label = axes.annotate(_short(name, LONGEST_CANDIDATE), point, textcoords="offset points", xytext=(0, 0), fontsize=9)
         for label.xyann, side, height in _places():
             label.set(ha=side, va=height)
             extent = label.get_window_extent()
@@ -366,41 +329,11 @@ def _dashes(n: int) -> list[str]:
     return [("-", "--", ":", "-.")[place % 4] for place in range(n)]
 
 
-def _short(name: str) -> str:
-    name = _printable(name)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _short(name: str, longest: int = LONGEST_NAME) -> str:
+    name = printable(name)
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _width_inches(name: str) -> float:
     """A guess on the safe side: letters beyond ASCII may be as wide as they are high."""
     return float(sum(0.075 if letter.isascii() else 0.14 for letter in _short(name)))
-
-
-def _printable(text: str) -> str:
-    """Control characters are not allowed in XML, and stop Pillow."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
-    if font.getlength(text) <= width_px:
-        return text
-    kept = next((n for n in range(len(text), 0, -1) if font.getlength(f"{text[:n]}…") <= width_px), 0)
-    return f"{text[:kept]}…"
-
-
-def _contained(image: UInt8[np.ndarray, "_ _ 3"], side_px: int) -> Image.Image:
-    # Enlarged pixels stay square: a blur that is not in the data would be looked for in it.
-    larger = max(image.shape[:2]) > side_px
-    return ImageOps.contain(
-        Image.fromarray(image),
-        (side_px, side_px),
-        Image.Resampling.LANCZOS if larger else Image.Resampling.NEAREST,
-    )
-
-
-def _encoded(picture: Image.Image, format: Literal["PNG", "WEBP"]) -> bytes:
-    target = io.BytesIO()
-    picture.save(target, format=format, quality=90) if format == "WEBP" else picture.save(
-        target, format=format
-    )
-    return target.getvalue()

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline import sheets
 from pipeline.evaluation import plots
 
 THUMBNAIL_PX = 224
@@ -79,7 +80,7 @@ class LabelCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard:
-    """`rows` has a row a candidate: name, latency_ms, `metric` (a fraction) and whatever else is worth showing."""
+    """`rows` has a row a candidate: name, latency/p50_ms, `metric` and whatever else is worth showing."""
 
     rows: pd.DataFrame
     metric: str
@@ -235,7 +236,7 @@ def _float_format(column: pd.Series) -> str:
 
 
 def _thumbnail(image: UInt8[np.ndarray, "_ _ 3"]) -> Markup:
-    return _uri(plots.thumbnail(image, side_px=THUMBNAIL_PX), "image/webp")
+    return _uri(sheets.thumbnail(image, side_px=THUMBNAIL_PX), "image/webp")
 
 
 def _pixelated(image: UInt8[np.ndarray, "_ _ 3"]) -> bool:

@@ -28,11 +28,11 @@ def screen(
     candidates: Mapping[str, Winner], train: Samples, val: Samples, *, symmetry: str, policy: Policy, seed: int,
     latency_runs: int,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row a candidate: candidate, val metrics, latency_ms (one image, CPU, median), size_mb, train_seconds."""
+    """One row a candidate: its slot and name, val metrics, latency (one image, CPU, median), size_mb, train_seconds."""
     rows = []
     for name, candidate in candidates.items():
-        print(f"candidate {name}", flush=True)
-        with tracking.trial_run(name, {"candidate": name, "n_train": len(train)}):
+        print(f"candidate {name}: {candidate.title}", flush=True)
+        with tracking.trial_run(candidate.title, {"candidate": name, "n_train": len(train)}):
             start = time.perf_counter()
             fitted = fit.fit(candidate, train, val, symmetry=symmetry, policy=policy, seed=seed)
             seconds = time.perf_counter() - start
@@ -46,7 +46,7 @@ def screen(
             tracking.log_history(fitted.history)
             tracking.log_metrics(row)
         print("  " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-        rows.append({"candidate": name, **row})
+        rows.append({"candidate": name, "name": candidate.title, **row})
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -30,7 +29,7 @@ def search(winner: Winner, settings: Tune, objective: Objective, *, seed: int, s
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(settings, scratch)
-    space = {key: _distribution(span) for key, span in winner.model.space.items()}
+    space = winner.model.space
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
         study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
     while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (space or not done):
@@ -72,9 +71,9 @@ def _study(settings: Tune, scratch: Path) -> optuna.Study:
 
 
 def _try(
-    trial: optuna.Trial, winner: Winner, space: Mapping[str, BaseDistribution], settings: Tune, objective: Objective
+    trial: optuna.Trial, winner: Winner, space: Mapping[str, Range], settings: Tune, objective: Objective
 ) -> float:
-    candidate = chosen(winner, {key: trial._suggest(key, distribution) for key, distribution in space.items()})
+    candidate = chosen(winner, {key: _suggested(trial, key, span) for key, span in space.items()})
 
     def report(epoch: dict[str, float]) -> None:
         trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
@@ -84,8 +83,8 @@ def _try(
     return objective(candidate, trial.number, report)
 
 
-def _distribution(span: Range) -> BaseDistribution:
+def _suggested(trial: optuna.Trial, key: str, span: Range) -> Any:
     if span.choices is not None:
-        return CategoricalDistribution(span.choices)
+        return trial.suggest_categorical(key, span.choices)
     assert span.low is not None and span.high is not None
-    return FloatDistribution(span.low, span.high, log=span.log)
+    return trial.suggest_float(key, span.low, span.high, log=span.log)

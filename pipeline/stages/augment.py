@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import store, table
+from pipeline import sheets, store, table
 from pipeline.config import Config
-from pipeline.evaluation import plots
 from pipeline.training import augmentation
 
 SHOWN, TIMES = 6, 7
@@ -36,5 +35,5 @@ def run(cfg: Config, *, preprocess_dev: Path, out: Path) -> dict[str, float]:
     shown = train[np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int)]
     views = [v for i in shown for v in [images[i], *(policy(images[i], seed=cfg.seed + k) for k in range(TIMES))]]
     captions = [c for i in shown for c in [f"{rows['label'].iloc[i]} (original)", *[""] * TIMES]]
-    (out / "sheet.png").write_bytes(plots.sheet(views, captions, columns=1 + TIMES, cell_px=128))
+    (out / "sheet.png").write_bytes(sheets.sheet(views, captions, columns=1 + TIMES, cell_px=128))
     return {"n_extra": float(len(origins))}

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import lineage, store, table, tracking
+from pipeline import lineage, sheets, store, table, tracking
 from pipeline.config import Config
-from pipeline.evaluation import metrics, plots, report
+from pipeline.evaluation import metrics, report
 from pipeline.schema import Winner
 from pipeline.training import fit, network, samples
 
@@ -46,7 +46,7 @@ def run(
     wrong = _worst(rows, probs, classes, store.read_array(preprocess_test / "images.npy"), correct)[: cfg.evaluate.worst]
     _write(out, rows, probs, classes, parts, wrong)
     page = report.Report(
-        dataset=f"{len(rows)} test images of {len(classes)} classes", model=_name(winner), n_test=len(rows), metrics=found,
+        dataset=f"{len(rows)} test images of {len(classes)} classes", model=winner.title, n_test=len(rows), metrics=found,
         intervals=bounds, level=cfg.evaluate.bootstrap.level, classes=classes,
         provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner), **parts,
         label_check=_label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
@@ -73,7 +73,7 @@ def _write(
     parts["reliability"].dropna().to_csv(out / "plots" / "reliability.csv", index=False)
     captions = [f"{m.label}, not {m.predicted} ({m.confidence:.2f})" for m in wrong]
     if wrong:
-        (out / "plots" / "worst.png").write_bytes(plots.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
+        (out / "plots" / "worst.png").write_bytes(sheets.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
 
 
 def _worst(
@@ -106,11 +106,6 @@ def _provenance(cfg: Config, tune: Path) -> report.Provenance:
     )  # fmt: skip
 
 
-def _name(winner: Winner) -> str:
-    kind = winner.model.features.get("name", winner.model.features["_target_"].split(".")[-1])
-    return f"{kind}, {'frozen, ' if winner.model.frozen else ''}{winner.model.head.kind} head"
-
-
 def _label_check(folder: Path) -> report.LabelCheck:
     pictures = store.read_array(folder / "suspects.npy")
     shown = pd.read_csv(folder / "suspects.csv", keep_default_na=False).head(len(pictures)).to_dict("records")
@@ -127,13 +122,14 @@ def _label_check(folder: Path) -> report.LabelCheck:
 
 
 def _search(model_search: Path, tune: Path) -> dict[str, Any]:
-    board = pd.read_csv(model_search / "leaderboard.csv").rename(columns={"candidate": "name", "latency/p50_ms": "latency_ms"})
+    board = pd.read_csv(model_search / "leaderboard.csv").drop(columns="candidate")
+    compared = json.loads((model_search / "search.json").read_text())
     trials = pd.read_csv(tune / "trials.csv")
     settings = json.loads((tune / "search.json").read_text())
     history = pd.read_csv(tune / "history.csv")
     return {
-        "latency_ms": float(board["latency_ms"].to_numpy(dtype=np.float64)[0]),
-        "leaderboard": report.Leaderboard(rows=board, metric="val/accuracy", budget_ms=None),
+        "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
+        "leaderboard": report.Leaderboard(rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]),
         "tuning": report.Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
         "history": history if len(history) > 1 else None,
     }

@@ -43,7 +43,7 @@ def run(cfg: Config, *, images: Path, out: Path) -> dict[str, float]:
     rows: dict[str, dict[str, Any]] = {}
     quarantine: list[Skipped] = []
     entries = _verified(build(cfg.ingest.source, images=images), round(cfg.ingest.max_megapixels * 1e6))
-    store.write_images(out, _unique(entries, rows, quarantine), cfg.ingest.shard_mb * 2**20)
+    store.write_images(out, _unique(entries, rows, quarantine))
     pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
     classes = {row["label"] for row in rows.values()} - {""}
     _check_enough(classes, len(rows), quarantine)

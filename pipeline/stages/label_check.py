@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline import config, images, store, table
+from pipeline import config, images, sheets, store, table
 from pipeline.config import Config
-from pipeline.evaluation import plots
 from pipeline.features import cache
 from pipeline.labels import decisions as people
 from pipeline.labels import duplicates, errors, quality, splits
@@ -40,11 +39,13 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     rows = _doubt(rows, seen, cfg)
     left_out = (rows["decision"] == "drop") | (rows["label"] == "")
     rows = rows.assign(split="")
+    leaks = splits.leaks(rows[~left_out])
     rows.loc[~left_out, "split"] = splits.deal(rows[~left_out], fractions=settings.fractions.model_dump(), seed=cfg.seed)
     if settings.drop_suspects:
         rows.loc[rows["suspect"] & (rows["split"] != "test"), "split"] = ""
     rows = table.write(rows, out)
-    found = _findings(rows, pairs, list(settings.quality.model_dump()), people.unmatched(rows, decided))
+    found = _findings(rows, pairs, list(settings.quality.model_dump()))
+    found |= {"groups moved as they were given to several splits": leaks, "decisions on images not in the data": people.unmatched(rows, decided)}
     _report(rows, pairs, squares, found, out)
     (out / "squares.npy").unlink()
     return {f"n_{key.replace(' ', '_').replace('-', '_')}": float(n) for key, n in found.items()}
@@ -68,7 +69,7 @@ def _measure(
 
 
 def _look(data: bytes, *, size_px: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    pixels = images.decode(data, max_pixels=2**40)  # ingest kept nothing too large
+    pixels = images.decode(data, max_pixels=None)  # ingest kept nothing too large
     square = images.square(
         pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False
     )
@@ -92,7 +93,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     return rows
 
 
-def _findings(rows: pd.DataFrame, pairs: list[duplicates.Pair], problems: list[str], unmatched: int) -> dict[str, int]:
+def _findings(rows: pd.DataFrame, pairs: list[duplicates.Pair], problems: list[str]) -> dict[str, int]:
     label = rows["label"].to_numpy()
     bad = {name: int(rows[name].sum()) for name in problems}
     return {
@@ -102,7 +103,6 @@ def _findings(rows: pd.DataFrame, pairs: list[duplicates.Pair], problems: list[s
         **{name.replace("_", " "): n for name, n in bad.items()},
         "decisions applied": int((rows["decision"] != "").sum()),
         "conflicting decisions": int((rows["decision"] == "conflict").sum()),
-        "decisions on images not in the data": unmatched,
         "images without a label": int((label == "").sum()),
     }
 
@@ -114,7 +114,7 @@ def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarra
     np.save(out / "suspects.npy", squares[first.index.to_numpy()])
     captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
     if captions:
-        (out / "suspects.png").write_bytes(plots.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
+        (out / "suspects.png").write_bytes(sheets.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
     name, label = rows["name"].to_numpy(), rows["label"].to_numpy()
     columns = ["name", "other", "label", "other_label", "cosine"]
     pd.DataFrame([(name[i], name[j], label[i], label[j], cosine) for i, j, cosine in pairs], columns=columns).to_csv(

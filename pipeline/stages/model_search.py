@@ -1,7 +1,8 @@
 """model-search: data/preprocess/dev + data/augment -> data/model-search.
 
-leaderboard.csv  a row a candidate, the winner first: val metrics, latency, size, training time, within_budget
-leaderboard.svg  accuracy against latency
+leaderboard.csv  a row a candidate, the winner first: its slot and name, val metrics, latency, size, training time, within_budget
+leaderboard.svg  the metric against latency
+search.json      the metric of the comparison and the latency budget
 winner.yaml      the winner's name and whole configuration; no timings, so that an equal winner re-runs nothing
 """
 
@@ -30,11 +31,12 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     board = screening.screen(
         candidates, part, val, symmetry=symmetry, policy=policy, seed=cfg.seed, latency_runs=cfg.model_search.latency_runs
     )
+    metric = f"val/{cfg.model_search.metric}"
     budget = cfg.model_search.latency_budget_ms
     ranked = screening.rank(board, cfg.model_search.metric, budget)
     ranked.to_csv(out / "leaderboard.csv", index=False)
-    shown = ranked.rename(columns={"candidate": "name", "latency/p50_ms": "latency_ms"})
-    (out / "leaderboard.svg").write_bytes(plots.leaderboard(shown, metric="val/accuracy", budget_ms=budget))
+    (out / "leaderboard.svg").write_bytes(plots.leaderboard(ranked, metric=metric, budget_ms=budget))
+    (out / "search.json").write_text(json.dumps({"metric": metric, "latency_budget_ms": budget}) + "\n")
     winner = candidates[ranked["candidate"].iloc[0]]
     OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")
     best = ranked.iloc[0]

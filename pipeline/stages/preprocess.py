@@ -41,8 +41,7 @@ def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], ou
     size = cfg.preprocess.size_px
     arrays = {p: store.open_array(out / p / "images.npy", (len(rows), size, size, 3), np.uint8) for p, rows in parts.items()}
     place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
-    settings = cfg.preprocess.model_dump(exclude={"max_megapixels"})
-    square = partial(images.read_square, max_pixels=int(cfg.preprocess.max_megapixels * 1e6), **settings)
+    square = partial(images.read_square, max_pixels=None, **cfg.preprocess.model_dump())
     wanted = ((id, data) for id, data in store.read_images(ingest, batch=64) if id in place)
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(place), desc="preprocess", unit="image") as progress:
         for chunk in store.chunks(wanted, 256):

@@ -18,7 +18,7 @@ FOLDER = {"_target_": "pipeline.sources.folder.read"}
 
 
 def run(images: Path, out: Path, **changes: Any) -> dict[str, float]:
-    settings = {"source": FOLDER, "max_megapixels": 1.0, "shard_mb": 1, **changes}
+    settings = {"source": FOLDER, "max_megapixels": 1.0, **changes}
     return ingest.run(Config(ingest=schema.Ingest(**settings)), images=images, out=out)
 
 
