@@ -11,23 +11,28 @@ from pipeline.errors import FieldmarkError
 from pipeline.features.hog import shrink
 
 
+STAGE_PX = (112, 56, 28, 14, 7)  # sides of the maps of an image of 224 pixels; others are attention's
+
+
 class Pretrained(nn.Module):
     """Pooled feature maps of a timm or torchvision network.
 
     weights: `hub` (downloaded by the library), an installed package that holds one weights file, a file
-    (.safetensors, or .pth read without unpickling code), or `random`. taps: stages by number for timm, node names
-    for torchvision. Raises FieldmarkError where the name or the weights cannot be had.
+    (.safetensors, or .pth read without unpickling code), or `random`. taps: the last so many stages, or a list: stages by
+    number for timm, node names for torchvision. mean, std: on the 0 to 255 scale; None is the library's own for that
+    network. Raises FieldmarkError where the name or the weights cannot be had.
     """
 
     def __init__(
-        self, library: Literal["timm", "torchvision"], name: str, weights: str, taps: list[int | str],
-        pools: list[Literal["avg", "max"]], mean: list[float], std: list[float],
+        self, library: Literal["timm", "torchvision"], name: str, weights: str, taps: int | list[int | str],
+        pools: list[Literal["avg", "max"]], mean: list[float] | None, std: list[float] | None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.taps, self.pools = taps, pools
         self.body = _timm(name, weights, taps) if library == "timm" else _torchvision(name, weights, taps)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        own = _timm_statistics(self.body) if library == "timm" else _torchvision_statistics(name)
+        self.register_buffer("mean", torch.tensor(mean or own[0]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std or own[1]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = (images.permute(0, 3, 1, 2).float() - self.get_buffer("mean")) / self.get_buffer("std")
@@ -61,7 +66,7 @@ def _block(a: int, b: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), *half)
 
 
-def _timm(name: str, weights: str, taps: list[int | str]) -> nn.Module:
+def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
     import timm
 
     if name.split(".")[0] not in timm.list_models():
@@ -73,11 +78,26 @@ def _timm(name: str, weights: str, taps: list[int | str]) -> nn.Module:
         raise _unreachable(name, error) from error
     if weights not in {"hub", "random"}:
         _load(body, _weights_file(weights), name)
-    body.prune_intermediate_layers(taps, prune_head=True)  # type: ignore[operator]
+    try:
+        body.prune_intermediate_layers(taps, prune_head=True)  # type: ignore[operator]
+    except (AssertionError, AttributeError, ValueError) as error:
+        raise FieldmarkError(f"features.taps: {name} has no stages {taps} ({error}); give a number, such as 3 for the last 3") from error
     return body
 
 
-def _torchvision(name: str, weights: str, taps: list[int | str]) -> nn.Module:
+def _timm_statistics(body: nn.Module) -> tuple[list[float], list[float]]:
+    told: dict[str, list[float]] = body.pretrained_cfg  # type: ignore[assignment]
+    return [255 * x for x in told["mean"]], [255 * x for x in told["std"]]
+
+
+def _torchvision_statistics(name: str) -> tuple[list[float], list[float]]:
+    from torchvision.models import get_model_weights
+
+    told = get_model_weights(name).DEFAULT.transforms()
+    return [255 * x for x in told.mean], [255 * x for x in told.std]
+
+
+def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
     from torchvision.models import get_model, list_models
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -89,8 +109,26 @@ def _torchvision(name: str, weights: str, taps: list[int | str]) -> nn.Module:
         raise _unreachable(name, error) from error
     if weights not in {"hub", "random"}:
         _load(body, _weights_file(weights), name)
-    tapped: nn.Module = create_feature_extractor(body, [str(tap) for tap in taps])
+    nodes = _last_stages(body, taps, name) if isinstance(taps, int) else [str(tap) for tap in taps]
+    try:
+        tapped: nn.Module = create_feature_extractor(body, nodes)
+    except ValueError as error:
+        raise FieldmarkError(f"features.taps: {name}: {error}") from error
     return tapped
+
+
+def _last_stages(body: nn.Module, n: int, name: str) -> list[str]:
+    """The last node at each of the n lowest resolutions, the finest first; maps are square here, (n, h, w, c) is not."""
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+    nodes = get_graph_node_names(body)[1]
+    with torch.inference_mode():
+        seen = create_feature_extractor(body.eval(), nodes)(torch.zeros(2, 3, 224, 224))
+    maps = {node: m.shape for node, m in seen.items() if isinstance(m, Tensor) and m.ndim == 4 and len(m) == 2}
+    stages = {shape[2]: node for node, shape in maps.items() if shape[2] == shape[3] and shape[2] in STAGE_PX}
+    if len(stages) < n:
+        raise FieldmarkError(f"features.taps: {name} has {len(stages)} stages of feature maps, not {n}; choose a timm network")
+    return list(stages.values())[-n:]
 
 
 def _unreachable(name: str, error: Exception) -> FieldmarkError:
