@@ -11,6 +11,7 @@ help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: .venv/ready ## Rebuild what changed, from images to a registered model
+	@fieldmark config --check
 	dvc repro
 
 test: .venv/ready ## Run the tests (under 6 minutes on 2 cores)

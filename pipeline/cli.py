@@ -35,13 +35,16 @@ for _name, _help in _STAGES.items():
 
 
 @app.command("config")
-def show_config(section: Annotated[list[str] | None, typer.Argument(help="Sections; all when none is named.")] = None) -> None:
+def show_config(
+    section: Annotated[list[str] | None, typer.Argument(help="Sections; all when none is named.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Print nothing, only check.")] = False,
+) -> None:
     """Print the configuration that results from params.yaml over conf/, fully checked."""
     from omegaconf import OmegaConf
 
-    everything = config.load()
-    config.check_targets(everything)
-    print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
+    config.check()
+    if not check:
+        print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
 
 
 @app.command()

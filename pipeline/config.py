@@ -24,6 +24,7 @@ from pipeline.errors import FieldmarkError
 
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
+CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
 PLAIN = {"seed": int, "images": str}  # the parameters that are values, not sections
 TARGETS = ("pipeline.", "albumentations.")  # what a configuration file may call
 
@@ -103,6 +104,16 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
     return instantiate(dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all")
 
 
+def check() -> None:
+    """Check everything in depth, once after each change of params.yaml or conf/; see `load` and `check_targets`."""
+    _read(PARAMS)  # a clear word where it is missing or no YAML
+    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in [PARAMS, *sorted(CONF.rglob("*.yaml"))])).hexdigest()
+    if not CHECKED.exists() or CHECKED.read_text() != digest:
+        check_targets(load())
+        CHECKED.parent.mkdir(exist_ok=True)
+        CHECKED.write_text(digest)
+
+
 def check_targets(cfg: Config) -> None:
     """Check the arguments of every `_target_` in all sections; imports what they name, which takes seconds.
 
@@ -114,12 +125,6 @@ def check_targets(cfg: Config) -> None:
             file = CONF / groups[name] / f"{params[name]['use']}.yaml"
             for path, node in _nodes(section.model_dump(), name):
                 _check_arguments(path, node, file, params)
-
-
-def digest() -> str:
-    """A hash of params.yaml and all of conf/: changes whenever the configuration may have."""
-    files = [PARAMS, *sorted(CONF.rglob("*.yaml"))]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _read(file: Path) -> dict[str, Any]:

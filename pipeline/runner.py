@@ -35,7 +35,8 @@ def run(stage: str) -> None:
     looks finished. Raises FieldmarkError for what the user can put right.
     """
     wiring = config.wiring()[stage]
-    cfg = _configure(wiring)
+    config.check()
+    cfg = config.load(*wiring["params"])
     inputs = _inputs(wiring, cfg)
     out = Path(wiring["outs"][0])
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
@@ -56,17 +57,6 @@ def run(stage: str) -> None:
     shutil.rmtree(STATE / "scratch" / stage, ignore_errors=True)
     shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
     print(f"{stage}: {shown} ({seconds:.0f} s)")
-
-
-def _configure(wiring: dict[str, Any]) -> config.Config:
-    """The stage's configuration; all of it is checked in depth once after each change."""
-    checked = STATE / "checked"
-    digest = config.digest()
-    if not checked.exists() or checked.read_text() != digest:
-        config.check_targets(config.load())
-        STATE.mkdir(exist_ok=True)
-        checked.write_text(digest)
-    return config.load(*wiring["params"])
 
 
 def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path]:

@@ -103,20 +103,6 @@ class Range(Section):
             raise ValueError("low must be below high")
 
 
-class Model(Section):
-    features: dict[str, Any]
-    frozen: bool
-    average_views: bool
-    head: Head
-    lr_scale: PositiveFloat
-    backbone_lr_scale: PositiveFloat
-    space: dict[str, Range]
-
-    def model_post_init(self, _: Any) -> None:
-        if self.head.kind == "svm" and not self.frozen:
-            raise ValueError("head.kind svm needs frozen: true")
-
-
 class Fit(Section):
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
@@ -124,6 +110,35 @@ class Fit(Section):
     batch_size: PositiveInt
     label_smoothing: float = Field(ge=0, lt=1)
     class_weights: Literal["none", "balanced"]
+
+    def changed(self, changes: "FitChanges") -> "Fit":
+        """These settings with what one candidate needs otherwise."""
+        return self.model_copy(update=changes.model_dump(exclude_none=True))
+
+
+class FitChanges(Section):
+    """What one candidate sets otherwise than conf/fit/."""
+
+    lr: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | None = None
+
+
+class Model(Section):
+    features: dict[str, Any]
+    frozen: bool
+    average_views: bool
+    head: Head
+    fit: FitChanges
+    backbone_lr_scale: PositiveFloat
+    space: dict[str, Range]
+
+    def model_post_init(self, _: Any) -> None:
+        if self.head.kind == "svm" and not self.frozen:
+            raise ValueError("head.kind svm needs frozen: true")
 
 
 class ModelSearch(Section):

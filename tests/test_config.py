@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import config
+from pipeline import config, schema
 from pipeline.errors import FieldmarkError
 
 
@@ -123,3 +123,30 @@ def test_no_value_stands_both_in_conf_and_in_params() -> None:
     assert isinstance(turned, dict)
     sections = {name: node for name, node in turned.items() if isinstance(node, dict)}
     assert sections == {name: {"use": node["use"]} for name, node in sections.items()}
+
+
+@pytest.mark.usefixtures("project")
+def test_a_check_is_done_again_after_any_change_of_the_configuration() -> None:
+    config.check()
+    file = Path("conf/augment/photo.yaml")
+    file.write_text(file.read_text().replace("limit", "limits").replace("sigma", "sigmas"))
+    turn("augment: {use: photo}")
+    with pytest.raises(FieldmarkError, match="conf/augment/photo.yaml: .*sigmas: unknown key; did you mean sigma"):
+        config.check()
+
+
+def test_outside_a_project_the_command_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FieldmarkError, match="params.yaml is missing; run the command in the folder that holds dvc.yaml"):
+        config.check()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_candidate_may_be_trained_otherwise_than_conf_fit_says() -> None:
+    turn("scratch: {use: small_cnn, fit: {epochs: 7, lr: 0.5}}")
+    changed = config.load().fit.changed(config.load().scratch.fit)
+    assert (changed.epochs, changed.lr, changed.weight_decay) == (7, 0.5, config.load().fit.weight_decay)
+
+
+def test_a_candidate_may_change_every_setting_of_conf_fit() -> None:
+    assert schema.FitChanges.model_fields.keys() == schema.Fit.model_fields.keys()

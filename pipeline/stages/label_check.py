@@ -57,7 +57,7 @@ def _measure(
     """Fill the squares; quality scores and problems as columns, and the perceptual hashes."""
     look = partial(_look, size_px=squares.shape[1])
     looked: list[tuple[np.ndarray, dict[str, float]]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc="quality", unit="image") as progress:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc="quality", unit="image", mininterval=1) as progress:
         for chunk in store.chunks(store.read_images(ingest, batch=64), 256):
             for square, fingerprint, scores in pool.map(look, [data for _, data in chunk]):
                 squares[len(looked)] = square

@@ -27,7 +27,7 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
     val = samples.load(preprocess_dev, classes, split="val")
     part = train.take(screening.subset(train.labels, cfg.model_search.train_fraction, cfg.seed))
-    candidates = {slot: Winner(name=slot, model=getattr(cfg, slot), fit=cfg.fit) for slot in SLOTS}
+    candidates = {slot: Winner(name=slot, model=getattr(cfg, slot), fit=cfg.fit.changed(getattr(cfg, slot).fit)) for slot in SLOTS}
     board = screening.screen(
         candidates, part, val, symmetry=symmetry, policy=policy, seed=cfg.seed, latency_runs=cfg.model_search.latency_runs
     )

@@ -43,7 +43,7 @@ def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], ou
     place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
     square = partial(images.read_square, max_pixels=None, **cfg.preprocess.model_dump())
     wanted = ((id, data) for id, data in store.read_images(ingest, batch=64) if id in place)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(place), desc="preprocess", unit="image") as progress:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(place), desc="preprocess", unit="image", mininterval=1) as progress:
         for chunk in store.chunks(wanted, 256):
             for (id, _), pixels in zip(chunk, pool.map(square, [data for _, data in chunk]), strict=True):
                 part, i = place[id]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pipeline.errors import FieldmarkError
 from pipeline.features.hog import shrink
 
-
 STAGE_PX = (112, 56, 28, 14, 7)  # sides of the maps of an image of 224 pixels; others are attention's
 
 

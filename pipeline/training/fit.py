@@ -1,9 +1,12 @@
 """Trains one candidate: a head on cached features where the backbone is frozen, the whole network where it is not."""
 
+import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +26,8 @@ from pipeline.training.network import Network, Standardise, build
 from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
 
 OnEpoch = Callable[[Epoch], None]
+Loader = DataLoader[Any]
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its greetings would be repeated for every trial
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,10 @@ def fit(
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:  # fmt: skip
     """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    with _quiet():
         pl.seed_everything(seed, workers=True, verbose=False)
     model = winner.model
-    settings = winner.fit.model_copy(update={"lr": winner.fit.lr * model.lr_scale})
+    settings = winner.fit
     network = build(model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry)
     if not model.frozen:
         history = _fit_images(network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch)
@@ -137,7 +141,7 @@ def _fit_head(
         network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
         class_weights=_class_weights(settings, train),
     )  # fmt: skip
-    _trainer(settings, accelerator="cpu").fit(module, loader, val_loader)  # a head is too small to gain from a GPU
+    _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
     network.eval()
     return module.history
 
@@ -152,12 +156,13 @@ def _fit_images(
         rows: Dataset[object] = ImageRows(samples, how)
         return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
 
+    network.train()  # Lightning leaves modules in the mode they are in, and `build` has looked at them in eval mode
     loaders = loader(train, policy, shuffle=True), loader(val, None, shuffle=False) if val else None
     module = Classifier(
         network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
     )  # fmt: skip
-    _trainer(settings, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto")).fit(module, *loaders)
+    _train(module, *loaders, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto"))
     network.cpu().eval()
     return module.history
 
@@ -198,11 +203,22 @@ def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def _trainer(settings: Fit, accelerator: str) -> pl.Trainer:
+def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, accelerator: str) -> None:
     gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return pl.Trainer(
-        max_epochs=settings.epochs, accelerator=accelerator, devices=1,
-        precision=os.environ.get("FIELDMARK_PRECISION", "bf16-mixed" if gpu else "32-true"),  # type: ignore[arg-type]
-        deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, inference_mode=True,
-    )  # fmt: skip
+    with _quiet():
+        trainer = pl.Trainer(
+            max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1,
+            precision=os.environ.get("FIELDMARK_PRECISION", "bf16-mixed" if gpu else "32-true"),  # type: ignore[arg-type]
+            deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, inference_mode=True,
+        )  # fmt: skip
+        trainer.fit(module, loader, val_loader)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings about Lightning's own use of torch, which would come with every trial."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # features come from memory
+        yield
