@@ -1,0 +1,46 @@
+"""The audit knows what it planted, and says how much of it was found."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from pipeline.labels.audit import audit
+
+DIGITS = load_digits()
+FEATURES = DIGITS.data[:900].astype(np.float32)
+LABELS = DIGITS.target[:900].astype(np.int64)
+GROUPS = [str(i) for i in range(900)]
+SETTINGS = {"folds": 3, "C": 0.01, "max_fraction": 0.3, "seed": 0}
+
+
+def test_flips_on_clean_labels_are_found_far_better_than_by_chance() -> None:
+    found = audit(FEATURES, LABELS, GROUPS, fractions=[0.1], **SETTINGS)
+    assert found["kind"].tolist() == ["uniform", "look-alike"]
+    assert (found["n_planted"] == 90).all()
+    assert np.allclose(found["random_average_precision"], 0.1)
+    assert (found["average_precision"] > 0.6).all()
+
+
+def test_features_that_tell_nothing_do_no_better_than_chance() -> None:
+    noise = np.random.default_rng(0).normal(size=FEATURES.shape).astype(np.float32)
+    found = audit(noise, LABELS, GROUPS, fractions=[0.1], **SETTINGS)
+    assert (found["average_precision"] < 0.25).all()
+
+
+def test_with_two_classes_there_is_one_kind_of_flip() -> None:
+    two = LABELS < 2
+    found = audit(FEATURES[two], LABELS[two], [g for g, t in zip(GROUPS, two, strict=True) if t], fractions=[0.05, 0.2], **SETTINGS)
+    assert list(zip(found["kind"], found["fraction"], strict=True)) == [("uniform", 0.05), ("uniform", 0.2)]
+
+
+def test_the_same_seed_plants_the_same_flips_and_the_labels_stay_as_they_are() -> None:
+    before = LABELS.copy()
+    first, second = (audit(FEATURES, LABELS, GROUPS, fractions=[0.05], **SETTINGS) for _ in range(2))
+    assert first.equals(second)
+    assert (before == LABELS).all()
+
+
+@pytest.mark.parametrize("fraction", [0.0001, 0.5])
+def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
+    found = audit(FEATURES[:200], LABELS[:200], GROUPS[:200], fractions=[fraction], **SETTINGS)
+    assert found["n_planted"].tolist() == [max(1, round(200 * fraction))] * 2
