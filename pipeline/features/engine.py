@@ -3,15 +3,19 @@
 Axes: n images, h height, w width.
 """
 
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 from torch import nn
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
+
+import openvino as ov  # noqa: E402
 
 BATCH = 16
 
@@ -57,13 +61,15 @@ def _run_openvino(module: nn.Module, batches: Iterable[np.ndarray], size_px: int
     queue = ov.AsyncInferQueue(compiled)
     queue.set_callback(lambda request, i: done.__setitem__(i, request.get_output_tensor(0).data.copy()))
     sent = given = 0
-    for batch in batches:
-        queue.start_async([np.ascontiguousarray(batch)], sent)
-        sent += 1
-        while given in done:  # hand over what is ready, so that a long run never piles up
-            yield done.pop(given)
-            given += 1
-    queue.wait_all()
+    try:
+        for batch in batches:
+            queue.start_async([np.ascontiguousarray(batch)], sent)
+            sent += 1
+            while given in done:  # hand over what is ready, so that a long run never piles up
+                yield done.pop(given)
+                given += 1
+    finally:
+        queue.wait_all()  # also on an error: a queue that is dropped while it works takes the process down
     for i in range(given, sent):
         yield done.pop(i)
 
