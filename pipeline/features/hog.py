@@ -7,9 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.errors import FieldmarkError
+
 
 class HOG(nn.Module):
-    """uint8 (n, h, w, 3) -> float32 (n, d), on the luminance averaged down by a whole factor to about input_px."""
+    """uint8 (n, h, w, 3) -> float32 (n, d), on the luminance averaged down by a whole factor to about input_px.
+
+    Raises FieldmarkError for images smaller than a block.
+    """
 
     def __init__(self, input_px: int, orientations: int, cell_px: int, block_cells: int) -> None:
         super().__init__()
@@ -26,6 +31,11 @@ class HOG(nn.Module):
         cells = F.avg_pool2d(votes, self.cell_px)  # (n, orientations, rows, columns)
         b = self.block_cells
         rows, columns = cells.shape[2] - b + 1, cells.shape[3] - b + 1
+        if min(rows, columns) < 1:
+            raise FieldmarkError(
+                f"images of {grey.shape[2]} x {grey.shape[1]} px hold no block of {b} x {b} cells of {self.cell_px} px: "
+                "lower features.cell_px or features.block_cells, or raise preprocess.size_px or features.input_px"
+            )
         blocks = torch.stack([cells[:, :, i : i + rows, j : j + columns] for i in range(b) for j in range(b)], dim=1)
         blocks = _normalise(_normalise(blocks).clamp(max=0.2))
         return blocks.permute(0, 3, 4, 1, 2).flatten(1)
