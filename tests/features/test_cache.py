@@ -1,0 +1,139 @@
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import draw
+
+from pipeline.features import cache
+from pipeline.training.views import SYMMETRIES, view
+
+
+class Projection(nn.Module):
+    """Cheap features that tell every image and every view of it from any other."""
+
+    def __init__(self, seed: int = 0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        weight = np.random.default_rng(seed).normal(size=(8, 8, 3, 4)) / 1000
+        self.register_buffer("weight", torch.from_numpy(weight).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images.float().flatten(1) @ self.get_buffer("weight").flatten(0, 2)
+
+
+class Dying(Sequence[np.ndarray]):
+    """Images whose process dies as soon as the first shard is on disk."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.images)
+
+    def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
+        if shards():
+            raise KeyboardInterrupt
+        return self.images[i]
+
+
+def shards() -> dict[int, int]:
+    """How many rows each shard holds; a shard that is written anew is another inode."""
+    files = Path(os.environ["FIELDMARK_CACHE"]).rglob("*.npz")
+    return {file.stat().st_ino: len(np.load(file)["keys"]) for file in files}
+
+
+def computed(before: dict[int, int]) -> int:
+    """How many rows were computed since."""
+    return sum(n for inode, n in shards().items() if inode not in before)
+
+
+IMAGES = draw([0, 1, 2, 3, 0, 1, 2, 3], px=8)
+
+
+def own(module: nn.Module, images: np.ndarray, symmetry: str) -> np.ndarray:
+    batch = torch.from_numpy(images)
+    return torch.stack([module(view(batch, flips)) for flips in SYMMETRIES[symmetry]], dim=1).numpy()
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_features_are_those_of_each_view(symmetry: str) -> None:
+    found = cache.features(Projection(), IMAGES, symmetry=symmetry)
+    np.testing.assert_allclose(found, own(Projection(), IMAGES, symmetry), atol=1e-2)
+    assert found.shape[1] == len(SYMMETRIES[symmetry])
+
+
+def test_the_second_time_nothing_is_computed() -> None:
+    first = cache.features(Projection().eval(), IMAGES, symmetry="d4")
+    before = shards()
+    np.testing.assert_array_equal(cache.features(Projection().eval(), IMAGES, symmetry="d4"), first)
+    assert computed(before) == 0 < sum(before.values())
+
+
+def test_only_new_images_are_computed_whatever_the_order() -> None:
+    first = cache.features(Projection().eval(), IMAGES[:5], symmetry="flip")
+    before = shards()
+    shuffled = IMAGES[[6, 4, 5, 3, 2, 7, 1, 0]]
+    found = cache.features(Projection().eval(), shuffled, symmetry="flip")
+    assert computed(before) == 3 * 2
+    np.testing.assert_array_equal(found[[7, 6, 4, 3, 1]], first)
+    np.testing.assert_allclose(found, own(Projection(), shuffled, "flip"), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("module", "symmetry", "n"),
+    [(Projection(seed=1), "none", 8), (Projection(scale=2.0), "none", 8), (Projection(), "flip", 8)],
+    ids=["another weight", "another setting", "another view"],
+)
+def test_a_change_computes_anew(module: Projection, symmetry: str, n: int) -> None:
+    cache.features(Projection().eval(), IMAGES, symmetry="none")
+    before = shards()
+    found = cache.features(module.eval(), IMAGES, symmetry=symmetry)
+    assert computed(before) == n
+    np.testing.assert_allclose(found, own(module, IMAGES, symmetry), atol=1e-2)
+
+
+def test_one_changed_pixel_computes_that_image_anew() -> None:
+    cache.features(Projection().eval(), IMAGES, symmetry="none")
+    before = shards()
+    changed = IMAGES.copy()
+    changed[3, 0, 0, 0] ^= 1
+    cache.features(Projection().eval(), changed, symmetry="none")
+    assert computed(before) == 1
+
+
+def test_a_killed_run_goes_on_where_it_stopped() -> None:
+    many = np.random.default_rng(0).integers(0, 256, (2 * cache.SHARD, 8, 8, 3), np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        cache.features(Projection().eval(), Dying(many), symmetry="none")
+    before = shards()
+    found = cache.features(Projection().eval(), many, symmetry="none")
+    assert computed(before) == len(many) - sum(before.values()) < len(many)
+    np.testing.assert_allclose(found, own(Projection(), many, "none"), atol=1e-2)
+
+
+def test_a_half_written_shard_is_ignored() -> None:
+    first = cache.features(Projection().eval(), IMAGES[:4], symmetry="none")
+    (shard,) = Path(os.environ["FIELDMARK_CACHE"]).rglob("*.npz")
+    (shard.parent / ".0123.partial").write_bytes(shard.read_bytes()[:60])
+    found = cache.features(Projection().eval(), IMAGES, symmetry="none")
+    np.testing.assert_array_equal(found[:4], first)
+
+
+def test_equal_images_have_equal_features() -> None:
+    found = cache.features(Projection(), IMAGES[[0, 1, 0, 0]], symmetry="none")
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[0], found[3])
+
+
+def test_the_cache_may_be_deleted_at_any_time() -> None:
+    first = cache.features(Projection(), IMAGES, symmetry="none")
+    shutil.rmtree(os.environ["FIELDMARK_CACHE"])
+    np.testing.assert_array_equal(cache.features(Projection(), IMAGES, symmetry="none"), first)
