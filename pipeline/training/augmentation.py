@@ -25,7 +25,7 @@ class Policy:
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], seed: int) -> UInt8[np.ndarray, "h w 3"]:
         self.compose.set_random_seed(seed)
         result: np.ndarray = self.compose(image=image)["image"]
-        return np.require(result, requirements=["C", "W"])  # an image that the dice left alone is still the mapped file
+        return np.array(result, order="C")  # where no transform applied, it is the image itself
 
     def to_json(self) -> str:
         """The policy as Albumentations serialises it."""
