@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import draw, samples
+
+from pipeline import store, table
+from pipeline.training import augmentation
+from pipeline.training import samples as stored
+from pipeline.training.samples import FeatureRows, ImageRows, SeededOrder
+
+
+def epoch(order: SeededOrder) -> list[list[tuple[int, int]]]:
+    return [list(batch) for batch in order]
+
+
+def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
+    return [i for batch in batches for i, _ in batch]
+
+
+def write(folder: Path, labels: list[str], splits: list[str]) -> np.ndarray:
+    n = len(labels)
+    blank = {name: [0 if kind.startswith("int") else ""] * n for name, kind in table.INGEST_COLUMNS.items()}
+    table.write(pd.DataFrame({**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits}), folder)
+    images = draw([0] * n, px=8)
+    array = store.open_array(folder / "images.npy", images.shape, np.uint8)
+    array[:] = images
+    array.flush()
+    return images
+
+
+def test_one_split_is_loaded_with_its_own_images(tmp_path: Path) -> None:
+    images = write(tmp_path, ["bee", "ant", "ant", "bee"], ["train", "val", "train", "train"])
+    train = stored.load(tmp_path, ["ant", "bee"], split="train")
+    np.testing.assert_array_equal(np.stack(list(train)), images[[0, 2, 3]])
+    assert train.labels.tolist() == [1, 0, 1]
+    assert train.targets.tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_a_folder_without_rows_adds_nothing(tmp_path: Path) -> None:
+    images = write(tmp_path / "some", ["ant"], ["train"])
+    write(tmp_path / "none", [], [])
+    both = stored.load(tmp_path / "some", ["ant", "bee"]) + stored.load(tmp_path / "none", ["ant", "bee"])
+    np.testing.assert_array_equal(np.stack(list(both)), images)
+
+
+def test_images_stay_on_disk(tmp_path: Path) -> None:
+    write(tmp_path, ["ant", "bee"], ["train", "train"])
+    assert isinstance(stored.load(tmp_path, ["ant", "bee"]).arrays[0], np.memmap)
+
+
+def test_taken_and_joined_samples_keep_image_and_label_together() -> None:
+    first, second = samples([0, 1, 0]), samples([1, 1], images=draw([1, 1], seed=5))
+    joined = (first + second).take(np.array([4, 0, 3]))
+    np.testing.assert_array_equal(joined[0], second[1])
+    np.testing.assert_array_equal(joined[1], first[0])
+    np.testing.assert_array_equal(joined[2], second[0])
+    assert joined.labels.tolist() == [1, 0, 1] == joined.targets.argmax(1).tolist()
+    assert len(joined) == 3
+
+
+def test_three_folders_join() -> None:
+    parts = [samples([k], images=draw([k], seed=k)) for k in (0, 1, 0)]
+    joined = parts[0] + parts[1] + parts[2]
+    np.testing.assert_array_equal(np.stack(list(joined)), np.stack([part[0] for part in parts]))
+
+
+@pytest.mark.parametrize("i", [2, -1])
+def test_a_position_outside_is_an_error(i: int) -> None:
+    with pytest.raises(IndexError):
+        _ = samples([0, 1])[i]
+
+
+@given(st.integers(1, 200), st.integers(1, 70), st.integers(0, 5))
+def test_every_position_comes_once_an_epoch(n: int, batch_size: int, seed: int) -> None:
+    order = SeededOrder(n, batch_size, seed, shuffle=True)
+    batches = epoch(order)
+    assert sorted(positions(batches)) == list(range(n))
+    assert len(batches) == len(order)
+
+
+@given(st.integers(1, 200), st.integers(1, 70))
+def test_no_batch_is_much_smaller_than_another(n: int, batch_size: int) -> None:
+    sizes = [len(batch) for batch in SeededOrder(n, batch_size, 0, shuffle=True)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_epoch_has_an_order_and_seeds_of_its_own() -> None:
+    order = SeededOrder(50, 8, 0, shuffle=True)
+    first, second = epoch(order), epoch(order)
+    assert positions(first) != positions(second)
+    assert not {seed for batch in first for _, seed in batch} & {seed for batch in second for _, seed in batch}
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60))
+def test_the_same_seed_gives_the_same_epochs(seed: int, n: int) -> None:
+    one, other = (SeededOrder(n, 8, seed, shuffle=True) for _ in range(2))
+    assert [epoch(one), epoch(one)] == [epoch(other), epoch(other)]
+
+
+def test_another_seed_gives_another_order() -> None:
+    assert epoch(SeededOrder(50, 8, 0, shuffle=True)) != epoch(SeededOrder(50, 8, 1, shuffle=True))
+
+
+def test_unshuffled_rows_come_in_their_order() -> None:
+    assert positions(epoch(SeededOrder(20, 8, 3, shuffle=False))) == list(range(20))
+
+
+def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
+    features = np.arange(12, dtype=np.float16).reshape(4, 3)
+    x, targets, labels = FeatureRows(features, np.eye(4, dtype=np.float32), np.arange(4))[[3, 1]]
+    assert x.dtype == torch.float32
+    assert (x.tolist(), labels.tolist()) == ([[9, 10, 11], [3, 4, 5]], [3, 1])
+    assert targets.argmax(1).tolist() == [3, 1]
+
+
+def test_an_image_is_seen_under_the_policy_with_the_seed_of_its_key() -> None:
+    some = samples([0, 1])
+    turn = augmentation.from_nodes([{"_target_": "albumentations.D4", "p": 1.0}])
+    image, target, label = ImageRows(some, turn)[(1, 123)]
+    np.testing.assert_array_equal(image, turn(some[1], 123))
+    assert (target.tolist(), label) == ([0, 1], 1)
+
+
+def test_without_a_policy_the_image_is_seen_as_it_is() -> None:
+    some = samples([0, 1])
+    image, _, _ = ImageRows(some, None)[(1, 5)]
+    image[:] = 0
+    np.testing.assert_array_equal(some[1], draw([0, 1])[1])
+    assert some[1].any()
