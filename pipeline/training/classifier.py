@@ -1,6 +1,6 @@
 """The LightningModule: loss, optimiser, and validation with the same metrics as the evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pipeline.evaluation import metrics
 from pipeline.schema import Fit
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = Sequence[Tensor]
 Epoch = dict[str, float]
 
 

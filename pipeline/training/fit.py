@@ -44,14 +44,13 @@ def fit(
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:  # fmt: skip
     """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine."""
-    with _quiet():
-        pl.seed_everything(seed, workers=True, verbose=False)
+    pl.seed_everything(seed, workers=True, verbose=False)
     model = winner.model
     settings = winner.fit
     network = build(model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry)
     if not model.frozen:
         history = _fit_images(network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch)
-        return Fitted(network, history, logits(network, val) if val else None)
+        return Fitted(network.eval(), history, logits(network, val) if val else None)
     both = cache.features(network.features, train + val if val else train, symmetry=network.symmetry)
     seen, watched = both[: len(train)], both[len(train) :] if val else None
     _standardise(network, seen)
@@ -60,6 +59,7 @@ def fit(
         history = []
     else:
         history = _fit_head(network, settings, seen, train, watched, val, seed, on_epoch)
+    network.eval()
     said = None if watched is None else _head_logits(network, watched)
     if not history and said is not None and val is not None:
         history = [{"epoch": 0.0, **validation(said, val)}]
@@ -141,9 +141,7 @@ def _fit_head(
         network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
         class_weights=_class_weights(settings, train),
     )  # fmt: skip
-    _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
-    network.eval()
-    return module.history
+    return _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
 
 
 def _fit_images(
@@ -162,9 +160,7 @@ def _fit_images(
         network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
     )  # fmt: skip
-    _train(module, *loaders, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto"))
-    network.cpu().eval()
-    return module.history
+    return _train(module, *loaders, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto"))
 
 
 class _Positions:
@@ -203,7 +199,21 @@ def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, accelerator: str) -> None:
+def _train(
+    module: Classifier, loader: DataLoader[Any], val_loader: DataLoader[Any] | None, *, accelerator: str
+) -> list[Epoch]:
+    """Lightning leaves each part in the mode it finds: what was built in evaluation mode would learn no statistics."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)  # its tips, before each fit
+    module.train()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`|.*does not have many workers")  # as meant
+        _trainer(module.fit_settings, accelerator).fit(module, loader, val_loader)
+    module.cpu()
+    return module.history
+
+
+def _trainer(settings: Fit, accelerator: str) -> pl.Trainer:
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     with _quiet():
         trainer = pl.Trainer(

@@ -1,0 +1,257 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from pytorch_lightning import seed_everything
+from safetensors.torch import load_file, save_file
+from sklearn.svm import LinearSVC
+from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
+
+from pipeline.schema import Winner
+from pipeline.training import augmentation, network
+from pipeline.training.augmentation import Policy
+from pipeline.training.fit import Fitted, logits, temperature, validation
+from pipeline.training.fit import fit as fit_candidate
+from pipeline.training.samples import Samples
+
+EIGHT = [0, 1, 0, 1, 0, 1, 0, 1]
+SMALL = candidate(SMALL_CNN, epochs=3)
+FROZEN = candidate(HOG, frozen=True, head={"kind": "mlp", "hidden": 8}, epochs=3)
+SVM = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.1})
+TURNS = augmentation.from_nodes([{"_target_": "albumentations.D4", "p": 1.0}])
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Two threads on tensors this small wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of the same images are computed once a module; images are loaded without another process."""
+    monkeypatch.setenv("FIELDMARK_CACHE", str(shared_cache))
+    monkeypatch.setenv("FIELDMARK_WORKERS", "0")
+
+
+def fit(
+    winner: Winner, train: Samples, val: Samples | None = None, *, symmetry: str = "none", policy: Policy = UNCHANGED,
+    seed: int = 0, on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> Fitted:  # fmt: skip
+    return fit_candidate(winner, train, val, symmetry=symmetry, policy=policy, seed=seed, on_epoch=on_epoch)
+
+
+def said(fitted: Fitted, images: Samples) -> np.ndarray:
+    """Probabilities by the network itself in torch."""
+    with torch.inference_mode():
+        found: np.ndarray = torch.softmax(fitted.network(torch.from_numpy(np.stack(list(images)))), 1).numpy()
+    return found
+
+
+def weights(fitted: Fitted) -> dict[str, np.ndarray]:
+    return {key: value.numpy() for key, value in fitted.network.state_dict().items()}
+
+
+def equal(one: Fitted, other: Fitted) -> bool:
+    a, b = weights(one), weights(other)
+    return all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def longer(winner: Winner) -> Winner:
+    return winner.model_copy(update={"fit": winner.fit.model_copy(update={"epochs": 12})})
+
+
+@pytest.mark.parametrize(
+    "winner", [longer(SMALL), longer(FROZEN), SVM, longer(candidate(TIMM))], ids=["small", "frozen", "svm", "fine-tuned"]
+)
+def test_eight_images_are_learnt_by_heart(winner: Winner) -> None:
+    eight = samples(EIGHT)
+    assert said(fit(winner, eight), eight).argmax(1).tolist() == EIGHT
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
+def test_the_same_seed_gives_the_same_network_to_the_bit(winner: Winner) -> None:
+    assert equal(fit(winner, samples(EIGHT), policy=TURNS), fit(winner, samples(EIGHT), policy=TURNS))
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
+def test_another_seed_gives_another_network(winner: Winner) -> None:
+    assert not equal(fit(winner, samples(EIGHT)), fit(winner, samples(EIGHT), seed=1))
+
+
+def test_batch_normalisation_learns_the_statistics_of_the_images() -> None:
+    """Lightning leaves a module in the mode it finds, and `build` leaves it in evaluation mode."""
+    fitted = fit(candidate(SMALL_CNN, epochs=30), samples(EIGHT))
+    pixels = np.stack(list(samples(EIGHT))) / 255
+    np.testing.assert_allclose(weights(fitted)["features.body.0.running_mean"], pixels.mean((0, 1, 2)), atol=0.02)
+
+
+def test_training_sees_the_images_under_the_policy() -> None:
+    assert not equal(fit(SMALL, samples(EIGHT)), fit(SMALL, samples(EIGHT), policy=TURNS))
+
+
+def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None:
+    seed_everything(3, verbose=False)
+    own = timm.create_model("test_resnet")
+    own.train()(torch.rand(4, 3, 32, 32))
+    save_file(own.state_dict(), tmp_path / "own.safetensors")
+    frozen = {**TIMM, "weights": str(tmp_path / "own.safetensors")}
+    fitted = fit(candidate(frozen, frozen=True), samples(EIGHT))
+    first = load_file(tmp_path / "own.safetensors")
+    kept = fitted.network.features.body.state_dict()  # type: ignore[union-attr]
+    assert any("running_mean" in key for key in kept)
+    assert all(torch.equal(value, first[key]) for key, value in kept.items())
+
+
+def test_a_backbone_that_is_not_frozen_learns() -> None:
+    winner = candidate(TIMM, epochs=1)
+    seed_everything(0, verbose=False)
+    first = network.build(winner.model, n_classes=2, size_px=16, symmetry="none").features.state_dict()
+    learnt = fit(winner, samples(EIGHT)).network.features.state_dict()
+    changed = [key for key in first if not torch.equal(first[key], learnt[key])]
+    assert any("conv" in key for key in changed) and any("running_mean" in key for key in changed)
+
+
+def test_targets_may_be_probabilities() -> None:
+    grey = np.full((8, 16, 16, 3), 128, np.uint8)
+    targets = np.tile(np.array([[0.3, 0.7]], np.float32), (8, 1))
+    doubtful = samples([1] * 8, images=grey, targets=targets)
+    fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.3), doubtful)
+    np.testing.assert_allclose(said(fitted, doubtful), targets, atol=0.03)
+
+
+@pytest.mark.parametrize(("class_weights", "rare"), [("none", 0.125), ("balanced", 0.5)])
+def test_balanced_weights_let_a_rare_class_count_as_much(class_weights: str, rare: float) -> None:
+    alike = samples([1] + [0] * 7, images=np.full((8, 16, 16, 3), 128, np.uint8))
+    fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.3, class_weights=class_weights), alike)
+    assert said(fitted, alike)[0, 1] == pytest.approx(rare, abs=0.03)
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+@pytest.mark.parametrize("labels", [[0, 1, 1, 0, 1, 0, 1, 1], [0, 1, 2, 2, 1, 0, 2, 2]], ids=["two classes", "three classes"])
+def test_the_svm_decides_as_scikit_learns(labels: list[int], class_weights: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    some = samples(labels, n_classes=3, images=noise)
+    winner = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.01}, class_weights=class_weights)
+    fitted = fit(winner, some)
+    with torch.inference_mode():
+        x = fitted.network.head[0](fitted.network.features(torch.from_numpy(noise))).numpy()  # type: ignore[index]
+        ours = fitted.network(torch.from_numpy(noise)).numpy()
+    svm = LinearSVC(C=0.01, random_state=0, class_weight=None if class_weights == "none" else "balanced", max_iter=20000)
+    decisions = svm.fit(x, labels).decision_function(x)
+    wanted = decisions if decisions.ndim == 2 else np.stack([-decisions, decisions], axis=1)
+    np.testing.assert_allclose(ours[:, : wanted.shape[1]], wanted, atol=0.01)
+    assert ours.argmax(1).tolist() == svm.predict(x).tolist()
+
+
+def test_a_class_without_training_images_is_never_the_answer() -> None:
+    some = samples([0, 2, 0, 2, 0, 2, 0, 2], n_classes=4)
+    assert set(said(fit(SVM, some), samples([0, 1, 2, 3], n_classes=4)).argmax(1).tolist()) <= {0, 2}
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
+def test_each_epoch_is_reported_as_it_ends(winner: Winner) -> None:
+    heard: list[dict[str, float]] = []
+    fitted = fit(winner, samples(EIGHT), samples([1, 0, 1]), on_epoch=heard.append)
+    assert heard == fitted.history
+    assert [epoch["epoch"] for epoch in heard] == list(range(1 if winner is SVM else 3))
+    assert {"val/accuracy", "val/f1_macro", "val/log_loss"} <= set(heard[0])
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
+def test_the_last_epoch_says_what_the_finished_network_says(winner: Winner) -> None:
+    val = samples([1, 0, 1, 0, 0], images=draw([1, 0, 1, 0, 1], seed=4))
+    fitted = fit(winner, samples(EIGHT), val)
+    assert fitted.val_logits is not None
+    last = {key: fitted.history[-1][key] for key in validation(fitted.val_logits, val)}
+    assert last == pytest.approx(validation(fitted.val_logits, val), abs=1e-3)
+    with torch.inference_mode():
+        own = fitted.network(torch.from_numpy(np.stack(list(val)))).numpy()
+    np.testing.assert_allclose(fitted.val_logits, own, atol=0.02)  # features are kept as float16
+
+
+def test_a_head_on_averaged_views_is_the_network_that_is_served() -> None:
+    val = samples([1, 0, 1])
+    winner = candidate(HOG, frozen=True, average_views=True, epochs=3)
+    fitted = fit(winner, samples(EIGHT), val, symmetry="d4")
+    with torch.inference_mode():
+        own = fitted.network(torch.from_numpy(np.stack(list(val)))).numpy()
+    assert fitted.network.symmetry == "d4"
+    np.testing.assert_allclose(fitted.val_logits, own, atol=0.02)
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
+def test_training_stops_when_whoever_watches_says_so(winner: Winner) -> None:
+    class Enough(Exception):
+        pass
+
+    heard: list[float] = []
+
+    def watch(epoch: dict[str, float]) -> None:
+        heard.append(epoch["epoch"])
+        if len(heard) == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(winner, samples(EIGHT), samples([0, 1]), on_epoch=watch)
+    assert heard == [0, 1]
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
+def test_what_is_handed_over_is_in_evaluation_mode(winner: Winner) -> None:
+    assert not any(part.training for part in fit(winner, samples(EIGHT)).network.modules())
+
+
+def test_a_single_image_a_class_will_do() -> None:
+    two = samples([0, 1])
+    assert said(fit(candidate(SMALL_CNN, epochs=30, batch_size=64), two), two).argmax(1).tolist() == [0, 1]
+
+
+def test_logits_of_the_engine_are_those_of_torch() -> None:
+    five = samples([0, 1, 0, 1, 0])
+    fitted = fit(SMALL, samples(EIGHT))
+    with torch.inference_mode():
+        own = fitted.network(torch.from_numpy(np.stack(list(five)))).numpy()
+    np.testing.assert_allclose(logits(fitted.network, five), own, atol=1e-3)
+
+
+def calibrated(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax is right about the labels drawn from it."""
+    random = np.random.default_rng(0)
+    honest = random.normal(size=(n, k)) * 2
+    probs = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
+    drawn = (probs.cumsum(1) > random.random((n, 1))).argmax(1)
+    return honest.astype(np.float32), np.eye(k, dtype=np.float32)[drawn]
+
+
+@pytest.mark.parametrize("planted", [0.3, 1.0, 4.0])
+def test_the_temperature_that_was_planted_is_found(planted: float) -> None:
+    honest, targets = calibrated(20000, 4)
+    assert temperature(honest * np.float32(planted), targets) == pytest.approx(planted, rel=0.03)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0, 1e4])
+@pytest.mark.parametrize("shift", [0, 1], ids=["all right", "all wrong"])
+def test_the_temperature_stays_within_reason(scale: float, shift: int) -> None:
+    targets = np.eye(3, dtype=np.float32)[np.arange(30) % 3]
+    found = temperature(np.roll(targets, shift, axis=1) * np.float32(scale), targets)
+    assert 0.05 <= found <= 20
+
+
+def test_a_temperature_changes_no_decision() -> None:
+    fitted = fit(FROZEN, samples(EIGHT))
+    before: Any = said(fitted, samples(EIGHT)).argmax(1)
+    fitted.network.temperature.fill_(7.0)  # type: ignore[operator]
+    np.testing.assert_array_equal(said(fitted, samples(EIGHT)).argmax(1), before)
