@@ -1,5 +1,6 @@
 """Feature extractors: uint8 images (n, h, w, 3) -> float32 features (n, d). Normalisation is part of them."""
 
+import difflib
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Literal
@@ -68,13 +69,13 @@ def _block(a: int, b: int) -> nn.Module:
 def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
     import timm
 
-    if name.split(".")[0] not in timm.list_models():
-        near = timm.list_models(f"*{name[:8]}*")[:8]
-        raise FieldmarkError(f"timm has no model {name!r}; near it: {', '.join(near) or 'see timm.list_models()'}")
+    _check_name("timm", name, [*timm.list_models(), *timm.list_pretrained()])
     try:
         body: nn.Module = timm.create_model(name, pretrained=weights == "hub", num_classes=0 if weights == "hub" else 1000)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise _unreachable(name, error) from error
+    except RuntimeError as error:  # there are no weights to download
+        raise FieldmarkError(f"features.weights: {error}") from error
     if weights not in {"hub", "random"}:
         _load(body, _weights_file(weights), name)
     try:
@@ -100,8 +101,7 @@ def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Mod
     from torchvision.models import get_model, list_models
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    if name not in list_models():
-        raise FieldmarkError(f"torchvision has no model {name!r}; it has: {', '.join(list_models()[:60])} ...")
+    _check_name("torchvision", name, list_models())
     try:
         body = get_model(name, weights="DEFAULT" if weights == "hub" else None)
     except OSError as error:
@@ -130,6 +130,12 @@ def _last_stages(body: nn.Module, n: int, name: str) -> list[str]:
     return list(stages.values())[-n:]
 
 
+def _check_name(library: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=8)
+        raise FieldmarkError(f"{library} has no model {name!r}; near it: {', '.join(near) or 'nothing'}")
+
+
 def _unreachable(name: str, error: Exception) -> FieldmarkError:
     return FieldmarkError(
         f"the weights of {name} could not be downloaded ({type(error).__name__}); connect to the network once, or set "
@@ -154,18 +160,25 @@ def _weights_file(weights: str) -> Path:
 
 def _load(body: nn.Module, file: Path, name: str) -> None:
     """By name, or in order where another port of the same network uses other names: all shapes must agree."""
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        found = load_file(file)
-    else:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        found = found.get("state_dict", found)
-    wanted = body.state_dict()
-    if wanted.keys() <= found.keys():
+    found, wanted = _tensors(file), body.state_dict()
+    if wanted.keys() == found.keys():
         found = {key: found[key] for key in wanted}
-    elif [v.shape for v in found.values()] == [v.shape for v in wanted.values()]:
-        found = dict(zip(wanted, found.values(), strict=True))
-    else:
+    if [v.shape for v in found.values()] != [v.shape for v in wanted.values()]:
         raise FieldmarkError(f"{file.name} does not hold the weights of {name}: the names or shapes of its tensors differ")
-    body.load_state_dict(found)
+    body.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+        found = found.get("state_dict", found.get("model", found))
+        return {key: value for key, value in found.items() if isinstance(value, Tensor)}
+    except Exception as error:  # a damaged or hostile file raises nearly every type there is
+        raise FieldmarkError(
+            f"features.weights: {file.name} cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors, "
+            "and code in a file is never run; save the state_dict of the network alone, best as .safetensors"
+        ) from error
