@@ -13,8 +13,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from pipeline.errors import FieldmarkError
 from pipeline.schema import Range, Tune, Winner
 from pipeline.search.screening import LARGER_IS_BETTER
+from pipeline.training.classifier import Diverged
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 Report = Callable[[dict[str, float]], None]
@@ -25,18 +27,20 @@ def search(winner: Winner, settings: Tune, objective: Objective, *, seed: int, s
     """Run trials until `settings.trials` count. The first one is the configuration as it stands.
 
     objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's numbers, which may
-    raise optuna.TrialPruned.
+    raise optuna.TrialPruned; a Diverged training counts as pruned, too. Raises FieldmarkError where no trial ended.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(settings, scratch)
     space = winner.model.space
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
     while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (space or not done):
         study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=settings.startup_trials)
-        if not done:
+        if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial({key: value(winner, key) for key in space})
         study.optimize(lambda trial: _try(trial, winner, space, settings, objective), n_trials=1)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise FieldmarkError("the training diverged in every trial of tune; lower fit.lr and the range in model.space")
     return study
 
 
@@ -73,18 +77,26 @@ def _study(settings: Tune, scratch: Path) -> optuna.Study:
 def _try(
     trial: optuna.Trial, winner: Winner, space: Mapping[str, Range], settings: Tune, objective: Objective
 ) -> float:
-    candidate = chosen(winner, {key: _suggested(trial, key, span) for key, span in space.items()})
+    candidate = chosen(winner, {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()})
 
     def report(epoch: dict[str, float]) -> None:
         trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
         if trial.should_prune():
             raise optuna.TrialPruned(f"after epoch {int(epoch['epoch']) + 1}")
 
-    return objective(candidate, trial.number, report)
+    try:
+        return objective(candidate, trial.number, report)
+    except Diverged as error:  # the next process would ask for the same again, and fail again
+        raise optuna.TrialPruned(str(error)) from error
 
 
-def _suggested(trial: optuna.Trial, key: str, span: Range) -> Any:
+def _suggested(trial: optuna.Trial, key: str, span: Range, now: Any) -> Any:
+    """Asked of the range, stretched to where the configuration stands; whole numbers where it has one."""
     if span.choices is not None:
-        return trial.suggest_categorical(key, span.choices)
+        return trial.suggest_categorical(key, [*span.choices, *([] if now in span.choices else [now])])
     assert span.low is not None and span.high is not None
-    return trial.suggest_float(key, span.low, span.high, log=span.log)
+    low, high = min(span.low, now), max(span.high, now)
+    log = span.log and low > 0  # what was switched off cannot be searched by its logarithm
+    if isinstance(now, int):
+        return trial.suggest_int(key, int(low), int(high), log=log)
+    return trial.suggest_float(key, low, high, log=log)

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.errors import FieldmarkError
 from pipeline.evaluation import metrics
 from pipeline.schema import Fit
 
@@ -16,11 +17,16 @@ Batch = Sequence[Tensor]
 Epoch = dict[str, float]
 
 
+class Diverged(FieldmarkError):
+    """A training whose numbers grew beyond all bounds."""
+
+
 class Classifier(pl.LightningModule):
     """Trains `net` on batches (x, target probabilities (n, k), label (n,)).
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone: parameters that
     learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and may raise to stop the training.
+    Raises Diverged at the end of the first epoch whose loss or logits are no finite numbers.
     """
 
     def __init__(
@@ -57,6 +63,11 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         epoch = {"epoch": float(self.current_epoch), "train/loss": float(torch.stack(self._losses).mean())}
         self._losses.clear()
+        if not np.isfinite(epoch["train/loss"]) or not all(part.isfinite().all() for part in self._logits):
+            raise Diverged(
+                f"the training diverged in epoch {self.current_epoch + 1}: its numbers are no longer finite; lower fit.lr "
+                f"(this network learnt at {self.fit_settings.lr:g}, which is fit.lr times its lr_scale)"
+            )
         if self._logits:
             epoch.update({f"val/{key}": value for key, value in self._validated().items()})
         self.history.append(epoch)

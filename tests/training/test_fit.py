@@ -14,6 +14,7 @@ from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
 from pipeline.schema import Winner
 from pipeline.training import augmentation, network
 from pipeline.training.augmentation import Policy
+from pipeline.training.classifier import Diverged
 from pipeline.training.fit import Fitted, logits, temperature, validation
 from pipeline.training.fit import fit as fit_candidate
 from pipeline.training.samples import Samples
@@ -207,6 +208,15 @@ def test_training_stops_when_whoever_watches_says_so(winner: Winner) -> None:
     with pytest.raises(Enough):
         fit(winner, samples(EIGHT), samples([0, 1]), on_epoch=watch)
     assert heard == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "how", [{"features": SMALL_CNN}, {"features": HOG, "frozen": True, "head": {"kind": "mlp", "hidden": 8}}], ids=["small", "frozen"]
+)
+@pytest.mark.parametrize("val", [None, samples([0, 1])], ids=["alone", "watched"])
+def test_a_training_that_diverges_says_what_to_do(how: dict[str, Any], val: Samples | None) -> None:
+    with pytest.raises(Diverged, match=r"diverged in epoch \d: .*lower fit.lr"):
+        fit(candidate(lr=1e30, **how), samples(EIGHT), val)
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
