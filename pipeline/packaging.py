@@ -63,7 +63,7 @@ def parity(network: Network, file: Path, images: np.ndarray, tolerance: float) -
         own = torch.cat([Probabilities(network).eval()(torch.from_numpy(np.array(part))) for part in _parts(images)]).numpy()
     worst = float(np.abs(onnx_probs - own).max())
     differ = onnx_probs.argmax(1) != own.argmax(1)
-    if worst > tolerance or (differ & (np.ptp(np.sort(own, axis=1)[:, -2:], axis=1) > tolerance)).any():
+    if not np.isfinite(worst) or worst > tolerance or (differ & (np.ptp(np.sort(own, axis=1)[:, -2:], axis=1) > tolerance)).any():
         raise FieldmarkError(
             f"the ONNX file does not agree with the trained network: probabilities differ by {worst:.2g} "
             f"(export.parity_tolerance is {tolerance:g}) and {differ.sum()} of {len(images)} top classes; not registered"
