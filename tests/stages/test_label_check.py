@@ -1,0 +1,118 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from toys import HOG, candidate
+
+from pipeline import schema, store, table
+from pipeline.config import Config
+from pipeline.stages import label_check
+
+N = 60
+TRUE = ["ant", "bee"] * (N // 2)
+FLIPPED = [4, 15, 33]
+COPY, ORIGINAL = 58, 10  # an image that is nearly the same as another
+QUALITY = {"dark": 0.02, "bright": 0.99, "blur": 0.0, "low_information": 0.0, "odd_size": 10.0, "odd_aspect": 3.0}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty striped images of two classes in patches of light, three with the other label, and one that is another, a little brighter."""
+    folder = tmp_path_factory.mktemp("ingest")
+    stripes = np.tile(np.repeat([40, 160], 4), 4)
+    bars = {"ant": np.tile(stripes, (32, 1)), "bee": np.tile(stripes[:, None], 32)}
+    patches = np.random.default_rng(1).integers(0, 60, (N, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    pixels = (np.stack([bars[name] for name in TRUE])[..., None] + patches).astype(np.uint8)
+    pixels[COPY] = pixels[ORIGINAL] + 3
+    files = [png(image) for image in pixels]
+    store.write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
+    given = [("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)]
+    blank = {name: [32 if kind.startswith("int") else ""] * N for name, kind in table.INGEST_COLUMNS.items()}
+    ids = [f"i{i:02d}" for i in range(N)]
+    table.write(pd.DataFrame({**blank, "id": ids, "name": [f"{id}.png" for id in ids], "label": given}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
+    settings = {
+        "size_px": 32, "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2}, "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
+        "quality": QUALITY, "drop_suspects": False, "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}, **changes,
+    }  # fmt: skip
+    (tmp_path / "decisions").mkdir(exist_ok=True)
+    (tmp_path / "decisions" / "labels.csv").write_text("id,decision,label,by,when\n" + decisions)
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    embedding = candidate({**HOG, "input_px": 32}).model
+    cfg = Config(seed=0, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
+    metrics = label_check.run(cfg, ingest=ingested, decisions=tmp_path / "decisions", out=out)
+    return metrics, table.read(out).set_index("id")
+
+
+@pytest.fixture(autouse=True)
+def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(shared_cache))
+
+
+def flipped() -> set[str]:
+    return {f"i{i:02d}" for i in FLIPPED}
+
+
+def test_labels_that_were_flipped_are_doubted_and_the_true_ones_suggested(ingested: Path, tmp_path: Path) -> None:
+    metrics, rows = run(ingested, tmp_path)
+    doubted = rows[rows["suspect"]]
+    assert flipped() <= set(doubted.index)
+    assert len(doubted) <= 6 and metrics["n_suspect_labels"] == len(doubted)
+    assert [rows.loc[f"i{i:02d}", "suggested_label"] for i in FLIPPED] == [TRUE[i] for i in FLIPPED]
+    assert set(pd.read_csv(tmp_path / "out" / "suspects.csv")["id"].head(3)) == flipped()
+
+
+def test_near_duplicates_lie_in_one_split(ingested: Path, tmp_path: Path) -> None:
+    _, rows = run(ingested, tmp_path)
+    assert rows["dup_group"].nunique() < N
+    assert rows.loc[f"i{COPY}", "dup_group"] == rows.loc[f"i{ORIGINAL}", "dup_group"]
+    assert (rows.groupby("dup_group")["split"].nunique() == 1).all()
+
+
+def test_what_a_person_decided_is_doubted_no_more(ingested: Path, tmp_path: Path) -> None:
+    decisions = "i04,keep,,me,2026-01-01\ni15,relabel,ant,me,2026-01-01\ni33,drop,,me,2026-01-01\n"
+    metrics, rows = run(ingested, tmp_path, decisions)
+    assert not rows.loc[["i04", "i15"], "suspect"].any()
+    assert (rows.loc["i04", "label"], rows.loc["i15", "label"]) == ("bee", "ant")
+    assert rows.loc["i33", "split"] == ""
+    assert metrics["n_decisions_applied"] == 3
+
+
+def test_suspects_may_be_dropped_from_training_and_never_from_the_test(ingested: Path, tmp_path: Path) -> None:
+    _, kept = run(ingested, tmp_path)
+    _, dropped = run(ingested, tmp_path, drop_suspects=True)
+    suspect, test = kept["suspect"], kept["split"] == "test"
+    assert (dropped["split"] == kept["split"].where(~suspect | test, "")).all()
+    assert (dropped["split"] == "").sum() == (suspect & ~test).sum() > 0
+
+
+def test_every_class_is_in_every_split(ingested: Path, tmp_path: Path) -> None:
+    _, rows = run(ingested, tmp_path)
+    assert set(map(tuple, rows[["label", "split"]].to_numpy())) == {(a, b) for a in ("ant", "bee") for b in ("train", "val", "test")}
+
+
+def test_the_same_images_give_the_same_bytes(ingested: Path, tmp_path: Path) -> None:
+    run(ingested, tmp_path)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    run(ingested, tmp_path)
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert "squares.npy" not in first
