@@ -49,7 +49,7 @@ def run(
             finally:
                 tracking.log_history(history)
                 tracking.tag({"trial.state": "complete" if len(history) == _epochs(candidate) else "pruned"})
-        shown = " ".join(f"{key.split('.')[-1]}={value:.3g}" for key, value in turned.items())
+        shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
         value = history[-1][f"val/{cfg.tune.metric}"]
         print(f"trial {number + 1}/{cfg.tune.trials}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
         return value
@@ -77,6 +77,10 @@ def run(
 
 def _epochs(candidate: Winner) -> int:
     return 1 if candidate.model.head.kind == "svm" else candidate.fit.epochs
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def _importance(study: optuna.Study) -> pd.DataFrame:
