@@ -19,6 +19,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import psutil
+from filelock import FileLock
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -34,16 +35,22 @@ def connect() -> MlflowClient:
     """A client of the store, with the experiment made if it is not there."""
     named = os.environ.get("MLFLOW_TRACKING_URI")  # read before the next line, which sets it
     mlflow.set_tracking_uri(named or f"sqlite:///{config.home() / 'mlflow.db'}")
-    client = MlflowClient()
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        beside = None if named else (config.home() / "mlartifacts").as_uri()
-        try:
-            client.create_experiment(EXPERIMENT, artifact_location=beside)
-        except MlflowException as error:
-            if client.get_experiment_by_name(EXPERIMENT) is None:  # another process did not just make it
-                raise error
+    lock = config.home() / ".fieldmark" / "store.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with FileLock(lock):  # two queued experiments that make the tables at once would break them
+        client = MlflowClient()
+        _make_experiment(client, None if named else (config.home() / "mlartifacts").as_uri())
     mlflow.set_experiment(EXPERIMENT)
     return client
+
+
+def _make_experiment(client: MlflowClient, artifacts: str | None) -> None:
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        try:
+            client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        except MlflowException as error:
+            if client.get_experiment_by_name(EXPERIMENT) is None:  # another machine did not just make it
+                raise error
 
 
 @contextmanager
