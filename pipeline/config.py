@@ -130,19 +130,23 @@ def check_targets(cfg: Config) -> None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         node = OmegaConf.load(file)
-        values = OmegaConf.to_container(node, resolve=True)
+        values = OmegaConf.to_container(node, resolve=False)
     except FileNotFoundError as error:
         raise FieldmarkError(f"{file} is missing; run the command in the folder that holds dvc.yaml") from error
     except (YAMLError, OmegaConfBaseException) as error:
         raise FieldmarkError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise FieldmarkError(f"{file}: a mapping of sections was expected")
+    if "${" in str(values):
+        raise FieldmarkError(f"{file}: `${{...}}` takes a value from where DVC does not look; write the value itself")
     return {str(key): value for key, value in values.items()}
 
 
 def _groups() -> dict[str, str]:
     """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch: ???`."""
-    entries = [next(iter(entry)) for entry in _read(CONF / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    node = _read(CONF / "config.yaml")
+    _check_names(node, ["defaults"], CONF / "config.yaml", "")  # DVC does not look here: no stage depends on it
+    entries = [next(iter(entry)) for entry in node["defaults"] if isinstance(entry, dict)]
     return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
 
 
@@ -157,11 +161,17 @@ def _choice(name: str, group: str, node: Any) -> str:
 
 def _compose(overrides: Mapping[str, str]) -> dict[str, Any]:
     for override in overrides.values():
-        _read(CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml")  # a clear word on bad YAML
+        _check_stands_alone(CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml")
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", overrides=list(overrides.values())), resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
+
+
+def _check_stands_alone(file: Path) -> None:
+    """Of a section's files DVC watches only the one in use, so that one may neither borrow from others nor lend."""
+    if "defaults" in _read(file) or "@package" in file.read_text():
+        raise FieldmarkError(f"{file}: `defaults:` and `@package` reach into other files, unseen by DVC; write all values here")
 
 
 def _plain(name: str, kind: type, value: Any) -> Any:

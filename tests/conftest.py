@@ -129,3 +129,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Pat
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder / "repro.log").write_text(done.stdout)
     yield folder
+
+
+def copy_built(built: Path, folder: Path) -> Path:
+    """A copy of the rebuilt project to change at will, with a run store of its own."""
+    return shutil.copytree(built, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
