@@ -154,7 +154,6 @@ def _fit_images(
         rows: Dataset[object] = ImageRows(samples, how)
         return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
 
-    network.train()  # Lightning leaves modules in the mode they are in, and `build` has looked at them in eval mode
     loaders = loader(train, policy, shuffle=True), loader(val, None, shuffle=False) if val else None
     module = Classifier(
         network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
@@ -199,36 +198,25 @@ def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def _train(
-    module: Classifier, loader: DataLoader[Any], val_loader: DataLoader[Any] | None, *, accelerator: str
-) -> list[Epoch]:
+def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, accelerator: str) -> list[Epoch]:
     """Lightning leaves each part in the mode it finds: what was built in evaluation mode would learn no statistics."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)  # its tips, before each fit
-    module.train()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
-        warnings.filterwarnings("ignore", message=".*no `val_dataloader`|.*does not have many workers")  # as meant
-        _trainer(module.fit_settings, accelerator).fit(module, loader, val_loader)
-    module.cpu()
-    return module.history
-
-
-def _trainer(settings: Fit, accelerator: str) -> pl.Trainer:
     gpu = accelerator != "cpu" and torch.cuda.is_available()
+    module.train()
     with _quiet():
-        trainer = pl.Trainer(
+        pl.Trainer(
             max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1,
             precision=os.environ.get("FIELDMARK_PRECISION", "bf16-mixed" if gpu else "32-true"),  # type: ignore[arg-type]
             deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, inference_mode=True,
-        )  # fmt: skip
-        trainer.fit(module, loader, val_loader)
+        ).fit(module, loader, val_loader)  # fmt: skip
+    module.cpu()
+    return module.history
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings about Lightning's own use of torch, which would come with every trial."""
+    """Without Lightning's notes, which would come with every trial."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # features come from memory
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # its own use of torch
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`|.*does not have many workers")  # as meant
         yield
