@@ -42,7 +42,7 @@ def candidate(features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | No
     fit = {"lr": 0.02, "weight_decay": 0.0, "epochs": 3, "batch_size": 8, "label_smoothing": 0.0, "class_weights": "none"}
     model = {
         "features": features, "frozen": False, "average_views": False, "head": head or {"kind": "linear"},
-        "lr_scale": 1.0, "backbone_lr_scale": 1.0, "space": {},
+        "fit": {}, "backbone_lr_scale": 1.0, "space": {},
     }  # fmt: skip
     for key, value in changes.items():
         (fit if key in fit else model)[key] = value

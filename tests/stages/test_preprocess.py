@@ -16,7 +16,7 @@ from pipeline.stages import preprocess
 SPLITS = ["train", "test", "val", "", "train", "test", "train"]
 LABELS = ["bee", "ant", "ant", "fly", "bee", "bee", "ant"]
 SETTINGS: dict[str, Any] = {
-    "size_px": 12, "fit": "crop", "denoise": 0.0, "clahe": 0.0, "normalise_brightness": False, "max_megapixels": 1.0,
+    "size_px": 12, "fit": "crop", "denoise": 0.0, "clahe": 0.0, "normalise_brightness": False,
 }  # fmt: skip
 
 
@@ -60,7 +60,6 @@ def test_test_images_lie_in_a_room_of_their_own(made: Path) -> None:
 def test_row_i_is_image_i_as_serving_would_see_it(made: Path, part: str, changes: dict[str, Any]) -> None:
     run(made, **changes)
     settings = {**SETTINGS, **changes}
-    settings.pop("max_megapixels")
     found = store.read_array(made / "out" / part / "images.npy")
     served = [images.read_square(FILES[int(id[1:])], max_pixels=10**6, **settings) for id in table.read(made / "out" / part)["id"]]
     np.testing.assert_array_equal(found, served)
