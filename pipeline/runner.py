@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import config, lineage, tracking
 from pipeline.errors import FieldmarkError
+from pipeline.sources import address
 
 STATE = Path(".fieldmark")
 
@@ -59,12 +60,12 @@ def run(stage: str) -> None:
     print(f"{stage}: {shown} ({seconds:.0f} s)")
 
 
-def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path]:
-    named = {dep.removeprefix("data/"): Path(dep) for dep in wiring["deps"] if dep.startswith("data/")}
+def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path | str]:
+    named: dict[str, Path | str] = {dep.removeprefix("data/"): Path(dep) for dep in wiring["deps"] if dep.startswith("data/")}
     if "images" in wiring["params"]:
         named = {name: path for name, path in named.items() if str(path) != cfg.images}
-        named["images"] = Path(cfg.images)
-    missing = [str(path) for path in named.values() if not path.exists()]
+        named["images"] = address.local_or_remote(cfg.images)
+    missing = [str(path) for path in named.values() if isinstance(path, Path) and not path.exists()]
     if missing:
         raise FieldmarkError(f"{', '.join(missing)} is missing; `dvc repro` makes what a stage needs, in order")
     return {Path(name).with_suffix("").as_posix().replace("/", "_").replace("-", "_"): p for name, p in named.items()}

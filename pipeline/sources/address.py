@@ -1,0 +1,120 @@
+"""Files behind an address such as s3://bucket/photos or https://host/labels.csv, by fsspec."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+from urllib.parse import unquote
+
+import fsspec
+
+from pipeline.errors import FieldmarkError
+from pipeline.sources.layout import Node, grown
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> the extra that installs it
+
+
+def is_remote(images: Path | str) -> bool:
+    """An address, as opposed to a path on this machine."""
+    return "://" in str(images)
+
+
+def local_or_remote(images: str) -> Path | str:
+    """`images` of params.yaml as the sources take it."""
+    return images if is_remote(images) else Path(images)
+
+
+class Address:
+    """A folder or a file, opened once; raises FieldmarkError where the scheme is unknown or not installed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        scheme = url.partition("://")[0]
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(url)
+        except ImportError as problem:
+            extra = EXTRAS.get(scheme)
+            how = f"uv pip install '.[{extra}]'" if extra else "install the package that fsspec names"
+            raise FieldmarkError(f"{url}: {scheme}:// needs a package that is not installed: {how} ({problem})") from problem
+        except ValueError as problem:
+            raise FieldmarkError(f"{url}: {problem}") from problem
+
+    def tree(self) -> Node[str]:
+        """All files below, from one listing; raises FieldmarkError where there are none or it cannot be asked."""
+        try:
+            found = self._fs.find(self._path, detail=True)
+        except Exception as problem:  # each file system has errors of its own
+            raise FieldmarkError(f"{self.url} cannot be listed: {_said(problem)}") from problem
+        root = self._fs._strip_protocol(self._path).rstrip("/") + "/"
+        paths = sorted(path for path, info in found.items() if info.get("type") != "directory" and path.startswith(root))
+        named = [(unquote(path) if root.startswith("http") else path, path) for path in paths if "?" not in path]
+        return grown((tuple(part for part in name[len(unquote(root)) :].split("/") if part), path) for name, path in named)
+
+    def is_file(self) -> bool:
+        """Raises FieldmarkError where it cannot be asked."""
+        try:
+            return bool(self._fs.isfile(self._path))
+        except Exception as problem:
+            raise FieldmarkError(f"{self.url} cannot be reached: {_said(problem)}") from problem
+
+    def copy(self, to: Path) -> None:
+        """The file at the address, piece by piece; raises FieldmarkError where it cannot be read."""
+        try:
+            self._fs.get_file(self._path, str(to))
+        except Exception as problem:
+            raise FieldmarkError(f"{self.url} cannot be read: {_said(problem)}") from problem
+
+    def loader(self, path: str) -> Callable[[], bytes]:
+        """Reads a file of the same file system; raises OSError, and nothing else."""
+        return partial(_read, self._fs, path)
+
+
+def loader(place: str) -> Callable[[], bytes]:
+    """Reads a path of this machine or the file at an address; what it raises is OSError, and nothing else."""
+    if not is_remote(place):
+        return partial(_read_local, Path(place))
+    return partial(_read_address, place)
+
+
+def opened(place: Path | str) -> IO[bytes]:
+    """A file here, or a temporary copy of one behind an address; raises FieldmarkError where there is none.
+
+    A copy, because not every server lets one seek.
+    """
+    if is_remote(place):
+        with TemporaryDirectory() as folder:
+            Address(str(place)).copy(Path(folder) / "copy")
+            return (Path(folder) / "copy").open("rb")  # lives on until it is closed
+    try:
+        return Path(place).open("rb")
+    except OSError as problem:
+        raise FieldmarkError(f"{place} cannot be opened: {problem.strerror}; change `images:` in params.yaml") from problem
+
+
+def _read(fs: Any, path: str) -> bytes:
+    try:
+        return bytes(fs.cat_file(path))
+    except Exception as problem:  # aiohttp, botocore and others do not derive theirs from OSError
+        raise OSError(_said(problem)) from problem
+
+
+def _read_address(url: str) -> bytes:
+    try:
+        place = Address(url)
+    except FieldmarkError as problem:
+        raise OSError(str(problem)) from problem
+    return _read(place._fs, place._path)
+
+
+def _read_local(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise OSError("not a file but a folder, pipe, socket or device")  # reading a pipe would wait for ever
+    return path.read_bytes()
+
+
+def _said(problem: Exception) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return f"not found: {os.path.basename(str(problem)) or problem}"
+    return " ".join(str(problem).split()) or type(problem).__name__
