@@ -12,12 +12,32 @@ from pipeline.errors import FieldmarkError
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
+
+
 def _stage(name: str, help_text: str) -> None:
-    @app.command(name, help=help_text, rich_help_panel="Stages (run by `dvc repro`, in this order)")
+    @app.command(name, help=help_text, rich_help_panel=STAGE_PANEL)
     def command() -> None:
         from pipeline import runner
 
         runner.run(name)
+
+
+@app.command("ingest", rich_help_panel=STAGE_PANEL)
+def ingest(
+    source: Annotated[str | None, typer.Argument(help="With --check: a file of conf/ingest/ other than the one in use.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what would be taken in, left out, and why.")] = False,
+    images: Annotated[str | None, typer.Option(help="With --check: a place other than `images:` of params.yaml.")] = None,
+) -> None:
+    """Read the source, verify and hash every file, drop exact duplicates."""
+    if not check:
+        if source or images:
+            raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
+        import_module("pipeline.runner").run("ingest")
+        return
+    cfg = config.load("images", "ingest", use={"ingest": source} if source else None)
+    place = import_module("pipeline.sources.address").local_or_remote(images or cfg.images)
+    print(import_module("pipeline.stages.ingest").check(cfg, images=place))
 
 
 _STAGES = {
@@ -30,7 +50,7 @@ _STAGES = {
     "evaluate": "Look once at the test images.",
     "export": "Write ONNX and the model card, check parity, register.",
 }
-for _name, _help in _STAGES.items():
+for _name, _help in list(_STAGES.items())[1:]:
     _stage(_name, _help)
 
 

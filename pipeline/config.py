@@ -59,13 +59,14 @@ class Config:
         return {k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()}
 
 
-def load(*sections: str) -> Config:
+def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     """The named sections (all, when none is named), composed and checked.
 
     Raises FieldmarkError naming the file, the key and the nearest valid names; every section is checked,
-    so that a slip in a late stage stops the first one.
+    so that a slip in a late stage stops the first one. `use` selects another file for a section, without overrides.
     """
     params, groups = _read(PARAMS), _groups()
+    params |= {name: {"use": file} for name, file in (use or {}).items()}
     _check_names(params, [*PLAIN, *groups], PARAMS, "")
     missing = [name for name in [*PLAIN, *groups] if name not in params]
     if missing:

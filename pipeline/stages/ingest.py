@@ -6,43 +6,29 @@ quarantine.csv     name, reason: whatever was left out, in the order met
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from pipeline import store, table
 from pipeline.config import Config, build
 from pipeline.errors import FieldmarkError
-from pipeline.images import BadImage, Probe, probe
-from pipeline.sources import Item, Skipped
+from pipeline.sources import Item, Skipped, preview
+from pipeline.sources.verify import Verified, max_pixels, verified
 
 DUPLICATE = "exact duplicate of "
 
 
-class Verified(NamedTuple):
-    """An item whose bytes decode; `id` is their SHA-256."""
-
-    id: str
-    data: bytes
-    item: Item
-    probe: Probe
-
-
-def run(cfg: Config, *, images: Path, out: Path) -> dict[str, float]:
+def run(cfg: Config, *, images: Path | str, out: Path) -> dict[str, float]:
     """Pack every readable image once, and list what was left out, with the reason.
 
     Raises FieldmarkError where fewer than two classes remain.
     """
     rows: dict[str, dict[str, Any]] = {}
     quarantine: list[Skipped] = []
-    entries = _verified(build(cfg.ingest.source, images=images), round(cfg.ingest.max_megapixels * 1e6))
+    entries = verified(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
     store.write_images(out, _unique(entries, rows, quarantine))
     pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
     classes = {row["label"] for row in rows.values()} - {""}
@@ -57,26 +43,9 @@ def run(cfg: Config, *, images: Path, out: Path) -> dict[str, float]:
     }
 
 
-def _verified(source: Iterable[Item | Skipped], max_pixels: int) -> Iterator[Verified | Skipped]:
-    """In the source's order, a few files a core ahead of it."""
-    verify = partial(_verify, max_pixels=max_pixels)
-    n_cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(n_cores) as pool, tqdm(desc="ingest", unit="file", mininterval=1) as progress:
-        for chunk in store.chunks(source, 8 * n_cores):
-            yield from pool.map(verify, chunk)
-            progress.update(len(chunk))
-
-
-def _verify(entry: Item | Skipped, max_pixels: int) -> Verified | Skipped:
-    if isinstance(entry, Skipped):
-        return entry
-    try:
-        data = entry.load()
-        return Verified(sha256(data).hexdigest(), data, entry, probe(data, max_pixels=max_pixels))
-    except BadImage as problem:
-        return Skipped(entry.name, str(problem))
-    except OSError as problem:
-        return Skipped(entry.name, f"cannot be read: {problem.strerror or problem}")
+def check(cfg: Config, *, images: Path | str) -> str:
+    """What `run` would take in, leave out and why, for people; of many images only a sample is decoded."""
+    return preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
 
 
 def _unique(

@@ -1,0 +1,66 @@
+"""What a source would give, in seconds: counts, reasons, and a decode of a sample."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pipeline.sources import Item, Skipped
+from pipeline.sources.verify import Verified, verified
+
+SAMPLE = 256  # images decoded; a second or two
+EXAMPLES = 3  # names shown for each reason
+
+
+def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
+    """For people: images a class and a split, and what is left out, by reason.
+
+    Items are kept only where they are in the sample: every image of a small source, else one of each so many.
+    """
+    labels, splits, reasons = Counter[str](), Counter[str](), dict[str, list[str]]()
+    sample: list[Item] = []
+    step = 1
+    for entry in source:
+        if isinstance(entry, Skipped):
+            reasons.setdefault(entry.reason, []).append(entry.name)
+            continue
+        if labels.total() % step == 0:
+            sample.append(entry)
+            if len(sample) > SAMPLE:
+                sample, step = sample[::2], step * 2
+        labels[entry.label or "(unlabelled)"] += 1
+        splits[entry.given_split or "(to be dealt)"] += 1
+    n_read, ids = 0, set[str]()
+    for found in verified(sample, max_pixels):
+        if isinstance(found, Verified):
+            n_read += 1
+            ids.add(found.id)
+        else:
+            reasons.setdefault(found.reason, []).append(found.name)
+    n_repeated = n_read - len(ids)
+    return "\n".join(
+        [
+            f"{labels.total()} files in {len(labels.keys() - {'(unlabelled)'})} classes would be taken in",
+            *_counts("class", labels),
+            *_counts("split", splits),
+            _checked(len(sample), n_read, n_repeated, labels.total()),
+            *_left_out(reasons),
+        ]
+    )
+
+
+def _counts(title: str, counts: Counter[str]) -> list[str]:
+    return [f"  {title} {name}: {n}" for name, n in sorted(counts.items())]
+
+
+def _checked(n_sample: int, n_read: int, n_repeated: int, n: int) -> str:
+    which = "all" if n_sample == n else f"a sample of {n_sample}, one in {max(1, round(n / max(1, n_sample)))}"
+    return f"decoded {which}: {n_read} are images, {n_sample - n_read} are not, {n_repeated} are exact duplicates"
+
+
+def _left_out(reasons: dict[str, list[str]]) -> list[str]:
+    if not reasons:
+        return ["nothing else would be left out"]
+    lines = [f"left out, {sum(map(len, reasons.values()))} in all:"]
+    for reason, names in sorted(reasons.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        more = ", ..." if len(names) > EXAMPLES else ""
+        lines.append(f"  {len(names)} x {reason}: {', '.join(names[:EXAMPLES])}{more}")
+    return lines
