@@ -1,0 +1,124 @@
+"""A zip or a tar (plain, .gz, .bz2, .xz) of class folders, here or behind an address. Nothing is unpacked to disk.
+
+The rules are those of a folder (see layout); a single folder around all class folders is looked through.
+"""
+
+import re
+import threading
+import weakref
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pipeline.sources import Item, Skipped, address, tars, zips
+from pipeline.sources.layout import SPLITS, Node, Placed, grown, printable
+from pipeline.sources.layout import read as arranged
+
+
+class Member(NamedTuple):
+    """A file of the archive as it is named there, or a folder (`load` is None); a reason not to take it, or ""."""
+
+    name: str
+    reason: str
+    load: Callable[[], bytes] | None
+    position: int
+
+
+def read(
+    *,
+    images: Path | str,
+    max_member_megabytes: float,
+    max_ratio: float,
+    unlabelled: str | None = None,
+) -> Iterator[Item | Skipped]:
+    """Every member, by name; those of a compressed tar in the order stored, which alone can be read once through.
+
+    A member larger than max_member_megabytes, and a compressed tar from where it unpacks to more than max_ratio
+    times its size, are left out. Raises FieldmarkError where there is no archive, or one without class folders.
+    """
+    archive = _Archive(address.opened(images), str(images), round(max_member_megabytes * 1e6), max_ratio)
+    files: dict[tuple[str, ...], Member | None] = {}
+    for entry in archive.members():
+        if isinstance(entry, Skipped):
+            yield entry
+            continue
+        parts = tuple(part for part in entry.name.split("/") if part not in ("", "."))
+        reason = _unsafe(entry.name) or entry.reason or ("the archive holds this name twice" if files.get(parts) else "")
+        if reason:
+            yield Skipped(printable(entry.name), reason)
+        elif parts:
+            files[parts] = entry if entry.load else files.get(parts)
+    placed = list(arranged(_inside(grown(files.items())), str(images), unlabelled))
+    yield from archive.items(placed)
+
+
+class _Archive:
+    """The open file, read by one thread at a time, and closed when no item refers to it any more."""
+
+    def __init__(self, stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> None:
+        weakref.finalize(self, stream.close)
+        self.stream, self.where, self.max_bytes, self.max_ratio = stream, where, max_bytes, max_ratio
+        self.lock = threading.Lock()
+        self.in_order_only = False
+
+    def members(self) -> Iterator[Member | Skipped]:
+        if self.stream.read(2) == b"PK" or zipfile.is_zipfile(self.stream):
+            found = zips.members(self.stream, self.where, self.max_bytes)
+        else:
+            self.in_order_only = tars.is_compressed(self.stream)
+            found = tars.members(self.stream, self.where, self.max_bytes, self.max_ratio)
+        for position, entry in enumerate(found):
+            if isinstance(entry, Skipped):
+                yield entry
+            else:
+                name, reason, load = entry
+                yield Member(name, reason, partial(self._locked, load) if load else None, position)
+
+    def items(self, placed: list[Placed[Member] | Skipped]) -> Iterator[Item | Skipped]:
+        if self.in_order_only:
+            placed = sorted(placed, key=lambda entry: -1 if isinstance(entry, Skipped) else entry.content.position)
+        for entry in placed:
+            if isinstance(entry, Skipped):
+                yield entry
+            else:
+                assert entry.content.load is not None
+                load = _at_once(entry.content.load) if self.in_order_only else entry.content.load
+                yield Item(entry.name, load, entry.label, given_split=entry.split)
+
+    def _locked(self, load: Callable[[], bytes]) -> bytes:
+        with self.lock:
+            return load()
+
+
+def _at_once(load: Callable[[], bytes]) -> Callable[[], bytes]:
+    try:
+        data = load()
+    except OSError as problem:
+        return partial(_raise, problem)
+    return lambda: data
+
+
+def _raise(problem: OSError) -> bytes:
+    raise problem
+
+
+def _unsafe(name: str) -> str:
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "absolute path in an archive"
+    if ".." in name.split("/"):
+        return "path that leads out of the archive"
+    return ""
+
+
+def _inside(root: Node[Member]) -> Node[Member]:
+    """The folder around all class folders, where there is one."""
+    assert root.children is not None
+    nodes = [node for node in root.children() if not node.name.startswith((".", "__MACOSX"))]
+    while len(nodes) == 1 and nodes[0].children and nodes[0].name.casefold() not in SPLITS:
+        inner = nodes[0].children()
+        if not any(node.children for node in inner):
+            break
+        root, nodes = nodes[0], [node for node in inner if not node.name.startswith((".", "__MACOSX"))]
+    return root
