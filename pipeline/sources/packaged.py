@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from jaxtyping import Num
-from PIL import Image
 
 from pipeline.errors import FieldmarkError
 from pipeline.sources import Item
+from pipeline.sources.encode import png
 
 
 def read_elpv(*, threshold: float) -> Iterator[Item]:
@@ -41,7 +39,7 @@ def read_digits(*, per_class: int | None) -> Iterator[Item]:
     for digit in range(10):
         mine = np.flatnonzero(digits == digit)[:per_class]
         for number, row in enumerate(mine):
-            load = partial(_png, pixels[row].reshape(28, 28))
+            load = partial(png, pixels[row].reshape(28, 28))
             yield Item(f"{digit}/{number:05d}.png", load, label=str(digit))
 
 
@@ -53,10 +51,3 @@ def _demo(module: str, package: str) -> ModuleType:
             f"the package {package}, which holds these images, is not installed; "
             f"install the demo data with: uv pip install '.[demo]'"
         ) from problem
-
-
-def _png(grey: Num[np.ndarray, "h w"]) -> bytes:
-    """Stored uncompressed: the bytes, and so the ids, do not depend on the zlib in use."""
-    png = BytesIO()
-    Image.fromarray(grey.astype(np.uint8)).save(png, "PNG", compress_level=0)
-    return png.getvalue()
