@@ -1,0 +1,74 @@
+"""Data sets of torchvision by their name, with the split they come with."""
+
+from collections.abc import Iterator
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item
+from pipeline.sources.encode import png
+
+PARTS = ("train", "val", "valid", "test")
+
+
+def read(*, name: str, root: str, download: bool) -> Iterator[Item]:
+    """Every image of torchvision.datasets.<name>, whose files lie in `root` or are fetched there.
+
+    Raises FieldmarkError where there is no such set of labelled images, or neither files nor a network.
+    """
+    for part, images in _parts(name, root, download):
+        classes = [str(label) for label in getattr(images, "classes", [])]
+        for number in range(len(images)):
+            yield _item(images, number, part, classes, f"{part or name}/{number:06d}.png")
+
+
+def _item(images: Any, number: int, part: str, classes: list[str], name: str) -> Item:
+    image, target = images[number]
+    if not isinstance(target, int | np.integer) or not isinstance(image, Image.Image):
+        raise FieldmarkError(f"{type(images).__name__} holds no images with one class each")
+    label = classes[target] if target < len(classes) else str(target)
+    data = png(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))
+    return Item(name, lambda: data, label, given_split="val" if part == "valid" else part)
+
+
+def _parts(name: str, root: str, download: bool) -> Iterator[tuple[str, Any]]:
+    from torchvision import datasets  # torch with it, which other sources do without
+
+    kind = getattr(datasets, name, None)
+    if kind is None or not isinstance(kind, type) or name.startswith("_"):
+        raise FieldmarkError(f"torchvision has no data set {name!r}; it has {', '.join(sorted(datasets.__all__))}")
+    takes = signature(kind).parameters
+    extra = {"download": download} if "download" in takes else {}
+    if "train" in takes:
+        yield from ((part, _opened(kind, root, {"train": part == "train", **extra})) for part in ("train", "test"))
+    elif "split" in takes:
+        yield from _by_split(kind, root, extra)
+    else:
+        yield "", _opened(kind, root, extra)
+
+
+def _by_split(kind: type, root: str, extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Which of the usual names a set knows, only its refusal of the others tells."""
+    found = 0
+    for part in PARTS:
+        try:
+            images = _opened(kind, root, {"split": part, **extra})
+        except ValueError:
+            continue
+        found += 1
+        yield part, images
+    if not found:
+        raise FieldmarkError(f"{kind.__name__} is not split into train, val and test")
+
+
+def _opened(kind: type, root: str, arguments: dict[str, Any]) -> Any:
+    try:
+        return kind(root, **arguments)
+    except (OSError, RuntimeError) as problem:
+        raise FieldmarkError(
+            f"{kind.__name__} is neither in {root} nor can it be fetched: {' '.join(str(problem).split())[:200]}; "
+            f"put its files there, or set ingest.source.download: true where there is a network"
+        ) from problem
