@@ -1,0 +1,160 @@
+"""Images behind addresses: a web server and an S3 server on this machine, and fsspec's memory."""
+
+import functools
+import http.server
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import schema, table
+from pipeline.config import Config
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item, address, folder, listing
+from pipeline.stages import ingest
+
+FOLDER = {"_target_": "pipeline.sources.folder.read"}
+ARCHIVE = {"_target_": "pipeline.sources.archive.read", "max_member_megabytes": 1.0, "max_ratio": 100.0}
+LISTING = {
+    "_target_": "pipeline.sources.listing.read",
+    "file": "labels.csv",
+    "path_column": "path",
+    "label_column": "label",
+    "group_column": "group",
+    "split_column": "split",
+    "probability_prefix": "p_",
+}
+NAMES = ["ant/1.png", "ant/deep/2.png", "bée/3 %.png"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def png(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def everything() -> dict[str, bytes]:
+    """Class folders, and beside them an archive and a listing of the same."""
+    photos = {name: png(seed) for seed, name in enumerate(NAMES)}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for name, data in photos.items():
+            packed.writestr(name, data)
+    labels = "path,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in NAMES)
+    inside = {f"photos/{name}": data for name, data in photos.items()}
+    return {**inside, "photos.zip": stream.getvalue(), "photos/labels.csv": labels.encode()}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("www")
+    for name, data in everything().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    fs = fsspec.filesystem("memory")
+    for name, data in everything().items():
+        fs.pipe(f"/fieldmark/{name}", data)
+    yield "memory://fieldmark"
+    fs.rm("/fieldmark", recursive=True)
+
+
+def run(images: str, out: Path, source: dict[str, Any]) -> list[tuple[str, str]]:
+    ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=images, out=out)
+    return [*zip(*(table.read(out)[column] for column in ("name", "label")), strict=True)]
+
+
+EXPECTED = [(name, name.split("/")[0]) for name in NAMES]
+
+
+@pytest.mark.parametrize("server", ["web", "memory"])
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [("photos", FOLDER), ("photos/", FOLDER), ("photos.zip", ARCHIVE), ("photos/labels.csv", LISTING), ("photos", LISTING)],
+    ids=["folder", "folder/", "archive", "listing", "listing in folder"],
+)
+def test_an_address_gives_what_the_same_place_here_would(
+    request: pytest.FixtureRequest, tmp_path: Path, server: str, place: str, source: dict[str, Any]
+) -> None:
+    assert run(f"{request.getfixturevalue(server)}/{place}", tmp_path / "out", source) == EXPECTED
+
+
+def test_a_file_that_the_server_lacks_is_left_out(web: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"path,label\n{web}/photos/ant/1.png,a\n{web}/gone.png,a\n{web}/photos/ant/deep/2.png,b\n")
+    assert len(run(str(tmp_path / "labels.csv"), tmp_path / "out", LISTING)) == 2
+    assert "cannot be read: not found" in (tmp_path / "out" / "quarantine.csv").read_text()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/photos", "memory://nowhere"])
+def test_an_address_without_images_says_so(url: str) -> None:
+    with pytest.raises(FieldmarkError, match="cannot be listed|holds no class folders"):
+        list(folder.read(images=url))
+
+
+def test_an_unknown_scheme_says_so() -> None:
+    with pytest.raises(FieldmarkError, match="s33://bucket: "):
+        list(folder.read(images="s33://bucket"))
+
+
+def test_a_listing_that_the_server_lacks_says_so(web: str) -> None:
+    arguments = {key: value for key, value in LISTING.items() if key != "_target_"}
+    with pytest.raises(FieldmarkError, match="cannot be read"):
+        list(listing.read(images=f"{web}/none.csv", **arguments))
+
+
+def test_a_path_here_is_no_address() -> None:
+    assert address.local_or_remote("data/images") == Path("data/images")
+    assert address.local_or_remote("s3://bucket/x") == "s3://bucket/x"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        fs.mkdir("fieldmark")
+        for name, data in everything().items():
+            fs.pipe(f"fieldmark/{name}", data)
+        yield "s3://fieldmark"
+    server.stop()
+
+
+@pytest.mark.parametrize(("place", "source"), [("photos", FOLDER), ("photos.zip", ARCHIVE), ("photos", LISTING)])
+def test_a_bucket_of_s3_gives_what_the_same_place_here_would(
+    bucket: str, tmp_path: Path, place: str, source: dict[str, Any]
+) -> None:
+    assert run(f"{bucket}/{place}", tmp_path / "out", source) == EXPECTED
+
+
+def test_items_of_a_bucket_load_in_any_order(bucket: str) -> None:
+    items = [entry for entry in folder.read(images=f"{bucket}/photos") if isinstance(entry, Item)]
+    assert [item.load() for item in reversed(items)] == [png(2), png(1), png(0)]
