@@ -65,6 +65,24 @@ def test_split_names_without_folders_below_them_are_classes(tmp_path: Path) -> N
     assert found(tmp_path) == [("test/2.jpg", "test", ""), ("train/1.jpg", "train", "")]
 
 
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_the_folder_of_unlabelled_images_is_no_class(tmp_path: Path, above: str) -> None:
+    make(tmp_path, f"{above}cat/1.jpg", f"{above}dog/2.jpg", "_unlabelled/deep/3.jpg")
+    entries = folder.read(images=tmp_path, unlabelled="_unlabelled")
+    split = above.rstrip("/")
+    assert [(e.name, e.label, e.given_split) for e in entries if isinstance(e, Item)] == sorted([
+        ("_unlabelled/deep/3.jpg", "", ""),
+        (f"{above}cat/1.jpg", "cat", split),
+        (f"{above}dog/2.jpg", "dog", split),
+    ])
+
+
+def test_unlabelled_images_may_lie_inside_a_split(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat/1.jpg", "train/new/2.jpg", "test/cat/3.jpg")
+    entries = folder.read(images=tmp_path, unlabelled="new")
+    assert [(e.label, e.given_split) for e in entries if isinstance(e, Item)] == [("cat", "test"), ("cat", "train"), ("", "train")]
+
+
 def test_loose_files_are_named(tmp_path: Path) -> None:
     make(tmp_path, "readme.txt", "train/cat/1.jpg", "train/loose.jpg")
     assert skipped(tmp_path) == dict.fromkeys(["readme.txt", "train/loose.jpg"], "not inside a class folder")

@@ -1,0 +1,81 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_forty_photos
+from typer.testing import CliRunner
+
+from pipeline import cli, config
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item, Skipped, preview
+from pipeline.sources.encode import png
+from pipeline.stages import ingest
+
+
+def grey(value: int) -> Callable[[], bytes]:
+    return lambda: png(np.full((4, 4), value % 256))
+
+
+def lines(*entries: Item | Skipped) -> list[str]:
+    return preview.describe(entries, max_pixels=100).splitlines()
+
+
+def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
+    found = lines(Item("a", grey(1), "cat", given_split="train"), Item("b", grey(2), "dog"), Item("c", grey(3), ""))
+    assert found == [
+        "3 files in 2 classes would be taken in",
+        "  class (unlabelled): 1",
+        "  class cat: 1",
+        "  class dog: 1",
+        "  split (to be dealt): 2",
+        "  split train: 1",
+        "decoded all: 3 are images, 0 are not, 0 are exact duplicates",
+        "nothing else would be left out",
+    ]
+
+
+def test_it_says_what_would_be_left_out_with_examples() -> None:
+    skipped = [Skipped(f"{number}.tmp", "litter") for number in range(5)]
+    found = lines(Item("a", grey(1), "cat"), Item("b", grey(1), "cat"), Item("c", lambda: b"no", "cat"), *skipped)
+    assert found[-4] == "decoded all: 2 are images, 1 are not, 1 are exact duplicates"
+    assert found[-3:-1] == ["left out, 6 in all:", "  5 x litter: 0.tmp, 1.tmp, 2.tmp, ..."]
+    assert found[-1].startswith("  1 x not an image of a known format")
+
+
+def test_of_many_images_a_sample_is_decoded() -> None:
+    loaded = []
+
+    def load(number: int) -> bytes:
+        loaded.append(number)
+        return grey(number)()
+
+    def source() -> Iterator[Item]:
+        for number in range(2000):
+            yield Item(str(number), lambda number=number: load(number), "cat")  # type: ignore[misc]
+
+    found = preview.describe(source(), max_pixels=100)
+    assert "decoded a sample of 250, one in 8: 250 are images" in found
+    assert sorted(loaded) == list(range(0, 2000, 8))
+
+
+def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
+    write_forty_photos(project / "photos")
+    text = CliRunner().invoke(cli.app, ["ingest", "--check", "folder", "--images", "photos"]).stdout
+    cfg = config.load("images", "ingest", use={"ingest": "folder"})
+    metrics = ingest.run(cfg, images=project / "photos", out=project / "out")
+    n = round(metrics["n_images"] + metrics["n_exact_duplicates"])
+    assert f"decoded all: {n} are images, 2 are not, 1 are exact duplicates" in text
+    assert "class folder holds no files: nothing here/" in text
+
+
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_the_name_of_a_source_is_named() -> None:
+    with pytest.raises(FieldmarkError, match="there is no conf/ingest/foldr.yaml; did you mean folder"):
+        CliRunner().invoke(cli.app, ["ingest", "--check", "foldr"], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_source_is_named_only_to_check_it() -> None:
+    with pytest.raises(FieldmarkError, match="only with --check"):
+        CliRunner().invoke(cli.app, ["ingest", "folder"], catch_exceptions=False)
