@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import fsspec
 
 from pipeline.errors import FieldmarkError
-from pipeline.sources.layout import Node, grown
+from pipeline.sources.layout import MAX_DEPTH, Node, grown
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> the extra that installs it
 
@@ -42,22 +42,26 @@ class Address:
             raise FieldmarkError(f"{url}: {problem}") from problem
 
     def tree(self) -> Node[str]:
-        """All files below, from one listing; raises FieldmarkError where there are none or it cannot be asked."""
+        """All files below; raises FieldmarkError where they cannot be asked for."""
+        root = self._fs._strip_protocol(self._path).rstrip("/") + "/"
         try:
-            found = self._fs.find(self._path, detail=True)
+            paths = self._on_the_web(root) if root.startswith("http") else list(self._fs.find(self._path))
         except Exception as problem:  # each file system has errors of its own
             raise FieldmarkError(f"{self.url} cannot be listed: {_said(problem)}") from problem
-        root = self._fs._strip_protocol(self._path).rstrip("/") + "/"
-        paths = sorted(path for path, info in found.items() if info.get("type") != "directory" and path.startswith(root))
-        named = [(unquote(path) if root.startswith("http") else path, path) for path in paths if "?" not in path]
-        return grown((tuple(part for part in name[len(unquote(root)) :].split("/") if part), path) for name, path in named)
+        files = sorted(path for path in paths if path.startswith(root) and not path.endswith("/"))
+        named = [(unquote(path[len(root) :]) if root.startswith("http") else path[len(root) :], path) for path in files]
+        return grown((tuple(part for part in name.split("/") if part), path) for name, path in named)
 
-    def is_file(self) -> bool:
-        """Raises FieldmarkError where it cannot be asked."""
-        try:
-            return bool(self._fs.isfile(self._path))
-        except Exception as problem:
-            raise FieldmarkError(f"{self.url} cannot be reached: {_said(problem)}") from problem
+    def _on_the_web(self, root: str) -> list[str]:
+        """By the links of a web server's pages; fsspec's own walk would follow the one to the folder above."""
+        found, waiting = {root}, [root]
+        while waiting:
+            page = waiting.pop()
+            links = {info["name"] for info in self._fs.ls(page, detail=True)}
+            new = {link for link in links - found if link.startswith(page) and "?" not in link}
+            found |= new
+            waiting.extend(link for link in new if link.endswith("/") and link.count("/") - root.count("/") <= MAX_DEPTH)
+        return [*found]
 
     def copy(self, to: Path) -> None:
         """The file at the address, piece by piece; raises FieldmarkError where it cannot be read."""

@@ -3,15 +3,18 @@
 import functools
 import http.server
 import io
+import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import fsspec
 import numpy as np
 import pytest
+from conftest import copy_project, rebuild_environment
 from PIL import Image
 
 from pipeline import schema, table
@@ -34,7 +37,20 @@ LISTING = {
 NAMES = ["ant/1.png", "ant/deep/2.png", "bée/3 %.png"]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class Web(http.server.SimpleHTTPRequestHandler):
+    """Lists a folder as Apache does, with links to the folder above and to other orders of the list."""
+
+    def list_directory(self, path: Any) -> io.BytesIO:
+        entries = [quote(entry.name) + "/" * entry.is_dir() for entry in Path(path).iterdir()]
+        above = self.path.rstrip("/").rpartition("/")[0] + "/"
+        links = [above, "?C=N;O=D", *entries]
+        page = "".join(f'<a href="{link}">x</a>' for link in links).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        return io.BytesIO(page)
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -63,7 +79,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name, data in everything().items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Web, directory=str(root)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -97,6 +113,18 @@ def test_an_address_gives_what_the_same_place_here_would(
     request: pytest.FixtureRequest, tmp_path: Path, server: str, place: str, source: dict[str, Any]
 ) -> None:
     assert run(f"{request.getfixturevalue(server)}/{place}", tmp_path / "out", source) == EXPECTED
+
+
+def test_dvc_repro_takes_images_from_a_web_server(web: str, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    lines = (project / "params.yaml").read_text().splitlines()
+    turned = {"images": f"images: {web}/photos/", "ingest": "ingest: {use: folder}"}
+    (project / "params.yaml").write_text("\n".join(turned.get(line.split(":")[0], line) for line in lines))
+    environment = rebuild_environment(project, tmp_path)
+    subprocess.run(["dvc", "repro", "-s", "ingest"], cwd=project, env=environment, check=True, capture_output=True)
+    assert len(table.read(project / "data" / "ingest")) == 3
+    again = subprocess.run(["dvc", "status", "ingest"], cwd=project, env=environment, check=True, capture_output=True)
+    assert b"up to date" in again.stdout
 
 
 def test_a_file_that_the_server_lacks_is_left_out(web: str, tmp_path: Path) -> None:
