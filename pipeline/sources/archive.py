@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline.sources import Item, Skipped, address, tars, zips
-from pipeline.sources.layout import SPLITS, Node, Placed, grown, printable
+from pipeline.sources.layout import SPLITS, Node, Placed, grown, hidden, printable
 from pipeline.sources.layout import read as arranged
 
 
@@ -114,11 +114,15 @@ def _unsafe(name: str) -> str:
 
 def _inside(root: Node[Member]) -> Node[Member]:
     """The folder around all class folders, where there is one."""
-    assert root.children is not None
-    nodes = [node for node in root.children() if not node.name.startswith((".", "__MACOSX"))]
+    nodes = _shown(root)
     while len(nodes) == 1 and nodes[0].children and nodes[0].name.casefold() not in SPLITS:
-        inner = nodes[0].children()
+        inner = _shown(nodes[0])
         if not any(node.children for node in inner):
             break
-        root, nodes = nodes[0], [node for node in inner if not node.name.startswith((".", "__MACOSX"))]
+        root, nodes = nodes[0], inner
     return root
+
+
+def _shown(folder: Node[Member]) -> list[Node[Member]]:
+    assert folder.children is not None
+    return [node for node in folder.children() if not hidden(node)]

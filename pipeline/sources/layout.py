@@ -51,7 +51,7 @@ def read(root: Node[T], where: str, unlabelled: str | None) -> Iterator[Placed[T
 
     The folder called `unlabelled`, beside the class folders, holds images without a label.
     """
-    folders = [node for node in _listed(root) if node.children and not _hidden(node)]
+    folders = [node for node in _listed(root) if node.children and not hidden(node)]
     if not folders:
         raise FieldmarkError(f"{where} holds no class folders; {HOW_TO}")
     tree = _Tree[T](unlabelled, {root.place: "."})
@@ -70,6 +70,11 @@ def grown(files: Iterable[tuple[tuple[str, ...], T | None]], place: tuple[str, .
     """The tree of a flat list of files, each with the parts of its path; None stands for a folder."""
     flat = list(files)
     return Node(place[-1] if place else "", children=lambda: _branches(flat, place), place=place)
+
+
+def hidden(node: Node[T]) -> bool:
+    """What the reading leaves out, saying so: dot files, and the litter of file managers."""
+    return node.name.startswith(".") or node.name.casefold() in LITTER
 
 
 def printable(name: str) -> str:
@@ -108,7 +113,7 @@ def _are_splits(folders: list[Node[T]]) -> bool:
 
 def _outside_classes(parent: Node[T], above: str) -> Iterator[Skipped]:
     for node in _listed(parent):
-        if _hidden(node):
+        if hidden(node):
             yield Skipped(above + printable(node.name), HIDDEN)
         elif not node.children:
             yield Skipped(above + printable(node.name), node.reason or "not inside a class folder")
@@ -124,7 +129,7 @@ class _Tree(Generic[T]):
     def classes(self, parent: Node[T], above: str, split: str) -> Iterator[Placed[T] | Skipped]:
         yield from _outside_classes(parent, above)
         for node in _listed(parent):
-            if node.children and not _hidden(node):
+            if node.children and not hidden(node):
                 yield from self.in_class(node, above, split)
 
     def in_class(self, folder: Node[T], above: str, split: str) -> Iterator[Placed[T] | Skipped]:
@@ -156,16 +161,12 @@ class _Tree(Generic[T]):
             return
         for node in nodes:
             inner = f"{name}/{printable(node.name)}"
-            if _hidden(node) or node.reason:
-                yield inner, Skipped(inner, HIDDEN if _hidden(node) else node.reason)
+            if hidden(node) or node.reason:
+                yield inner, Skipped(inner, HIDDEN if hidden(node) else node.reason)
             elif node.children:
                 yield from self.below(node, inner)
             else:
                 yield inner, node
-
-
-def _hidden(node: Node[T]) -> bool:
-    return node.name.startswith(".") or node.name.casefold() in LITTER
 
 
 def _listed(folder: Node[T]) -> list[Node[T]]:

@@ -48,13 +48,13 @@ def members(stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> 
             if info is None and _behind(tar).strip(b"\0"):  # tarfile takes noise for the end
                 raise tarfile.ReadError("noise where a header should be")
         except (tarfile.TarError, *DAMAGE) as problem:
-            yield Skipped(printable(where), f"truncated or damaged archive: the rest is lost ({problem})")
+            yield Skipped(printable(where.rpartition("/")[2]), f"truncated or damaged archive: the rest is lost ({problem})")
             return
         if info is None:
             return
         yield info.name, "" if info.isdir() else _unusable(info, max_bytes), None if info.isdir() else partial(_load, tar, info)
         if most is not None and info.offset_data + info.size > most:
-            yield Skipped(printable(where), f"unpacks to over {max_ratio:g} times its size: what follows is not read")
+            yield Skipped(printable(where.rpartition("/")[2]), f"unpacks to over {max_ratio:g} times its size: what follows is not read")
             return
 
 

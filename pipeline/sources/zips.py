@@ -22,7 +22,7 @@ def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Found | S
     try:
         archive = zipfile.ZipFile(stream)
     except Exception:  # zipfile raises whatever its parsing of a damaged list meets
-        yield Skipped(printable(where), "truncated or damaged archive: what stands before the damage is taken")
+        yield Skipped(printable(where.rpartition("/")[2]), "truncated or damaged archive: what stands before the damage is taken")
         yield from _salvaged(stream, max_bytes)
         return
     for info in archive.infolist():

@@ -66,6 +66,19 @@ def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
     assert Skipped("b/", "class folder holds no files") in entries
 
 
+def test_a_truncated_archive_is_named_without_its_folder(tmp_path: Path) -> None:
+    file = pack(tmp_path / "x.zip", FILES)
+    file.write_bytes(file.read_bytes()[:-60])
+    entries = read(file)
+    assert entries[0] == Skipped("x.zip", "truncated or damaged archive: what stands before the damage is taken")
+    assert [entry.load() for entry in entries[1:] if isinstance(entry, Item)] == [*FILES.values()]
+
+
+def test_a_class_folder_alone_is_not_looked_through(tmp_path: Path) -> None:
+    entries = read(pack(tmp_path / "x.zip", {"cat/1": b"1", "cat/2": b"2"}))
+    assert [(e.name, e.label) for e in entries if isinstance(e, Item)] == [("cat/1", "cat"), ("cat/2", "cat")]
+
+
 def test_images_load_after_the_source_has_ended_and_the_file_is_closed_then(tmp_path: Path) -> None:
     items = [entry for entry in read(pack(tmp_path / "x.zip", FILES)) if isinstance(entry, Item)]
     assert [item.load() for item in reversed(items)] == [*FILES.values()][::-1]
