@@ -54,6 +54,15 @@ def test_the_file_says_what_the_network_says_for_any_number_of_images(packed: tu
     np.testing.assert_allclose(probs, own(made, IMAGES[:n]), atol=1e-4)
 
 
+@pytest.mark.parametrize("shade", [0, 77, 255])
+def test_an_even_image_gets_an_answer_too(packed: tuple[Network, Path], shade: int) -> None:
+    """The exporter once dropped what kept HOG from dividing by zero, so that overexposed photos got no numbers."""
+    made, file = packed
+    even = np.full((1, PX, PX, 3), shade, np.uint8)
+    (probs,) = packaging.session(file).run(None, {"images": even})
+    np.testing.assert_allclose(probs, own(made, even), atol=1e-4)
+
+
 def test_the_file_is_described_in_itself(packed: tuple[Network, Path]) -> None:
     ready = ort.InferenceSession(packed[1])
     (images,), (probs,) = ready.get_inputs(), ready.get_outputs()

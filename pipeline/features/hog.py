@@ -48,4 +48,5 @@ def shrink(planes: Tensor, input_px: int) -> Tensor:
 
 
 def _normalise(blocks: Tensor) -> Tensor:
-    return blocks / torch.sqrt((blocks * blocks).sum(dim=(1, 2), keepdim=True) + 1e-10)
+    # A floor, not a small addend: torch's ONNX exporter drops the addend, and an even block then becomes 0 / 0.
+    return blocks / torch.sqrt((blocks * blocks).sum(dim=(1, 2), keepdim=True).clamp(min=1e-10))
