@@ -60,6 +60,7 @@ class LabelCheck(Section):
     size_px: int = Field(ge=8)
     errors: Errors
     duplicates: Duplicates
+    neighbours: PositiveInt
     quality: Quality
     drop_suspects: bool
     fractions: Fractions

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 T = TypeVar("T")
 
 SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
+GROUP_BYTES = 2**20  # what is read to get at a single image
 SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.large_binary())])
 
 
@@ -26,14 +27,16 @@ def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, shard in enumerate(_shards(items, shard_bytes)):
-        ids, contents = zip(*shard, strict=True)
-        pq.write_table(
-            pa.table({"id": ids, "bytes": contents}, schema=SCHEMA),
+        with pq.ParquetWriter(
             folder / f"images-{number:05d}.parquet",
+            SCHEMA,
             compression="none",
             use_dictionary=False,  # no two images are alike
             write_statistics=False,  # would copy a smallest and a largest image into the footer
-        )
+        ) as file:
+            for group in _shards(shard, GROUP_BYTES):
+                ids, contents = zip(*group, strict=True)
+                file.write_table(pa.table({"id": ids, "bytes": contents}, schema=SCHEMA))
 
 
 def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
@@ -42,6 +45,25 @@ def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
         with pq.ParquetFile(path) as shard:
             for part in shard.iter_batches(batch_size=batch):
                 yield from zip(part["id"].to_pylist(), part["bytes"].to_pylist(), strict=True)
+
+
+class PackedImages:
+    """The packed images of a folder by id: only the ids are in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._places: dict[str, tuple[Path, int, int]] = {}
+        for path in sorted(folder.glob("images-*.parquet")):
+            with pq.ParquetFile(path) as shard:
+                for group in range(shard.num_row_groups):
+                    ids = shard.read_row_group(group, columns=["id"])["id"].to_pylist()
+                    self._places |= {id: (path, group, row) for row, id in enumerate(ids)}
+
+    def __getitem__(self, id: str) -> bytes:
+        """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
+        path, group, row = self._places[id]
+        with pq.ParquetFile(path) as shard:
+            data: bytes = shard.read_row_group(group, columns=["bytes"])["bytes"][row].as_py()
+        return data
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

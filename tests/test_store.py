@@ -54,6 +54,15 @@ def test_equal_images_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_an_image_is_found_by_its_id_in_any_shard_and_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "GROUP_BYTES", 250)
+    store.write_images(tmp_path, ITEMS, shard_bytes=550)
+    packed = store.PackedImages(tmp_path)
+    assert [packed[id] for id, _ in reversed(ITEMS)] == [data for _, data in reversed(ITEMS)]
+    with pytest.raises(KeyError):
+        packed["none"]
+
+
 def test_chunks_draw_no_more_than_they_give() -> None:
     stream = iter(range(5))
     pieces = store.chunks(stream, 2)

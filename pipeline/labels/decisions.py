@@ -1,23 +1,31 @@
-"""People's decisions on labels: labels.csv, one line a decision, in git and never rewritten by the pipeline.
+"""People's decisions on labels: labels.csv, one line a decision, in git; lines are only ever added.
 
 id        of the image
-decision  keep (the label is right), relabel (label says to what), drop (use for nothing), unsure
+decision  keep (the label is right), relabel (label says to what), drop (use for nothing), unsure;
+          withdraw takes back what the same person said last about the image, so that what they said before holds again
 label     the right class; read for relabel only
 by, when  who decided, and the ISO 8601 time; a time without zone counts as UTC
+
+Nothing is deleted, so the file tells who changed their mind and when, and git can merge what two people added.
 """
 
 import csv
+import io
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 import pandas as pd
+from filelock import FileLock
 
 from pipeline.errors import FieldmarkError
 
 FILE = "labels.csv"
 COLUMNS = ["id", "decision", "label", "by", "when"]
-VALID = ["keep", "relabel", "drop", "unsure"]
+WITHDRAW = "withdraw"
+VALID = ["keep", "relabel", "drop", "unsure", WITHDRAW]
 CONFLICT = "conflict"
 
 
@@ -55,6 +63,45 @@ def apply(rows: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     changed.loc[relabelled, "label"] = rows.loc[relabelled, "id"].map(settled["label"])
     changed.loc[relabelled, changed.columns.intersection(["soft_label"])] = ""
     return changed
+
+
+def standing(decisions: pd.DataFrame) -> pd.DataFrame:
+    """The lines that hold, at most one for each person and image, by time; label is empty unless they relabel."""
+    when = pd.Series([_instant(when) for when in decisions["when"]], index=decisions.index, dtype=object)
+    dated = decisions.assign(label=decisions["label"].where(decisions["decision"] == "relabel", ""))
+    dated = dated.loc[when.sort_values(kind="stable").index]
+    said: dict[tuple[str, str], list[int]] = {}
+    for place, (id, by, decision) in enumerate(dated[["id", "by", "decision"]].itertuples(index=False)):
+        lines = said.setdefault((id, by), [])
+        if decision != WITHDRAW:
+            lines.append(place)
+        elif lines:
+            lines.pop()
+    return dated.iloc[sorted(lines[-1] for lines in said.values() if lines)]
+
+
+def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> None:
+    """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait for each other.
+
+    The file is written anew beside the lock and renamed, so that whatever happens it is whole; the bytes that were there
+    stay as they were. Raises FieldmarkError for a line that `read` would refuse.
+    """
+    for fields in lines:
+        if problem := _problem(list(fields)):
+            raise FieldmarkError(f"not written to {folder / FILE}: {problem}.")
+    added = io.StringIO()
+    csv.writer(added, lineterminator="\n").writerows(lines)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        path, partial = folder / FILE, lock.with_suffix(".partial")
+        before = path.read_bytes() if path.exists() else b""
+        before = before or f"{','.join(COLUMNS)}\n".encode()
+        with partial.open("wb") as file:
+            file.write(before + (b"" if before.endswith(b"\n") else b"\n") + added.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
 
 
 def unmatched(rows: pd.DataFrame, decisions: pd.DataFrame) -> int:
@@ -99,12 +146,7 @@ def _problem(fields: list[str]) -> str:
 
 def _settled(decisions: pd.DataFrame) -> pd.DataFrame:
     """What holds for each decided image: columns decision and label, by id."""
-    dated = decisions.assign(
-        label=decisions["label"].where(decisions["decision"] == "relabel", ""),
-        when=pd.Series([_instant(when) for when in decisions["when"]], index=decisions.index, dtype=object),
-    )
-    last = dated.sort_values("when", kind="stable").drop_duplicates(["id", "by"], keep="last")
-    answers = last.drop_duplicates(["id", "decision", "label"])
+    answers = standing(decisions).drop_duplicates(["id", "decision", "label"])
     settled = answers.drop_duplicates("id").set_index("id")[["decision", "label"]]
     split = answers.loc[answers["id"].duplicated(), "id"]
     settled.loc[settled.index.isin(split), ["decision", "label"]] = [CONFLICT, ""]

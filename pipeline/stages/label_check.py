@@ -1,9 +1,11 @@
 """label-check: data/ingest + data/decisions -> data/label-check.
 
-table.parquet  the table + dup_group, split, decision, suspect, suspect_score, suggested_label, quality scores and problems
+table.parquet  the table + given_label (before any decision), dup_group, split, decision, suspect, suspect_score,
+               suggested_label, quality scores and problems
 suspects.csv   the doubtful labels, most doubtful first: id, name, label, suggested_label, suspect_score
 suspects.npy   uint8 (n, size_px, size_px, 3): pictures of the first of them, for the report; suspects.png shows them
-near_duplicates.csv  pairs: name, other, label, other_label, cosine
+near_duplicates.csv  pairs: name, other, label, other_label, cosine, id, other_id
+embedding.npy  float16 (n, d), row i is row i of the table; neighbours.npy  int32 (n, k), rows of the most alike, the nearest first
 classes.csv    images a class, in all and by split
 findings.csv   how often each kind of finding occurs: finding, n
 """
@@ -21,7 +23,7 @@ from pipeline import config, images, sheets, store, table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import decisions as people
-from pipeline.labels import duplicates, errors, quality, splits
+from pipeline.labels import duplicates, errors, neighbours, quality, splits
 
 SHOWN = 24
 
@@ -30,7 +32,8 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     """Doubt every label and look at every image, apply what people decided, and deal the images into splits."""
     settings = cfg.label_check
     decided = people.read(decisions)
-    rows = people.apply(table.read(ingest), decided)
+    given = table.read(ingest)
+    rows = people.apply(given, decided).assign(given_label=given["label"])
     squares = store.open_array(out / "squares.npy", (len(rows), settings.size_px, settings.size_px, 3), np.uint8)
     rows, hashes = _measure(rows, ingest, squares, settings.quality.model_dump())
     seen = cache.features(config.build(cfg.embedding.features).eval(), squares, symmetry="none")[:, 0].astype(np.float32)
@@ -46,6 +49,8 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     rows = table.write(rows, out)
     found = _findings(rows, pairs, list(settings.quality.model_dump()))
     found |= {"groups moved as they were given to several splits": leaks, "decisions on images not in the data": people.unmatched(rows, decided)}
+    np.save(out / "embedding.npy", seen.astype(np.float16))
+    np.save(out / "neighbours.npy", neighbours.nearest(seen, k=settings.neighbours))
     _report(rows, pairs, squares, found, out)
     (out / "squares.npy").unlink()
     return {f"n_{key.replace(' ', '_').replace('-', '_')}": float(n) for key, n in found.items()}
@@ -102,6 +107,7 @@ def _findings(rows: pd.DataFrame, pairs: list[duplicates.Pair], problems: list[s
         "near-duplicate pairs with different labels": sum(label[i] != label[j] for i, j, _ in pairs),
         **{name.replace("_", " "): n for name, n in bad.items()},
         "decisions applied": int((rows["decision"] != "").sum()),
+        "labels changed by decisions": int((rows["label"] != rows["given_label"]).sum()),
         "conflicting decisions": int((rows["decision"] == "conflict").sum()),
         "images without a label": int((label == "").sum()),
     }
@@ -115,11 +121,10 @@ def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarra
     captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
     if captions:
         (out / "suspects.png").write_bytes(sheets.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
-    name, label = rows["name"].to_numpy(), rows["label"].to_numpy()
-    columns = ["name", "other", "label", "other_label", "cosine"]
-    pd.DataFrame([(name[i], name[j], label[i], label[j], cosine) for i, j, cosine in pairs], columns=columns).to_csv(
-        out / "near_duplicates.csv", index=False
-    )
+    id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
+    columns = ["name", "other", "label", "other_label", "cosine", "id", "other_id"]
+    alike = [(name[i], name[j], label[i], label[j], cosine, id[i], id[j]) for i, j, cosine in pairs]
+    pd.DataFrame(alike, columns=columns).to_csv(out / "near_duplicates.csv", index=False)
     counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
     counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
     pd.DataFrame(found.items(), columns=["finding", "n"]).to_csv(out / "findings.csv", index=False)

@@ -1,5 +1,9 @@
-"""Decisions: what people say holds, disagreement holds nothing, a malformed file is named."""
+"""Decisions: what people say holds, disagreement holds nothing, a malformed file is named, nothing written is lost."""
 
+import multiprocessing
+import os
+import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import FieldmarkError
-from pipeline.labels.decisions import COLUMNS, apply, read, unmatched
+from pipeline.labels.decisions import COLUMNS, append, apply, read, standing, unmatched
 
 HEADER = "id,decision,label,by,when\n"
 
@@ -50,7 +54,7 @@ def test_a_file_is_read_with_quotes_blank_lines_and_a_byte_order_mark(tmp_path: 
         ("id,decision\n", "line 1: the columns must be id,decision,label,by,when"),
         (
             HEADER + "a,keep,,z,2026-01-01\na,maybe,,z,2026-01-01\n",
-            "line 3: .*'maybe'.* keep, relabel, drop, unsure",
+            "line 3: .*'maybe'.* keep, relabel, drop, unsure, withdraw",
         ),
         (HEADER + "a,keep,,z\n", "line 2: 4 fields"),
         (HEADER + ",keep,,z,2026-01-01\n", "line 2: the id is empty"),
@@ -133,4 +137,62 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     folder = tmp_path_factory.mktemp("decisions")
     (folder / "labels.csv").write_bytes(HEADER.encode() + data)
     with suppress(FieldmarkError):
-        assert set(read(folder)["decision"]) <= {"keep", "relabel", "drop", "unsure"}
+        assert set(read(folder)["decision"]) <= {"keep", "relabel", "drop", "unsure", "withdraw"}
+
+
+def test_a_withdrawal_brings_back_what_the_same_person_said_before() -> None:
+    lines = [f"a,{said},,z,2026-01-0{day}" for day, said in enumerate(["keep", "drop", "withdraw"], start=1)]
+    assert apply(rows(), said(*lines))["decision"].tolist() == ["keep", ""]
+    everything = said(*lines, "a,withdraw,,z,2026-01-04", "a,withdraw,,z,2026-01-05")
+    pd.testing.assert_frame_equal(apply(rows(), everything), apply(rows(), said()))
+
+
+def test_a_withdrawal_leaves_what_others_said() -> None:
+    lines = ["a,keep,,y,2026-01-01", "a,drop,,z,2026-01-02", "a,withdraw,,z,2026-01-03"]
+    assert apply(rows(), said(*lines))["decision"].tolist() == ["keep", ""]
+    assert standing(said(*lines))[["id", "by"]].to_numpy().tolist() == [["a", "y"]]
+
+
+def test_added_lines_are_read_back_and_what_was_there_keeps_its_bytes(tmp_path: Path) -> None:
+    before = "\ufeff" + HEADER + "a,keep,,Zoë,2026-01-01"  # a hand-edited file without its last newline
+    new = ["b", "relabel", 'a "big", cat\nor two', "Zoë", "2026-01-02"]
+    append(written(tmp_path, before), [new], tmp_path / "lock")
+    assert (tmp_path / "labels.csv").read_text().startswith(before + "\n")
+    assert read(tmp_path).to_numpy().tolist()[1] == new
+
+
+@pytest.mark.parametrize("wrong", [["", "keep", "", "z", "2026-01-01"], ["a", "keep", "", "z", "soon"]], ids=["id", "time"])
+def test_a_line_that_could_not_be_read_is_never_written(tmp_path: Path, wrong: list[str]) -> None:
+    right = ["a", "keep", "", "z", "2026-01-01"]
+    with pytest.raises(FieldmarkError, match="not written"):
+        append(tmp_path, [right, wrong], tmp_path / "lock")
+    assert len(read(tmp_path)) == 0
+
+
+def add_many(folder: Path, by: str, n: int) -> None:
+    for i in range(n):
+        append(folder, [[f"{by}{i}", "keep", "", by, "2026-01-01"]], folder / "lock")
+
+
+def test_two_processes_lose_nothing(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    both = [spawn.Process(target=add_many, args=(tmp_path, by, 20)) for by in "yz"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert sorted(read(tmp_path)["id"]) == sorted(f"{by}{i}" for by in "yz" for i in range(20))
+
+
+def test_a_kill_leaves_whole_lines_in_order(tmp_path: Path) -> None:
+    writer = multiprocessing.get_context("spawn").Process(target=add_many, args=(tmp_path, "z", 100_000))
+    writer.start()
+    while len(read(tmp_path)) < 5:
+        time.sleep(0.01)
+    os.kill(writer.pid or 0, signal.SIGKILL)
+    writer.join()
+    ids = read(tmp_path)["id"].tolist()
+    assert len(ids) > 0
+    assert ids == [f"z{i}" for i in range(len(ids))]
+    append(tmp_path, [["next", "keep", "", "z", "2026-01-01"]], tmp_path / "lock")  # the lock is free again
+    assert read(tmp_path)["id"].tolist() == [*ids, "next"]
