@@ -12,6 +12,7 @@ features/   frozen networks on the fastest engine, with a cache; classical featu
 training/   networks, the LightningModule, augmentation, fitting
 search/     comparing candidates, the Optuna study
 evaluation/ metrics, plots, the report
+review/     the page on which people settle labels
 packaging   ONNX, parity, the model card
 tracking    MLflow
 """

@@ -73,6 +73,16 @@ def lineage() -> None:
     import_module("pipeline.lineage").show()
 
 
+@app.command()
+def review(
+    by: Annotated[str, typer.Option(help="Your name, written beside each decision.  [default: git's user.name]")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens, on this machine only; 0 picks a free one.")] = 8421,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+) -> None:
+    """Settle doubtful labels and label images on a local page; `dvc repro` applies what was decided."""
+    import_module("pipeline.review.server").serve(by=by, port=port, browser=browser)
+
+
 def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
     try:

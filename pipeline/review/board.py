@@ -1,0 +1,190 @@
+"""The board that the page shows: what label-check found, what people said, and what is still to decide."""
+
+import threading
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline.errors import FieldmarkError
+from pipeline.labels import decisions
+from pipeline.review import findings
+
+LATER = timedelta(milliseconds=1)
+OWN_KINDS = ("conflict", "unsure", "decided")  # kinds that follow from what people said
+
+
+class Refused(FieldmarkError):
+    """A decision that makes no sense; the message says why, fit for the page."""
+
+
+class Vote(NamedTuple):
+    """What one person says about one image, and since when; `rank` is the place among all decisions by time."""
+
+    by: str
+    decision: str
+    label: str
+    when: str
+    rank: int
+
+
+class Board:
+    """Findings and decisions of one project folder; both are read again when their files change."""
+
+    def __init__(self, project: Path, by: str) -> None:
+        self.by = by
+        self._found_in, self._said_in = project / "data" / "label-check", project / "data" / "decisions"
+        self._lock_file = project / ".fieldmark" / "decisions.lock"
+        self._lock = threading.RLock()
+        self._stamps: tuple[object, object] = (None, None)
+        self._last = datetime.min.replace(tzinfo=UTC)
+        self._take(findings.load(self._found_in))
+        self.votes: dict[int, list[Vote]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what `dvc repro`, another person or an editor changed on disk."""
+        with self._lock:
+            found, said = _stamp(self._found_in / "table.parquet"), _stamp(self._said_in / decisions.FILE)
+            if found not in (None, self._stamps[0]) and self._stamps[0] is not None:
+                self._take(findings.load(self._found_in))
+            if (found, said) != self._stamps:
+                self._read_votes()
+            self._stamps = (found or self._stamps[0], said)
+
+    def classes(self) -> list[str]:
+        """Every label in use, given or said by someone."""
+        said = {vote.label for votes in self.votes.values() for vote in votes}
+        return sorted(({*self.found.rows["given_label"], *self.found.rows["label"]} | said) - {""})
+
+    def queue(self, kind: str, *, decided: bool) -> list[int]:
+        """The rows of a kind in the order to look at them; `decided` adds those that someone has decided."""
+        if kind == "conflict":
+            return [row for row in self.votes if self.in_conflict(row)]
+        if kind == "unsure":
+            return [row for row, votes in self.votes.items() if any(vote.decision == "unsure" for vote in votes)]
+        if kind == "decided":
+            return sorted(self.votes, key=lambda row: max(vote.rank for vote in self.votes[row]), reverse=True)
+        rows = self.found.kinds.get(kind, [])
+        return rows if decided else [row for row in rows if row not in self.votes]
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Kind -> how many rows, and how many of them are decided."""
+        found = {kind: (len(rows), sum(row in self.votes for row in rows)) for kind, rows in self.found.kinds.items()}
+        return found | {kind: (len(self.queue(kind, decided=True)), 0) for kind in OWN_KINDS}
+
+    def kinds_of(self, row: int) -> list[str]:
+        """All findings on one image."""
+        return [kind for kind, rows in self._members.items() if row in rows]
+
+    def neighbours(self, row: int) -> list[tuple[int, bool]]:
+        """Rows to compare with, and whether each is a near-duplicate with another label; those come first."""
+        twins = self.found.twins.get(row, [])
+        others = [int(other) for other in self.found.neighbours[row] if other not in twins]
+        return [*((twin, True) for twin in twins), *((other, False) for other in others)]
+
+    def label_now(self, row: int) -> str:
+        """What people agreed on, else the given label; "" where there is none."""
+        votes = self.votes.get(row, [])
+        agreed = votes[0].label if votes and not self.in_conflict(row) else ""
+        return agreed or str(self.found.rows["given_label"].iat[row])
+
+    def in_conflict(self, row: int) -> bool:
+        """Whether people say different things about the image."""
+        return len({(vote.decision, vote.label) for vote in self.votes.get(row, [])}) > 1
+
+    def decide(self, ids: Sequence[str], decision: str, label: str, *, new: bool) -> str:
+        """Write one person's decision on these images, at once; returns the time that names this action.
+
+        What the person says already is not written again, so an answer that got lost may be asked for twice. A label
+        that is the given one is a keep. Raises Refused for an unknown image, and for an unknown class unless `new`.
+        """
+        with self._lock:
+            self.refresh()
+            rows = [self.row(id) for id in ids]
+            label = self._label(decision, label, new=new)
+            when = self._now()
+            lines, same = [], []
+            for id, row in zip(ids, rows, strict=True):
+                said = self._fitting(row, decision, label)
+                mine = next((vote for vote in self.votes.get(row, []) if vote.by == self.by), None)
+                if mine and (mine.decision, mine.label) == said:
+                    same.append(mine.when)
+                else:
+                    lines.append([id, *said, self.by, when])
+            self._write(lines)
+            return when if lines else max(same, default="")
+
+    def undo(self, when: str) -> list[str]:
+        """Take back this person's action of that time, as far as it still holds; the ids concerned."""
+        with self._lock:
+            self.refresh()
+            rows = [row for row, votes in self.votes.items() if any(v.by == self.by and v.when == when for v in votes)]
+            ids = [str(self.found.rows["id"].iat[row]) for row in rows]
+            now = self._now()
+            self._write([[id, decisions.WITHDRAW, "", self.by, now] for id in ids])
+            return ids
+
+    def last_action(self) -> tuple[str, list[int]]:
+        """Time and rows of this person's latest action that still holds; ("", []) for none."""
+        mine = [(vote.rank, vote.when, row) for row, votes in self.votes.items() for vote in votes if vote.by == self.by]
+        when = max(mine)[1] if mine else ""
+        return when, [row for _, at, row in sorted(mine) if at == when]
+
+    def _take(self, found: findings.Findings) -> None:
+        self.found = found
+        self._members = {kind: set(rows) for kind, rows in found.kinds.items()}
+
+    def row(self, id: str) -> int:
+        """The row of an image; raises Refused for one that is not there."""
+        if id not in self.found.row_of:
+            raise Refused("This image is not in the data any more; reload the page.")
+        return self.found.row_of[id]
+
+    def _label(self, decision: str, label: str, *, new: bool) -> str:
+        if decision != "relabel":
+            return ""
+        label = unicodedata.normalize("NFC", label.strip())
+        if not label or not label.isprintable():
+            raise Refused("A class needs a name of visible characters.")
+        if label not in self.classes() and not new:
+            raise Refused(f"There is no class {label!r} yet; confirm that it is new.")
+        return label
+
+    def _fitting(self, row: int, decision: str, label: str) -> tuple[str, str]:
+        given = self.found.rows["given_label"].iat[row]
+        if decision == "keep" and not given:
+            raise Refused("This image has no label to keep.")
+        return ("keep", "") if label and label == given else (decision, label)
+
+    def _now(self) -> str:
+        """Later than anything this person said before, even where a clock was set back."""
+        self._last = max(datetime.now(UTC), self._last + LATER)
+        return self._last.isoformat(timespec="milliseconds")
+
+    def _write(self, lines: list[list[str]]) -> None:
+        if lines:
+            decisions.append(self._said_in, lines, self._lock_file)
+            self.refresh()
+
+    def _read_votes(self) -> None:
+        said = decisions.read(self._said_in)
+        mine = pd.to_datetime(said.loc[said["by"] == self.by, "when"], utc=True, format="ISO8601")
+        self._last = max([self._last, *mine.dt.to_pydatetime()])
+        votes: dict[int, list[Vote]] = {}
+        columns = decisions.standing(said)[["id", "by", "decision", "label", "when"]]
+        for rank, (id, *said_so) in enumerate(columns.itertuples(index=False)):
+            if id in self.found.row_of:
+                votes.setdefault(self.found.row_of[id], []).append(Vote(*said_so, rank))
+        self.votes = votes
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
