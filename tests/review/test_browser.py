@@ -1,0 +1,134 @@
+"""The review page in a real browser, by keyboard, with a server that is killed in the middle."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from projects import HOSTILE, square, twelve, write_project
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from pipeline.labels import decisions
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+)
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = BROWSER or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,800"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Server:
+    """`fieldmark review` as a process of its own."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        command = [sys.executable, "-m", "pipeline.cli", "review", "--no-browser", "--by", "Ada", "--port", str(port)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = next(word for word in self.process.stdout.readline().split() if word.startswith("http"))
+        self.port = int(self.url.rpartition(":")[2])
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    running: list[Server] = []
+    yield running
+    for server in running:
+        server.kill()
+
+
+def press(chrome: Chrome, *keys: str) -> None:
+    for key in keys:
+        ActionChains(chrome).send_keys(key).perform()
+
+
+def wait_for(chrome: Chrome, css: str, text: str) -> None:
+    WebDriverWait(chrome, 20, poll_frequency=0.05).until(
+        lambda page: text in page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
+    )
+
+
+def open_page(chrome: Chrome, server: Server) -> None:
+    chrome.get(server.url)
+    chrome.execute_script("sessionStorage.clear()")
+    wait_for(chrome, ".caption", ".png")
+    chrome.get_log("browser")
+
+
+def said(folder: Path) -> list[list[str]]:
+    return decisions.read(folder / "data" / "decisions")[["id", "decision", "label"]].to_numpy().tolist()
+
+
+def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    labels = ["cat", "dog"] * 15
+    suspects = {i: (labels[i + 1], 0.99 - i / 100) for i in range(20)}
+    folder = write_project(tmp_path, labels, [square(8 * i) for i in range(30)], suspects)
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    press(chrome, *[Keys.SPACE, Keys.ENTER] * 5)
+    servers[0].kill()  # whatever is under way at this moment
+    press(chrome, Keys.SPACE, Keys.ENTER, "d")
+    wait_for(chrome, "#banner", "will be written when it is back")
+    servers.append(Server(folder, servers[0].port))
+    press(chrome, *[Keys.SPACE, Keys.ENTER] * 3, "u")
+    wait_for(chrome, "#count", "20 of 20 decided")
+    wait_for(chrome, "#stage", "dvc repro")
+    expected = ["keep", "relabel"] * 6 + ["drop"] + ["keep", "relabel"] * 3 + ["unsure"]
+    assert [what for _, what, _ in said(folder)] == expected
+    assert len({id for id, _, _ in said(folder)}) == 20
+
+
+def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    folder = twelve(tmp_path)
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    press(chrome, Keys.SPACE, "z")
+    wait_for(chrome, "#toast", "Taken back")
+    press(chrome, "f", "o", "x", Keys.ENTER)
+    wait_for(chrome, "#pick", "none of the 3 classes so far")
+    press(chrome, Keys.ENTER)
+    wait_for(chrome, "#count", "1 of 3")
+    press(chrome, "1")  # classes in order: the hostile one comes first
+    wait_for(chrome, "#count", "2 of 3")
+    assert [what[1:] for what in said(folder)][-2:] == [["relabel", "fox"], ["relabel", HOSTILE]]
+    wait_for(chrome, ".chips", HOSTILE)
+    assert chrome.find_elements(By.CSS_SELECTOR, "img[src=x]") == []
+    assert chrome.get_log("browser") == []  # nothing was refused by the policy, nothing failed
+
+
+def test_a_reload_can_still_undo(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    folder = twelve(tmp_path)
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    press(chrome, Keys.SPACE)
+    wait_for(chrome, "#count", "1 of 3")
+    open_page(chrome, servers[0])
+    press(chrome, "z")
+    wait_for(chrome, "#count", "0 of 3")
+    assert [what for _, what, _ in said(folder)] == ["keep", "withdraw"]
