@@ -9,20 +9,36 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.errors import FieldmarkError
 from pipeline.review.board import Board
+from pipeline.review.learner import Learner
+from pipeline.review.messages import (
+    AT_ONCE,
+    Action,
+    Decision,
+    Done,
+    Group,
+    Growth,
+    Item,
+    Member,
+    Neighbour,
+    Point,
+    Problem,
+    Progress,
+    Summary,
+    Undo,
+    VoteOut,
+)
 from pipeline.review.pictures import Pictures
 
 PAGE = Path(__file__).parent / "page.html"
 HOSTS = ["127.0.0.1", "localhost"]
-AT_ONCE = 500  # images in one answer or one action
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -32,89 +48,22 @@ HEADERS = {
 }
 
 
-class VoteOut(BaseModel):
-    by: str
-    decision: str
-    label: str
-    when: str
-
-
-class Neighbour(BaseModel):
-    id: str
-    name: str
-    label: str
-    twin: bool = Field(description="a near-duplicate that bears another label")
-
-
-class Item(BaseModel):
-    """An image to decide on; labels are class names, "" for none."""
-
-    id: str
-    name: str
-    label: str = Field(description="as given, before any decision")
-    suggested_label: str
-    suspect_score: float = Field(description="0 to 1; 1 minus the probability of the label")
-    kinds: list[str]
-    width_px: int
-    height_px: int
-    split: str
-    votes: list[VoteOut]
-    conflict: bool
-    neighbours: list[Neighbour]
-
-
-class Progress(BaseModel):
-    n: int
-    n_decided: int
-
-
-class Action(BaseModel):
-    when: str
-    ids: list[str]
-
-
-class Summary(BaseModel):
-    """What the page shows around the image."""
-
-    by: str
-    classes: list[str]
-    kinds: dict[str, Progress]
-    last: Action
-
-
-class Decision(BaseModel):
-    """One person's decision on one or several images; `new` confirms a class that nobody used before."""
-
-    ids: list[str] = Field(min_length=1, max_length=AT_ONCE)
-    decision: Literal["keep", "relabel", "drop", "unsure"]
-    label: str = Field(default="", max_length=200)
-    new: bool = False
-
-
-class Undo(BaseModel):
-    when: str = Field(description="the time that named the action")
-
-
-class Done(BaseModel):
-    when: str
-    ids: list[str]
-    summary: Summary
-
-
-class Problem(BaseModel):
-    detail: str
-
-
 Call = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(project_folder: Path, by: str) -> FastAPI:
     """The application; raises FieldmarkError where label-check has not run."""
     app = FastAPI(title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}})
-    board, pictures = Board(project_folder, by), Pictures(project_folder / "data" / "ingest")
-    page = PAGE.read_text(encoding="utf-8")
-    policy = content_security_policy(page)
+    board = Board(project_folder, by)
+    app.state.learner = Learner(board)
+    _guard(app)
+    _show(app, Pictures(project_folder / "data" / "ingest"))
+    _list(app, board, app.state.learner)
+    _write(app, board)
+    return app
 
+
+def _guard(app: FastAPI) -> None:
     @app.middleware("http")
     async def guarded(request: Request, call_next: Call) -> Response:
         if not _from_here(request):
@@ -127,6 +76,13 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
     async def told(_: Request, error: FieldmarkError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 409)
 
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+
+
+def _show(app: FastAPI, pictures: Pictures) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    policy = content_security_policy(page)
+
     @app.get("/", response_class=HTMLResponse)
     def show() -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
@@ -135,6 +91,18 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
     def icon() -> Response:
         return Response(status_code=204)
 
+    @app.get("/api/images/{id}")
+    def image(id: str, side_px: Annotated[int, Query(ge=32, le=4096)] = 1600) -> Response:
+        try:
+            picture = pictures.get(id, side_px)
+        except KeyError:
+            return JSONResponse({"detail": "There is no such image."}, 404)
+        # The id is the hash of the bytes, so what was sent once never changes.
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(picture.data, media_type=picture.media_type, headers=headers)
+
+
+def _list(app: FastAPI, board: Board, learner: Learner) -> None:
     @app.get("/api/summary")
     def summary() -> Summary:
         board.refresh()
@@ -147,19 +115,29 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
     ) -> list[Item]:  # fmt: skip
         """The next images of a kind of finding, or the named images."""
         board.refresh()
-        rows = [board.row(each) for each in id] if id else board.queue(kind, decided=decided)[skip : skip + n]
-        return [_item(board, row) for row in rows]
+        if id:
+            return [_item(board, learner, board.row(each)) for each in id]
+        rows = learner.one_by_one() if kind == "unlabelled" and not decided else board.queue(kind, decided=decided)
+        return [_item(board, learner, row) for row in rows[skip : skip + n]]
 
-    @app.get("/api/images/{id}")
-    def image(id: str, side_px: Annotated[int, Query(ge=32, le=4096)] = 1600) -> Response:
-        try:
-            picture = pictures.get(id, side_px)
-        except KeyError:
-            return JSONResponse({"detail": "There is no such image."}, 404)
-        # The id is the hash of the bytes, so what was sent once never changes.
-        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-        return Response(picture.data, media_type=picture.media_type, headers=headers)
+    @app.get("/api/groups")
+    def groups(n: Annotated[int, Query(ge=1, le=50)] = 3) -> list[Group]:
+        """Unlabelled images to label at once; what teaches most comes first."""
+        board.refresh()
+        return [_group(board, learner, rows) for rows in learner.groups(n)]
 
+    @app.get("/api/growth")
+    def growth() -> Growth:
+        from pipeline.review import proposals
+
+        measured = learner.growth
+        return Growth(
+            measured=[Point(n=n, accuracy=accuracy) for n, accuracy in measured],
+            expected=[Point(n=n, accuracy=accuracy) for n, accuracy in proposals.expected(measured)],
+        )
+
+
+def _write(app: FastAPI, board: Board) -> None:
     @app.post("/api/decisions")
     def decide(said: Decision) -> Done:
         when = board.decide(said.ids, said.decision, said.label, new=said.new)
@@ -168,9 +146,6 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
     @app.post("/api/undo")
     def undo(action: Undo) -> Done:
         return Done(when=action.when, ids=board.undo(action.when), summary=_summary(board))
-
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
-    return app
 
 
 def content_security_policy(page: str) -> str:
@@ -203,11 +178,12 @@ def _summary(board: Board) -> Summary:
     return Summary(by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids))
 
 
-def _item(board: Board, row: int) -> Item:
+def _item(board: Board, learner: Learner, row: int) -> Item:
     values = board.found.rows.iloc[row]
     votes = [VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when) for vote in board.votes.get(row, [])]
+    suggested = values["suggested_label"] if values["given_label"] else learner.proposed(row)[0]
     return Item(
-        id=values["id"], name=values["name"], label=values["given_label"], suggested_label=values["suggested_label"],
+        id=values["id"], name=values["name"], label=values["given_label"], suggested_label=suggested,
         suspect_score=values["suspect_score"], kinds=board.kinds_of(row), width_px=values["width"],
         height_px=values["height"], split=values["split"], votes=votes, conflict=board.in_conflict(row),
         neighbours=[_neighbour(board, other, twin=twin) for other, twin in board.neighbours(row)],
@@ -217,3 +193,10 @@ def _item(board: Board, row: int) -> Item:
 def _neighbour(board: Board, row: int, *, twin: bool) -> Neighbour:
     rows = board.found.rows
     return Neighbour(id=rows["id"].iat[row], name=rows["name"].iat[row], label=board.label_now(row), twin=twin)
+
+
+def _group(board: Board, learner: Learner, rows: list[int]) -> Group:
+    named = board.found.rows
+    proposed = [learner.proposed(row) for row in rows]
+    members = [Member(id=named["id"].iat[row], name=named["name"].iat[row]) for row in rows]
+    return Group(label=proposed[0][0], probability=sum(chance for _, chance in proposed) / len(rows), members=members)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import FieldmarkError
@@ -62,14 +63,15 @@ class Board:
 
     def queue(self, kind: str, *, decided: bool) -> list[int]:
         """The rows of a kind in the order to look at them; `decided` adds those that someone has decided."""
+        votes = self.votes  # another request may replace it meanwhile
         if kind == "conflict":
-            return [row for row in self.votes if self.in_conflict(row)]
+            return [row for row in votes if self.in_conflict(row)]
         if kind == "unsure":
-            return [row for row, votes in self.votes.items() if any(vote.decision == "unsure" for vote in votes)]
+            return [row for row, each in votes.items() if any(vote.decision == "unsure" for vote in each)]
         if kind == "decided":
-            return sorted(self.votes, key=lambda row: max(vote.rank for vote in self.votes[row]), reverse=True)
+            return sorted(votes, key=lambda row: max(vote.rank for vote in votes[row]), reverse=True)
         rows = self.found.kinds.get(kind, [])
-        return rows if decided else [row for row in rows if row not in self.votes]
+        return rows if decided else [row for row in rows if row not in votes]
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Kind -> how many rows, and how many of them are decided."""
@@ -91,6 +93,14 @@ class Board:
         votes = self.votes.get(row, [])
         agreed = votes[0].label if votes and not self.in_conflict(row) else ""
         return agreed or str(self.found.rows["given_label"].iat[row])
+
+    def labels_now(self) -> dict[int, str]:
+        """Every label that holds, by row: the given ones first, then those that people said, by time."""
+        votes = self.votes
+        left_out = {row for row, each in votes.items() if self.in_conflict(row) or each[0].decision in ("drop", "unsure")}
+        said = sorted(votes, key=lambda row: votes[row][0].rank)
+        given = (int(row) for row in np.flatnonzero(self.found.rows["given_label"] != "") if row not in votes)
+        return {row: self.label_now(row) for row in [*given, *said] if row not in left_out and self.label_now(row)}
 
     def in_conflict(self, row: int) -> bool:
         """Whether people say different things about the image."""

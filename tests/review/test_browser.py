@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from projects import HOSTILE, square, twelve, write_project
@@ -132,3 +133,21 @@ def test_a_reload_can_still_undo(chrome: Chrome, servers: list[Server], tmp_path
     press(chrome, "z")
     wait_for(chrome, "#count", "0 of 3")
     assert [what for _, what, _ in said(folder)] == ["keep", "withdraw"]
+
+
+def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(3, 8)), 20, axis=0)
+    folder = write_project(tmp_path, [""] * 60, [square(4 * i) for i in range(60)], {}, heaps)
+    servers.append(Server(folder))
+    chrome.get(servers[0].url)
+    wait_for(chrome, "#stage h2", "12 images look alike")
+    chrome.get_log("browser")
+    chrome.find_element(By.CSS_SELECTOR, "#stage button").click()  # this one does not belong
+    press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER)
+    wait_for(chrome, "#count", "11 of 60")
+    press(chrome, "1")  # the only class so far
+    wait_for(chrome, "#count", "23 of 60")
+    press(chrome, "z")
+    wait_for(chrome, "#count", "11 of 60")
+    assert [(what, label) for _, what, label in said(folder)] == [("relabel", "cat")] * 23 + [("withdraw", "")] * 12
+    assert chrome.get_log("browser") == []

@@ -1,4 +1,4 @@
-"""Project folders after label-check, made by hand: twelve squares, of which three are doubted and two unlabelled."""
+"""Project folders after label-check, made by hand, for the review page."""
 
 import hashlib
 import io
@@ -24,7 +24,9 @@ def square(shade: int) -> bytes:
     return target.getvalue()
 
 
-def write_project(folder: Path, labels: list[str], pictures: list[bytes], suspects: dict[int, tuple[str, float]]) -> Path:
+def write_project(
+    folder: Path, labels: list[str], pictures: list[bytes], suspects: dict[int, tuple[str, float]], embedding: np.ndarray | None = None
+) -> Path:
     ids = [hashlib.sha256(data).hexdigest() for data in pictures]
     store.write_images(folder / "data" / "ingest", zip(ids, pictures, strict=True))
     n = len(ids)
@@ -38,10 +40,10 @@ def write_project(folder: Path, labels: list[str], pictures: list[bytes], suspec
     for name in ("dark", "bright", "blur", "low_information"):
         rows = rows.assign(**{f"{name}_score": np.arange(n, dtype=float), name: False})
     rows = rows.assign(odd_size=False, odd_aspect=False)
-    rows.loc[[1, 2], "blur"] = True
+    rows.loc[[1, 2], "blur"] = True  # the second is the sharper one
     found = folder / "data" / "label-check"
     table.write(rows, found)
-    seen = np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+    seen = np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32) if embedding is None else embedding.astype(np.float32)
     np.save(found / "embedding.npy", seen.astype(np.float16))
     np.save(found / "neighbours.npy", neighbours.nearest(seen, k=4))
     pairs = [("", "", labels[4], labels[5], 0.99, ids[4], ids[5]), ("", "", labels[1], labels[2], 0.99, ids[1], ids[2])]
@@ -51,7 +53,7 @@ def write_project(folder: Path, labels: list[str], pictures: list[bytes], suspec
 
 
 def twelve(folder: Path) -> Path:
-    """The project that the module describes."""
+    """Twelve squares, of which three are doubted and two have no label."""
     return write_project(folder, LABELS, [square(10 * i) for i in range(len(LABELS))], SUSPECTS)
 
 

@@ -1,0 +1,105 @@
+"""What the review page and its server say to each other. Labels are class names, "" for none; fractions are 0 to 1."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+AT_ONCE = 500  # images in one answer or one action
+
+
+class VoteOut(BaseModel):
+    by: str
+    decision: str
+    label: str
+    when: str
+
+
+class Neighbour(BaseModel):
+    id: str
+    name: str
+    label: str
+    twin: bool = Field(description="a near-duplicate that bears another label")
+
+
+class Item(BaseModel):
+    """An image to decide on; labels are class names, "" for none."""
+
+    id: str
+    name: str
+    label: str = Field(description="as given, before any decision")
+    suggested_label: str
+    suspect_score: float = Field(description="0 to 1; 1 minus the probability of the label")
+    kinds: list[str]
+    width_px: int
+    height_px: int
+    split: str
+    votes: list[VoteOut]
+    conflict: bool
+    neighbours: list[Neighbour]
+
+
+class Progress(BaseModel):
+    n: int
+    n_decided: int
+
+
+class Action(BaseModel):
+    when: str
+    ids: list[str]
+
+
+class Summary(BaseModel):
+    """What the page shows around the image."""
+
+    by: str
+    classes: list[str]
+    kinds: dict[str, Progress]
+    last: Action
+
+
+class Decision(BaseModel):
+    """One person's decision on one or several images; `new` confirms a class that nobody used before."""
+
+    ids: list[str] = Field(min_length=1, max_length=AT_ONCE)
+    decision: Literal["keep", "relabel", "drop", "unsure"]
+    label: str = Field(default="", max_length=200)
+    new: bool = False
+
+
+class Undo(BaseModel):
+    when: str = Field(description="the time that named the action")
+
+
+class Done(BaseModel):
+    when: str
+    ids: list[str]
+    summary: Summary
+
+
+class Problem(BaseModel):
+    detail: str
+
+
+class Member(BaseModel):
+    id: str
+    name: str
+
+
+class Group(BaseModel):
+    """Images without a label that look alike; `label` is proposed, "" before there is a model."""
+
+    label: str
+    probability: float = Field(description="the mean over the members")
+    members: list[Member]
+
+
+class Point(BaseModel):
+    n: int = Field(description="labels")
+    accuracy: float = Field(description="cross-validated on the labels so far")
+
+
+class Growth(BaseModel):
+    """How accuracy grew with the labels so far, and how it may go on."""
+
+    measured: list[Point]
+    expected: list[Point]

@@ -1,0 +1,145 @@
+"""What to label next where images have no label: groups that look alike, and a model of the labels so far.
+
+Nothing here changes a result: it only orders what a person looks at. Axes: n images, d dimensions, k classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+DIMENSIONS = 48
+CLUSTER_SIZE = 20  # images a cluster on average
+MOST_CLUSTERS = 1000
+FITTED_ON = 20_000  # images that PCA and k-means look at
+GROUP = 12  # images labelled at once
+FOLDS = 4
+SHARES = (0.25, 0.5, 0.75, 1.0)
+
+Points = Float32[np.ndarray, "n d"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Where the images lie, and which of them lie together; made once."""
+
+    points: Points
+    cluster: Int64[np.ndarray, " n"]
+    to_centre: Float32[np.ndarray, " n"]
+    order: list[int]  # clusters, each far from those before it
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a model of the labels so far says: the likeliest class of each image and its probability."""
+
+    label: list[str]
+    probability: Float32[np.ndarray, " n"]
+
+
+def survey(embedding: np.ndarray) -> Map:
+    """The map of the images; embedding is (n, any), of any float type."""
+    unit = embedding.astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
+    fitted = np.random.default_rng(0).permutation(len(unit))[:FITTED_ON]
+    dimensions = min(DIMENSIONS, len(fitted), unit.shape[1])
+    points = PCA(dimensions, svd_solver="randomized" if dimensions < min(unit.shape) else "full", random_state=0).fit(unit[fitted]).transform(unit)
+    points = (points / max(float(points.std()), 1e-9)).astype(np.float32)
+    k = int(np.clip(len(unit) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
+    means = KMeans(k, n_init=1, max_iter=30, random_state=0).fit(points[fitted])
+    cluster = means.predict(points).astype(np.int64)
+    centres = means.cluster_centers_.astype(np.float32)
+    return Map(points, cluster, np.linalg.norm(points - centres[cluster], axis=1), _far_apart(centres))
+
+
+def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | None:
+    """By a linear model of the labels so far; None before there are two classes."""
+    if len(set(labels)) < 2:
+        return None
+    model = _model().fit(where.points[list(rows)], list(labels))
+    probs = model.predict_proba(where.points)
+    names = [str(name) for name in model.classes_]
+    return Guess([names[i] for i in probs.argmax(1)], probs.max(1).astype(np.float32))
+
+
+def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> list[int]:
+    """The images in the order of what they teach: one of each cluster in turn, the most uncertain first."""
+    waiting: dict[int, list[int]] = {}
+    for row in sorted(unlabelled, key=lambda row: _certainty(where, guessed, row)):
+        waiting.setdefault(int(where.cluster[row]), []).append(row)
+    clusters = [number for number in (where.order if guessed is None else waiting) if number in waiting]
+    rounds = range(max(map(len, waiting.values()), default=0))
+    return [waiting[number][turn] for turn in rounds for number in clusters if turn < len(waiting[number])]
+
+
+def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None) -> list[list[int]]:
+    """Images to label at once: of one cluster, and of one likeliest class once there is a model.
+
+    Clusters of which least is labelled come first, among them the most uncertain, at the start those far apart; what is
+    hardly a group comes last.
+    """
+    known = np.bincount(where.cluster[list(labelled)], minlength=len(where.order)) if labelled else np.zeros(len(where.order))
+    members: dict[tuple[int, str], list[int]] = {}
+    for row in sorted(unlabelled, key=lambda row: where.to_centre[row]):
+        members.setdefault((int(where.cluster[row]), guessed.label[row] if guessed else ""), []).append(row)
+    place = {number: i for i, number in enumerate(where.order)}
+
+    def teaches(key: tuple[int, str]) -> tuple[bool, float, float, int]:
+        rows = members[key][:GROUP]
+        unsure = float(np.mean([_certainty(where, guessed, row) for row in rows])) if guessed else 0.0
+        return len(rows) < GROUP // 3, float(known[key[0]]) / (1 + len(rows)), unsure, place[key[0]]
+
+    return [members[key][:GROUP] for key in sorted(members, key=teaches)]
+
+
+def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple[int, float]]:
+    """(labels, cross-validated accuracy) for the first quarter, half, three quarters and all labels, in their order.
+
+    Only classes with at least FOLDS images count; sizes with fewer than two such classes are left out.
+    """
+    found = {}
+    for n in sorted({round(share * len(rows)) for share in SHARES}):
+        named, counts = np.unique(list(labels[:n]), return_counts=True)
+        usable = np.isin(list(labels[:n]), named[counts >= FOLDS])
+        if (counts >= FOLDS).sum() < 2:
+            continue
+        dealer = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+        x, y = where.points[np.array(rows[:n])[usable]], np.array(labels[:n])[usable]
+        found[n] = float(cross_val_score(_model(), x, y, cv=dealer).mean())
+    return sorted(found.items())
+
+
+def expected(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """How accuracy may go on to twice the labels: errors fall as a power of the number (fit on a log scale)."""
+    wrong = [(n, 1 - accuracy) for n, accuracy in points if accuracy < 1]
+    if len(wrong) < 3:
+        return []
+    sizes, errors = np.log(np.array(wrong).T)
+    slope, start = np.polyfit(sizes, errors, 1)
+    last = points[-1][0]
+    # More labels never harm in the long run; a slope that says so comes from too few of them.
+    return [(n, float(1 - np.exp(start + min(slope, 0.0) * np.log(n)))) for n in (last, round(1.5 * last), 2 * last)]
+
+
+def _model() -> LogisticRegression:
+    return LogisticRegression(C=0.1, max_iter=300)
+
+
+def _certainty(where: Map, guessed: Guess | None, row: int) -> float:
+    return float(guessed.probability[row]) if guessed else float(where.to_centre[row])
+
+
+def _far_apart(centres: Float32[np.ndarray, "k d"]) -> list[int]:
+    """Farthest-point order, from the centre nearest to the mean."""
+    first = int(np.linalg.norm(centres - centres.mean(0), axis=1).argmin())
+    order, gap = [first], np.linalg.norm(centres - centres[first], axis=1)
+    while len(order) < len(centres):
+        gap[order] = -1
+        order.append(int(gap.argmax()))
+        gap = np.minimum(gap, np.linalg.norm(centres - centres[order[-1]], axis=1))
+    return order
