@@ -174,7 +174,7 @@ def _from_here(request: Request) -> bool:
 def _summary(board: Board) -> Summary:
     when, rows = board.last_action()
     kinds = {kind: Progress(n=n, n_decided=decided) for kind, (n, decided) in board.counts().items()}
-    ids = [str(board.found.rows["id"].iat[row]) for row in rows]
+    ids = [board.found.ids[row] for row in rows]
     return Summary(by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids))
 
 
@@ -191,12 +191,10 @@ def _item(board: Board, learner: Learner, row: int) -> Item:
 
 
 def _neighbour(board: Board, row: int, *, twin: bool) -> Neighbour:
-    rows = board.found.rows
-    return Neighbour(id=rows["id"].iat[row], name=rows["name"].iat[row], label=board.label_now(row), twin=twin)
+    return Neighbour(id=board.found.ids[row], name=board.found.names[row], label=board.label_now(row), twin=twin)
 
 
 def _group(board: Board, learner: Learner, rows: list[int]) -> Group:
-    named = board.found.rows
     proposed = [learner.proposed(row) for row in rows]
-    members = [Member(id=named["id"].iat[row], name=named["name"].iat[row]) for row in rows]
+    members = [Member(id=board.found.ids[row], name=board.found.names[row]) for row in rows]
     return Group(label=proposed[0][0], probability=sum(chance for _, chance in proposed) / len(rows), members=members)

@@ -133,7 +133,7 @@ class Board:
         with self._lock:
             self.refresh()
             rows = [row for row, votes in self.votes.items() if any(v.by == self.by and v.when == when for v in votes)]
-            ids = [str(self.found.rows["id"].iat[row]) for row in rows]
+            ids = [self.found.ids[row] for row in rows]
             now = self._now()
             self._write([[id, decisions.WITHDRAW, "", self.by, now] for id in ids])
             return ids
@@ -186,9 +186,9 @@ class Board:
         self._last = max([self._last, *mine.dt.to_pydatetime()])
         votes: dict[int, list[Vote]] = {}
         columns = decisions.standing(said)[["id", "by", "decision", "label", "when"]]
-        for rank, (id, *said_so) in enumerate(columns.itertuples(index=False)):
+        for rank, (id, who, decision, label, when) in enumerate(columns.itertuples(index=False)):
             if id in self.found.row_of:
-                votes.setdefault(self.found.row_of[id], []).append(Vote(*said_so, rank))
+                votes.setdefault(self.found.row_of[id], []).append(Vote(who, decision, label, when, rank))
         self.votes = votes
 
 

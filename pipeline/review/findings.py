@@ -29,6 +29,8 @@ class Findings:
     """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear another label."""
 
     rows: pd.DataFrame
+    ids: list[str]
+    names: list[str]
     embedding: np.ndarray
     neighbours: np.ndarray
     twins: dict[int, list[int]]
@@ -46,9 +48,10 @@ def load(folder: Path) -> Findings:
         raise FieldmarkError(f"{error.filename or folder} is missing; {PRESENT}") from error
     if "given_label" not in rows or len(neighbours) != len(rows):
         raise FieldmarkError(f"{folder} was made by another version; {PRESENT}")
-    row_of = {id: i for i, id in enumerate(rows["id"])}
+    ids, names = rows["id"].tolist(), rows["name"].tolist()
+    row_of = {id: i for i, id in enumerate(ids)}
     twins = _twins(pairs, row_of)
-    return Findings(rows, embedding, neighbours, twins, _kinds(rows, twins), row_of)
+    return Findings(rows, ids, names, embedding, neighbours, twins, _kinds(rows, twins), row_of)
 
 
 def _twins(pairs: pd.DataFrame, row_of: dict[str, int]) -> dict[int, list[int]]:

@@ -24,15 +24,17 @@ DUPLICATE = "exact duplicate of "
 def run(cfg: Config, *, images: Path | str, out: Path) -> dict[str, float]:
     """Pack every readable image once, and list what was left out, with the reason.
 
-    Raises FieldmarkError where fewer than two classes remain.
+    Raises FieldmarkError where fewer than two classes remain, and no image without a label that may become one.
     """
     rows: dict[str, dict[str, Any]] = {}
     quarantine: list[Skipped] = []
     entries = verified(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
     store.write_images(out, _unique(entries, rows, quarantine))
     pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
-    classes = {row["label"] for row in rows.values()} - {""}
-    _check_enough(classes, len(rows), quarantine)
+    labels = {row["label"] for row in rows.values()}
+    classes = labels - {""}
+    if "" not in labels:  # people may still name what has no label
+        _check_enough(classes, len(rows), quarantine)
     table.write(pd.DataFrame([*rows.values()]), out)
     return {
         "n_images": float(len(rows)),

@@ -94,7 +94,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     rows = rows.assign(suspect=False, suspect_score=0.0, suggested_label="")
     rows.loc[labelled, "suspect"] = found["suspect"].to_numpy() & ~rows.loc[labelled, "decision"].isin(["keep", "relabel"])
     rows.loc[labelled, "suspect_score"] = found["suspect_score"].to_numpy()
-    rows.loc[labelled, "suggested_label"] = np.array(names)[found["suggested"].to_numpy()]
+    rows.loc[labelled, "suggested_label"] = [names[i] for i in found["suggested"]]
     return rows
 
 

@@ -20,16 +20,19 @@ from tqdm import tqdm
 
 from pipeline import images, store, table
 from pipeline.config import Config
+from pipeline.errors import FieldmarkError
 
 PARTS = {"dev": ["train", "val"], "test": ["test"]}
 
 
 def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path) -> dict[str, float]:
-    """Square every image, and keep the test rows in a room of their own."""
+    """Square every image, and keep the test rows in a room of their own; raises FieldmarkError below two classes."""
     rows = table.read(label_check_table.parent)
+    classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
+    if len(classes) < 2:
+        raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
     parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
     _write_squares(cfg, ingest, parts, out)
-    classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
     (out / "dev" / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n")
     stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(parts["dev"]["split"] == "train"))
     (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import rebuild_environment
+from conftest import copy_project, rebuild_environment, write_forty_photos
 from fastapi.testclient import TestClient
 from projects import browser_of
 
-from pipeline import table
+from pipeline import store, table
 
 
 @pytest.fixture
@@ -51,3 +51,31 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(rebuilt: Path, c
     found = pd.read_csv(rebuilt / "data" / "label-check" / "findings.csv").set_index("finding")["n"]
     assert found["labels changed by decisions"] == 1
     assert "labels changed by decisions" in report
+
+
+def repro(folder: Path, cache: Path, stage: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["dvc", "repro", stage], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
+    )
+
+
+def test_photos_without_any_label_become_classes(tmp_path: Path, cache: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    write_forty_photos(tmp_path / "photos")
+    (tmp_path / "photos").rename(folder / "data" / "images" / "unlabelled")
+    params = (folder / "params.yaml").read_text().replace("{use: elpv}", "{use: folder}")
+    (folder / "params.yaml").write_text(params.replace("label_check: {use: default}", "label_check: {use: default, size_px: 64}"))
+    early = repro(folder, cache, "preprocess")
+    assert "label some with `fieldmark review`" in early.stderr + early.stdout
+    rows = table.read(folder / "data" / "label-check")
+    assert (rows["split"] == "").all()
+    page = browser_of(folder, "Ada")
+    truth = {id: name.split("/")[1] for id, name in zip(rows["id"], rows["name"], strict=True)}
+    for group in page.get("/api/groups", params={"n": 50}).json():
+        for one in group["members"]:
+            body = {"ids": [one["id"]], "decision": "relabel", "label": truth[one["id"]], "new": True}
+            assert page.post("/api/decisions", json=body).status_code == 200
+    done = repro(folder, cache, "preprocess")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (folder / "data" / "preprocess" / "dev" / "classes.json").read_text() == '["coffee", "flower", "person", "temple"]\n'
+    assert len(store.read_array(folder / "data" / "preprocess" / "test" / "images.npy")) > 0

