@@ -34,7 +34,7 @@ class Learner:
 
         where, labels = self.survey(), self._board.labels_now()
         self.learn(labels)
-        return proposals.groups(where, self._waiting(), [*labels], self.guessed)[:n]
+        return proposals.groups(where, self._waiting(), [*labels], self.guessed, n=n)
 
     def one_by_one(self) -> list[int]:
         """The unlabelled images, the first by what it teaches."""

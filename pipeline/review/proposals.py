@@ -11,13 +11,14 @@ from jaxtyping import Float32, Int64
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import StratifiedGroupKFold
 
 DIMENSIONS = 48
 CLUSTER_SIZE = 20  # images a cluster on average
 MOST_CLUSTERS = 1000
 FITTED_ON = 20_000  # images that PCA and k-means look at
 GROUP = 12  # images labelled at once
+CHOICE = 4  # so many times the groups asked for are looked at, to give unlike ones
 FOLDS = 4
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -54,7 +55,8 @@ def survey(embedding: np.ndarray) -> Map:
     means = KMeans(k, n_init=1, max_iter=30, random_state=0).fit(points[fitted])
     cluster = means.predict(points).astype(np.int64)
     centres = means.cluster_centers_.astype(np.float32)
-    return Map(points, cluster, np.linalg.norm(points - centres[cluster], axis=1), _far_apart(centres))
+    middle = int(np.linalg.norm(centres - centres.mean(0), axis=1).argmin())
+    return Map(points, cluster, np.linalg.norm(points - centres[cluster], axis=1), _far_apart(centres, first=middle))
 
 
 def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | None:
@@ -77,11 +79,11 @@ def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> 
     return [waiting[number][turn] for turn in rounds for number in clusters if turn < len(waiting[number])]
 
 
-def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None) -> list[list[int]]:
-    """Images to label at once: of one cluster, and of one likeliest class once there is a model.
+def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None, *, n: int) -> list[list[int]]:
+    """n times images to label at once: of one cluster, and of one likeliest class once there is a model.
 
     Clusters of which least is labelled come first, among them the most uncertain, at the start those far apart; what is
-    hardly a group comes last.
+    hardly a group comes last. Among several the second is unlike the first, and so on.
     """
     known = np.bincount(where.cluster[list(labelled)], minlength=len(where.order)) if labelled else np.zeros(len(where.order))
     members: dict[tuple[int, str], list[int]] = {}
@@ -94,23 +96,27 @@ def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guess
         unsure = float(np.mean([_certainty(where, guessed, row) for row in rows])) if guessed else 0.0
         return len(rows) < GROUP // 3, float(known[key[0]]) / (1 + len(rows)), unsure, place[key[0]]
 
-    return [members[key][:GROUP] for key in sorted(members, key=teaches)]
+    best = [members[key][:GROUP] for key in sorted(members, key=teaches)[: CHOICE * n]]
+    if guessed and best:
+        centres = np.stack([where.points[rows].mean(axis=0) for rows in best])
+        best = [best[i] for i in _far_apart(centres, first=0)]
+    return best[:n]
 
 
 def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple[int, float]]:
     """(labels, cross-validated accuracy) for the first quarter, half, three quarters and all labels, in their order.
 
-    Only classes with at least FOLDS images count; sizes with fewer than two such classes are left out.
+    Whole clusters are held out: what was labelled as one group is too alike to judge itself. Only classes of at least two
+    clusters count; sizes with fewer than two such classes are left out.
     """
     found = {}
     for n in sorted({round(share * len(rows)) for share in SHARES}):
-        named, counts = np.unique(list(labels[:n]), return_counts=True)
-        usable = np.isin(list(labels[:n]), named[counts >= FOLDS])
-        if (counts >= FOLDS).sum() < 2:
-            continue
-        dealer = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-        x, y = where.points[np.array(rows[:n])[usable]], np.array(labels[:n])[usable]
-        found[n] = float(cross_val_score(_model(), x, y, cv=dealer).mean())
+        x, y, cluster = where.points[list(rows[:n])], np.array(labels[:n], dtype=str), where.cluster[list(rows[:n])]
+        spread = {name: len(set(cluster[y == name])) for name in set(y)}
+        usable = np.array([spread[name] > 1 for name in y], dtype=bool)
+        folds = min([FOLDS, *(k for k in spread.values() if k > 1)])
+        if len(set(y[usable])) > 1:
+            found[n] = _held_out_accuracy(x[usable], y[usable], cluster[usable], folds)
     return sorted(found.items())
 
 
@@ -126,6 +132,14 @@ def expected(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(n, float(1 - np.exp(start + min(slope, 0.0) * np.log(n)))) for n in (last, round(1.5 * last), 2 * last)]
 
 
+def _held_out_accuracy(x: Points, y: np.ndarray, cluster: Int64[np.ndarray, " n"], folds: int) -> float:
+    right = np.zeros(len(y), dtype=bool)
+    for known, asked in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, cluster):
+        if len(set(y[known])) > 1:
+            right[asked] = _model().fit(x[known], y[known]).predict(x[asked]) == y[asked]
+    return float(right.mean())
+
+
 def _model() -> LogisticRegression:
     return LogisticRegression(C=0.1, max_iter=300)
 
@@ -134,9 +148,8 @@ def _certainty(where: Map, guessed: Guess | None, row: int) -> float:
     return float(guessed.probability[row]) if guessed else float(where.to_centre[row])
 
 
-def _far_apart(centres: Float32[np.ndarray, "k d"]) -> list[int]:
-    """Farthest-point order, from the centre nearest to the mean."""
-    first = int(np.linalg.norm(centres - centres.mean(0), axis=1).argmin())
+def _far_apart(centres: Float32[np.ndarray, "k d"], *, first: int) -> list[int]:
+    """Farthest-point order: each is the farthest from all before it."""
     order, gap = [first], np.linalg.norm(centres - centres[first], axis=1)
     while len(order) < len(centres):
         gap[order] = -1

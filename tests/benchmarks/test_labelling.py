@@ -46,7 +46,8 @@ def label(page: TestClient, truth: dict[str, str], n: int) -> Labelled:
 
 def test_a_person_labels_heaps_with_few_actions(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    embedding = np.repeat(4 * random.normal(size=(10, 16)), 20, axis=0) + 0.5 * random.normal(size=(200, 16))
+    classes, heaps = (np.repeat(random.normal(size=(n, 16)), 200 // n, axis=0) for n in (4, 20))
+    embedding = 6 * classes + heaps + 0.2 * random.normal(size=(200, 16))
     folder = write_project(tmp_path, [""] * 200, [bytes([i]) for i in range(200)], {}, embedding)
     truth = {id: f"c{i // 50}" for i, id in enumerate(table.read(folder / "data" / "label-check")["id"])}
     page = browser_of(folder, "Ada")

@@ -71,10 +71,11 @@ def test_photos_without_any_label_become_classes(tmp_path: Path, cache: Path) ->
     assert (rows["split"] == "").all()
     page = browser_of(folder, "Ada")
     truth = {id: name.split("/")[1] for id, name in zip(rows["id"], rows["name"], strict=True)}
-    for group in page.get("/api/groups", params={"n": 50}).json():
-        for one in group["members"]:
-            body = {"ids": [one["id"]], "decision": "relabel", "label": truth[one["id"]], "new": True}
-            assert page.post("/api/decisions", json=body).status_code == 200
+    waiting = [item["id"] for item in page.get("/api/items", params={"kind": "unlabelled", "n": 100}).json()]
+    assert sorted(waiting) == sorted(truth)
+    for id in waiting:
+        body = {"ids": [id], "decision": "relabel", "label": truth[id], "new": True}
+        assert page.post("/api/decisions", json=body).status_code == 200
     done = repro(folder, cache, "preprocess")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (folder / "data" / "preprocess" / "dev" / "classes.json").read_text() == '["coffee", "flower", "person", "temple"]\n'

@@ -17,7 +17,7 @@ def blobs() -> tuple[proposals.Map, list[str]]:
 
 def test_a_group_is_of_one_cluster_and_no_image_is_in_two(blobs: tuple[proposals.Map, list[str]]) -> None:
     where, _ = blobs
-    found = proposals.groups(where, range(240), [], None)
+    found = proposals.groups(where, range(240), [], None, n=99)
     rows = [row for group in found for row in group]
     assert len(rows) == len(set(rows))
     assert all(len(set(where.cluster[group])) == 1 for group in found)
@@ -26,7 +26,7 @@ def test_a_group_is_of_one_cluster_and_no_image_is_in_two(blobs: tuple[proposals
 
 def test_the_first_groups_reach_every_class(blobs: tuple[proposals.Map, list[str]]) -> None:
     where, labels = blobs
-    first = proposals.groups(where, range(240), [], None)[:12]
+    first = proposals.groups(where, range(240), [], None, n=12)
     assert {labels[group[0]] for group in first} == set(labels)
 
 
@@ -60,6 +60,12 @@ def test_growth_is_measured_at_four_sizes(blobs: tuple[proposals.Map, list[str]]
     found = proposals.growth(where, rows, [labels[row] for row in rows])
     assert [n for n, _ in found] == [20, 40, 60, 80]
     assert all(0 <= accuracy <= 1 for _, accuracy in found)
+
+
+def test_look_alikes_do_not_judge_each_other(blobs: tuple[proposals.Map, list[str]]) -> None:
+    """Heaps of one class lie anywhere here, so that only copies of what is known could be recognised."""
+    where, labels = blobs
+    assert proposals.growth(where, range(240), labels)[-1][1] < 0.8
 
 
 def test_expected_growth_follows_a_power_law() -> None:
