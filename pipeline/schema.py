@@ -140,6 +140,10 @@ class Model(Section):
     def model_post_init(self, _: Any) -> None:
         if self.head.kind == "svm" and not self.frozen:
             raise ValueError("head.kind svm needs frozen: true")
+        known = {f"fit.{name}" for name in Fit.model_fields} | {f"model.head.{name}" for name in Head.model_fields}
+        known |= {f"model.features.{name}" for name in self.features} | {"model.average_views", "model.backbone_lr_scale"}
+        for key in self.space.keys() - known:
+            raise ValueError(f"space: there is no {key} to search; there are {', '.join(sorted(known))}")
 
 
 class ModelSearch(Section):

@@ -1,6 +1,8 @@
 """params.yaml over conf/: what is turned wins, and every slip is named before any work."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,20 @@ def test_a_candidate_may_be_trained_otherwise_than_conf_fit_says() -> None:
 
 def test_a_candidate_may_change_every_setting_of_conf_fit() -> None:
     assert schema.FitChanges.model_fields.keys() == schema.Fit.model_fields.keys()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_a_name_to_search_is_found_before_any_work() -> None:
+    turn("network: {use: efficientnet_lite0, space: {fit.lrr: {low: 0.1, high: 1.0}}}")
+    with pytest.raises(FieldmarkError, match=r"network.*space: there is no fit.lrr to search; there are .*fit.lr,"):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_copy_of_the_project_runs_its_own_code() -> None:
+    """DVC records the hash of the copy's code for a queued experiment."""
+    file = Path("pipeline/cli.py")
+    file.write_text("raise SystemExit('the copy')\n" + file.read_text())
+    command = Path(sys.executable).parent / "fieldmark"
+    done = subprocess.run([command, "config"], capture_output=True, text=True, check=False)
+    assert "the copy" in done.stderr

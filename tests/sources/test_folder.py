@@ -55,14 +55,6 @@ def test_a_folder_named_like_a_split_is_one(tmp_path: Path, name: str, split: st
     assert found(tmp_path) == [(f"{name}/cat/1.jpg", "cat", split)]
 
 
-@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled"])
-def test_a_folder_without_labels_may_stand_beside_classes_or_splits(tmp_path: Path, name: str) -> None:
-    make(tmp_path / "classes", "cat/1.jpg", f"{name}/batch 1/2.jpg")
-    make(tmp_path / "splits", "train/cat/1.jpg", f"{name}/2.jpg")
-    assert {label for _, label, _ in found(tmp_path / "classes")} == {"cat", ""}
-    assert {(label, split) for _, label, split in found(tmp_path / "splits")} == {("cat", "train"), ("", "")}
-
-
 def test_a_split_name_beside_other_folders_is_a_class(tmp_path: Path) -> None:
     make(tmp_path, "train/cat/1.jpg", "tram/2.jpg")
     assert found(tmp_path) == [("train/cat/1.jpg", "train", ""), ("tram/2.jpg", "tram", "")]

@@ -14,7 +14,7 @@ from pipeline.images import Probe
 from pipeline.sources import Item, Skipped, verify
 from pipeline.stages import ingest
 
-FOLDER = {"_target_": "pipeline.sources.folder.read"}
+FOLDER = {"_target_": "pipeline.sources.folder.read", "unlabelled": "unlabelled"}
 
 
 def run(images: Path, out: Path, **changes: Any) -> dict[str, float]:
