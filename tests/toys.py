@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline import schema
 from pipeline.training import augmentation
 from pipeline.training.samples import Samples
+
+torch.set_num_threads(1)  # several threads on tensors this small only wait for each other
 
 COLOURS = np.array([[220, 40, 40], [40, 200, 40], [40, 60, 230], [220, 210, 40]])
 UNCHANGED = augmentation.from_nodes([])
