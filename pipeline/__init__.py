@@ -15,4 +15,5 @@ evaluation/ metrics, plots, the report
 review/     the page on which people settle labels
 packaging   ONNX, parity, the model card
 tracking    MLflow
+processes   which `dvc` a stage belongs to, and whether it still lives
 """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import config
+from pipeline import config, processes
 from pipeline.errors import FieldmarkError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -20,9 +20,12 @@ STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 def _stage(name: str, help_text: str) -> None:
     @app.command(name, help=help_text, rich_help_panel=STAGE_PANEL)
     def command() -> None:
-        from pipeline import runner
+        _run(name)
 
-        runner.run(name)
+
+def _run(stage: str) -> None:
+    processes.stop_with_rebuild()  # before the imports, which take seconds
+    import_module("pipeline.runner").run(stage)
 
 
 @app.command("ingest", rich_help_panel=STAGE_PANEL)
@@ -35,11 +38,23 @@ def ingest(
     if not check:
         if source or images:
             raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
-        import_module("pipeline.runner").run("ingest")
+        _run("ingest")
         return
     cfg = config.load("images", "ingest", use={"ingest": source} if source else None)
     place = import_module("pipeline.sources.address").local_or_remote(images or cfg.images)
     print(import_module("pipeline.stages.ingest").check(cfg, images=place))
+
+
+@app.command("label-check", rich_help_panel=STAGE_PANEL)
+def label_check(
+    audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
+    fraction: Annotated[list[float], typer.Option(help="With --audit: share of the labels to flip.")] = [0.05, 0.1, 0.2],  # noqa: B006
+) -> None:
+    """Find doubtful labels, near-duplicates and poor images; make the split."""
+    if audit:
+        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction)
+    else:
+        _run("label-check")
 
 
 _STAGES = {
@@ -52,7 +67,7 @@ _STAGES = {
     "evaluate": "Look once at the test images.",
     "export": "Write ONNX and the model card, check parity, register.",
 }
-for _name, _help in list(_STAGES.items())[1:]:
+for _name, _help in list(_STAGES.items())[2:]:
     _stage(_name, _help)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline import tracking
 from pipeline.errors import FieldmarkError
@@ -23,7 +23,7 @@ def show() -> None:
     """Print one row a stage: output hash, run, commit, start. Raises FieldmarkError before any `dvc repro`."""
     if not outputs():
         raise FieldmarkError("no dvc.lock here; run `dvc repro` first")
-    table = Table("stage", "output", "run", "commit", "dirty", "made")
+    table = Table("stage", "output", Column("run", no_wrap=True), "commit", "dirty", "made")  # to be copied from here
     for path, md5 in outputs().items():
         stage = Path(path).name
         run = tracking.run_that_made(stage, md5)

@@ -4,6 +4,7 @@ A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as
 path, `images` where the folder of photos is among them, one output folder `out`, and `scratch` if it asks for it.
 """
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -11,7 +12,6 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from filelock import FileLock, Timeout
 
 from pipeline import config, lineage, tracking
@@ -27,6 +26,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.sources import address
 
 STATE = Path(".fieldmark")
+DATA = "data/ingest"  # the output whose hash names the data
 
 
 def run(stage: str) -> None:
@@ -47,14 +47,18 @@ def run(stage: str) -> None:
         _seed(cfg.seed)
         partial = _fresh(STATE / "partial" / stage)
         if "scratch" in inspect.signature(function).parameters:
-            inputs["scratch"] = _resumable(stage, cfg, tags)
+            inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
         metrics = function(cfg, **inputs, out=partial)
         (partial / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
         _publish(partial, out)
         seconds = time.perf_counter() - start
-        tracking.log_metrics({**metrics, "stage_seconds": seconds})
+        tracking.log_result(metrics)
+        tracking.log_metrics({"stage_seconds": seconds})
         tracking.log_files(out)
-        tracking.tag({"out.hash": _dvc_hash(out)})
+        made = _dvc_hash(out)
+        tracking.tag({"out.hash": made})
+        if str(out) == DATA:
+            tracking.tag_data(made)
     shutil.rmtree(STATE / "scratch" / stage, ignore_errors=True)
     shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
     print(f"{stage}: {shown} ({seconds:.0f} s)")
@@ -86,51 +90,51 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _resumable(stage: str, cfg: config.Config, tags: dict[str, str]) -> Path:
-    """A folder that survives a kill, and is emptied when configuration, code or inputs are no longer the same."""
+def _resumable(stage: str, cfg: config.Config, wiring: dict[str, Any], tags: dict[str, str]) -> Path:
+    """A folder that survives a kill, and is emptied when configuration, code, libraries or inputs are no longer the same."""
     folder, key = STATE / "scratch" / stage, STATE / "scratch" / stage / "belongs-to.json"
-    same = {"config": cfg.plain(), **{k: v for k, v in tags.items() if k.startswith(("in.", "git."))}}
-    mark = json.dumps(same, sort_keys=True, default=str)
+    same = {"config": cfg.plain(), "code": _code_hash(wiring), "libraries": tags["libraries"]}
+    mark = json.dumps({**same, **{k: v for k, v in tags.items() if k.startswith("in.")}}, sort_keys=True, default=str)
     if not key.exists() or key.read_text() != mark:
         _fresh(folder)
         key.write_text(mark)
     return folder
 
 
+def _code_hash(wiring: dict[str, Any]) -> str:
+    """Of the files that dvc.yaml names as the stage's code; a commit would not tell one uncommitted edit from the next."""
+    code = [Path(dep) for dep in wiring["deps"] if dep.startswith("pipeline/")]
+    files = sorted(file for dep in code for file in (dep.rglob("*.*") if dep.is_dir() else [dep]) if file.suffix != ".pyc")
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+
+
 def _publish(partial: Path, out: Path) -> None:
-    shutil.rmtree(out, ignore_errors=True)
+    """Two renames, so that a kill leaves the old output, the new one or none, but no half of one."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    old = _fresh(STATE / "replaced" / out.name) / "old"
+    if out.exists():
+        os.replace(out, old)
     os.replace(partial, out)
+    shutil.rmtree(old.parent, ignore_errors=True)
 
 
 @contextmanager
 def _alone(stage: str) -> Iterator[None]:
-    """Hold the stage's lock, and stop when the `dvc` that started this process is gone.
-
-    An orphan would go on writing beside the stage that the next `dvc repro` starts.
-    """
+    """Hold the stage's lock; what a killed run leaves behind ends within the time it waits for that."""
     STATE.mkdir(exist_ok=True)
-    parent = psutil.Process().parent()
-    if parent is not None and os.environ.get("DVC_STAGE"):
-        threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     try:
-        with FileLock(STATE / f"{stage}.lock", timeout=15):
-            yield
+        held = FileLock(STATE / f"{stage}.lock").acquire(timeout=15)
     except Timeout as error:
         raise FieldmarkError(f"another process is running {stage} in this folder; wait for it or stop it") from error
-
-
-def _stop_with(parent: psutil.Process) -> None:
-    while parent.is_running() and os.getppid() == parent.pid:
-        time.sleep(0.5)
-    os._exit(1)
+    with held:
+        yield
 
 
 def _hashes(wiring: dict[str, Any]) -> dict[str, str]:
     """DVC's hashes of the stages' outputs that this one reads."""
     made = lineage.outputs()
     used = {path: md5 for path, md5 in made.items() if any(d == path or d.startswith(path + "/") for d in wiring["deps"])}
-    first = {"data.hash": made["data/ingest"]} if "data/ingest" in made and used else {}
+    first = {"data.hash": made[DATA]} if DATA in made and used else {}
     return {**first, **{f"in.{Path(path).name}": md5 for path, md5 in used.items()}}
 
 

@@ -1,7 +1,8 @@
 """MLflow: one parent run a rebuild, a child a stage, a grandchild a trial. The only `import mlflow`.
 
 MLflow only watches: nothing in data/ depends on it. The store is SQLite in the project folder unless
-MLFLOW_TRACKING_URI names another.
+MLFLOW_TRACKING_URI names another. Every run carries the tags git.commit, git.dirty, data.hash (once there are data),
+seed, libraries, python, device and process, and its whole configuration as parameters and as config.json.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +18,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report its use at import
+
 import mlflow
 import numpy as np
-import psutil
 from filelock import FileLock
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline import config
+from pipeline import config, processes
 
 EXPERIMENT = "fieldmark"
 RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
@@ -57,14 +60,14 @@ def _make_experiment(client: MlflowClient, artifacts: str | None) -> None:
 def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[Run]:
     """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body raises."""
     client = connect()
-    parent = _parent(client)
+    _close_dead(client)
+    parent = _parent(client, {key: value for key, value in tags.items() if not key.startswith("in.")})
     client.update_run(parent, status="RUNNING")
     status = "FAILED"
     try:
-        with mlflow.start_run(run_name=stage, parent_run_id=parent, log_system_metrics=False) as run:
-            mlflow.set_tags({"stage": stage, **tags})
-            mlflow.log_params({key: str(value)[:500] for key, value in _flat(settings).items()})
-            mlflow.log_text(json.dumps(settings, indent=1, default=str), "config.json")
+        own = {"stage": stage, "process": processes.name(), **tags}
+        with mlflow.start_run(run_name=stage, parent_run_id=parent, tags=own, log_system_metrics=False) as run:
+            _log_settings(settings, run.info.run_id)
             yield run
         status = "FINISHED"
     finally:
@@ -72,16 +75,26 @@ def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any]) 
 
 
 @contextmanager
-def trial_run(name: str, params: Mapping[str, Any]) -> Iterator[Run]:
-    """A run below the stage's: one candidate, one trial or the final fit."""
-    with mlflow.start_run(run_name=name, nested=True) as run:
-        mlflow.log_params({key: str(value) for key, value in params.items()})
+def trial_run(name: str, settings: Mapping[str, Any]) -> Iterator[Run]:
+    """A run below the stage's, with its tags: one candidate, one trial or the final fit, with its whole configuration."""
+    above = mlflow.active_run()
+    tags = {k: v for k, v in above.data.tags.items() if k != "stage" and not k.startswith("mlflow.")} if above else {}
+    with mlflow.start_run(run_name=name, nested=True, tags=tags, log_system_metrics=False) as run:
+        _log_settings(settings, run.info.run_id)
         yield run
 
 
-def log_metrics(metrics: Mapping[str, float], run: Run | None = None) -> None:
-    """Numbers of a run as they are named: flat, with `/` between the split and the metric."""
-    mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, run_id=run.info.run_id if run else None)
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Numbers of the active run as they are named: flat, with `/` between the split and the metric."""
+    mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step)
+
+
+def log_result(metrics: Mapping[str, float]) -> None:
+    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; a later stage's count there."""
+    log_metrics(metrics)
+    run = mlflow.active_run()
+    assert run is not None
+    mlflow.log_metrics(dict(metrics), run_id=run.data.tags["mlflow.parentRunId"])
 
 
 def log_history(history: list[dict[str, float]]) -> None:
@@ -105,6 +118,14 @@ def log_files(folder: Path, patterns: tuple[str, ...] = ("*.png", "*.svg", "*.ht
 def tag(tags: Mapping[str, str]) -> None:
     """Tags of the active run."""
     mlflow.set_tags(dict(tags))
+
+
+def tag_data(data_hash: str) -> None:
+    """The hash of the data that the active run has just made, also on the run of its rebuild."""
+    run = mlflow.active_run()
+    assert run is not None
+    for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
+        MlflowClient().set_tag(run_id, "data.hash", data_hash)
 
 
 def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) -> str:
@@ -143,10 +164,8 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
 def run_that_made(stage: str, output: str) -> Run | None:
     """The newest run of the stage whose output has this DVC hash: finds stages restored from DVC's cache too."""
     client = connect()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None
     query = f"tags.stage = '{stage}' and tags.`out.hash` = '{output}' and attributes.status = 'FINISHED'"
-    runs = client.search_runs([experiment.experiment_id], query, max_results=1)
+    runs = client.search_runs([_experiment(client)], query, max_results=1)
     return runs[0] if runs else None
 
 
@@ -162,8 +181,15 @@ def code_tags() -> dict[str, str]:
         "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))).lower(),
         "libraries": json.dumps({name: _version(name) for name in RECORDED}),
         "python": platform.python_version(),
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": _device(),
     }
+
+
+def _device() -> str:
+    """The processor, and the GPU where the stage is one that could use it."""
+    torch = sys.modules.get("torch")
+    gpu = [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
+    return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
 
 
 def _git(*arguments: str) -> str:
@@ -178,31 +204,40 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _parent(client: MlflowClient) -> str:
+def _parent(client: MlflowClient, tags: Mapping[str, str]) -> str:
     """The run of the `dvc repro` (or the lone stage) that this process belongs to, made when it is the first."""
-    rebuild = _rebuild()
+    rebuild = processes.name(processes.rebuild())
+    same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
+    if same:
+        run_id = str(same[0].info.run_id)
+        for key in tags.keys() & {"data.hash"}:
+            client.set_tag(run_id, key, tags[key])  # known since ingest ended
+        return run_id
+    name = os.environ.get("DVC_EXP_NAME") or "rebuild " + time.strftime("%Y-%m-%d %H:%M:%S")
+    own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
+    run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)
+    _log_settings(config.load().plain(), run_id)
+    return run_id
+
+
+def _close_dead(client: MlflowClient) -> None:
+    """Mark as KILLED what runs of this host's ended processes left as RUNNING."""
+    left = f"attributes.status = 'RUNNING' and tags.process LIKE '{socket.gethostname()}/%'"
+    for run in client.search_runs([_experiment(client)], left):
+        ended = processes.ended(run.data.tags["process"])
+        if ended and client.get_run(run.info.run_id).info.status == "RUNNING":  # not finished since the search
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _experiment(client: MlflowClient) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    same = client.search_runs([experiment.experiment_id], f"tags.rebuild = '{rebuild}'", max_results=1)
-    if same:
-        return str(same[0].info.run_id)
-    name = os.environ.get("DVC_EXP_NAME") or "rebuild " + time.strftime("%Y-%m-%d %H:%M:%S")
-    tags = {"rebuild": rebuild, "mlflow.runName": name, **code_tags()}
-    return str(client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id)
+    return str(experiment.experiment_id)
 
 
-def _rebuild() -> str:
-    """Names the nearest ancestor process that is DVC; a process number alone would be reused."""
-    process = psutil.Process()
-    dvc = next((p for p in process.parents() if any(Path(word).name == "dvc" for word in _words(p)[:3])), process)
-    return f"{socket.gethostname()}-{dvc.pid}-{dvc.create_time():.2f}"
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # a parent that ended or is not ours to read is not our `dvc`
-        return []
+def _log_settings(settings: Mapping[str, Any], run_id: str) -> None:
+    mlflow.log_params({key: str(value)[:500] for key, value in _flat(settings).items()}, run_id=run_id)
+    mlflow.log_text(json.dumps(settings, indent=1, default=str), "config.json", run_id=run_id)
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

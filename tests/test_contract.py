@@ -66,7 +66,7 @@ def test_the_eight_stages_stand_in_order() -> None:
 def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     node, snake = raw()[stage], stage.replace("-", "_")
     assert node["cmd"] == f"fieldmark {stage}"
-    assert node["outs"] == [f"data/{stage}"]
+    assert config.wiring()[stage]["outs"] == [f"data/{stage}"]
     assert snake in node["params"]
     assert f"conf/{snake}/${{{snake}.use}}.yaml" in node["deps"]
     assert Path(f"pipeline/stages/{snake}.py").exists()
@@ -109,6 +109,12 @@ def test_a_stage_depends_on_all_the_code_it_runs(stage: str) -> None:
     assert all(Path(dep).exists() for dep in code)
     unused = [dep for dep in code if not any(file == dep or file.startswith(dep + "/") for file in files)]
     assert unused == []  # or an edit there would re-run the stage for nothing
+
+
+def test_only_export_is_never_restored_from_dvcs_cache() -> None:
+    """What is restored runs no code, and so registers no model."""
+    assert raw()["export"]["outs"] == [{"data/export": {"persist": True}}]
+    assert [stage for stage, node in raw().items() if node["outs"] != [f"data/{stage}"]] == ["export"]
 
 
 def test_only_evaluate_is_given_the_test_images() -> None:

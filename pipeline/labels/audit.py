@@ -5,16 +5,23 @@ Axes: n images, d features, k classes.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
+from rich.console import Console
+from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
+from pipeline import table
+from pipeline.config import Config
+from pipeline.errors import FieldmarkError
 from pipeline.labels import errors
 from pipeline.labels.errors import Features, Labels
 
 UNIFORM, LOOK_ALIKE = "uniform", "look-alike"
+CHECKED = Path("data/label-check")
 
 
 def audit(
@@ -47,6 +54,28 @@ def audit(
             }
         )
     return pd.DataFrame(rows)
+
+
+def show(cfg: Config, fractions: Sequence[float]) -> None:
+    """Print the audit of the labels that label-check has seen. Raises FieldmarkError where it has not run yet."""
+    if not (CHECKED / "embedding.npy").exists():
+        raise FieldmarkError(f"{CHECKED} is missing; run `dvc repro label-check` first")
+    if bad := [fraction for fraction in fractions if not 0 < fraction < 1]:
+        raise FieldmarkError(f"--fraction {bad[0]:g}: a share of the labels lies between 0 and 1")
+    rows = table.read(CHECKED)
+    labelled = (rows["label"] != "").to_numpy()
+    names, labels = np.unique(rows["label"][labelled], return_inverse=True)
+    if len(names) < 2:
+        raise FieldmarkError("an audit needs labels of at least two classes")
+    features = np.load(CHECKED / "embedding.npy", allow_pickle=False)[labelled].astype(np.float32)
+    found = audit(
+        features, labels.astype(np.int64), rows["dup_group"][labelled].tolist(), fractions=fractions, seed=cfg.seed,
+        **cfg.label_check.errors.model_dump(),
+    )  # fmt: skip
+    shown = Table(*(column.replace("_", " ") for column in found.columns))
+    for row in found.itertuples(index=False):
+        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    Console().print(shown)
 
 
 def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.ndarray, " k"]:

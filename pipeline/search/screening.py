@@ -32,7 +32,8 @@ def screen(
     rows = []
     for name, candidate in candidates.items():
         print(f"candidate {name}: {candidate.title}", flush=True)
-        with tracking.trial_run(candidate.title, {"candidate": name, "n_train": len(train)}):
+        settings = {"seed": seed, "symmetry": symmetry, "n_train": len(train), **candidate.model_dump()}
+        with tracking.trial_run(candidate.title, settings):
             start = time.perf_counter()
             fitted = fit.fit(candidate, train, val, symmetry=symmetry, policy=policy, seed=seed)
             seconds = time.perf_counter() - start
@@ -44,7 +45,7 @@ def screen(
                 "train_seconds": seconds,
             }
             tracking.log_history(fitted.history)
-            tracking.log_metrics(row)
+            tracking.log_metrics(row, step=len(fitted.history))
         print("  " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
         rows.append({"candidate": name, "name": candidate.title, **row})
     return pd.DataFrame(rows)

@@ -4,7 +4,7 @@ trials.csv         a row a trial: number, state, value, its hyperparameters
 best.yaml          the winner with the best hyperparameters
 search.json        the metric of the search and its direction
 history.csv        the best trial, epoch by epoch (train/loss, val metrics)
-model.safetensors  the final network, with model.yaml, which says how to build it
+model.safetensors  the final network, with model.json, which says how to build it
 importance.csv     how much each hyperparameter mattered (fANOVA), where enough trials ended
 """
 
@@ -21,6 +21,7 @@ from pipeline.config import Config
 from pipeline.schema import Winner
 from pipeline.search import study as search
 from pipeline.training import augmentation, network, samples
+from pipeline.training.classifier import Diverged
 from pipeline.training.fit import fit, temperature, validation
 
 
@@ -43,12 +44,16 @@ def run(
             report(epoch)
 
         turned = {key: search.value(candidate, key) for key in candidate.model.space}
-        with tracking.trial_run(f"trial {number}", turned):
+        stopped: Exception | None = None
+        with tracking.trial_run(f"trial {number}", {**cfg.plain(), **candidate.model_dump()}):
             try:
                 fit(candidate, train, val, on_epoch=watch, **how)
-            finally:
-                tracking.log_history(history)
-                tracking.tag({"trial.state": "complete" if len(history) == _epochs(candidate) else "pruned"})
+            except (optuna.TrialPruned, Diverged) as error:
+                stopped = error
+            tracking.log_history(history)
+            tracking.tag({"trial.state": "pruned" if stopped else "complete"})
+        if stopped:
+            raise stopped  # not inside the run, which would be shown as failed
         shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
         value = history[-1][f"val/{cfg.tune.metric}"]
         print(f"trial {number + 1}/{cfg.tune.trials}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
@@ -56,12 +61,14 @@ def run(
 
     study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
     best = search.chosen(winner, study.best_params)
-    with tracking.trial_run("best", study.best_params):
+    with tracking.trial_run("best", {**cfg.plain(), **best.model_dump()}):
         checked = fit(best, train, val, **how)
         assert checked.val_logits is not None
         final = fit(best, train + val, None, **how) if cfg.tune.refit == "dev" else checked
         final.network.temperature.fill_(temperature(checked.val_logits, val.targets))  # type: ignore[operator]
         tracking.log_history(checked.history)
+        found = {**validation(checked.val_logits, val), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
+        tracking.log_metrics(found, step=len(checked.history))
     network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     pd.DataFrame(checked.history).to_csv(out / "history.csv", index=False)
@@ -71,12 +78,7 @@ def run(
     _importance(study).to_csv(out / "importance.csv", index=False)
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
-    found = {**validation(checked.val_logits, val), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
     return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}
-
-
-def _epochs(candidate: Winner) -> int:
-    return 1 if candidate.model.head.kind == "svm" else candidate.fit.epochs
 
 
 def _short(value: float | str) -> str:

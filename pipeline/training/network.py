@@ -1,10 +1,10 @@
 """The whole classifier as one module: uint8 images in, logits out. What is trained, evaluated and exported."""
 
+import json
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -60,16 +60,15 @@ def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
 
 
 def save(network: Network, winner: Winner, classes: list[str], size_px: int, folder: Path) -> None:
-    """model.safetensors and model.yaml: all that `load` needs; nothing is pickled."""
+    """model.safetensors and model.json: all that `load` needs; nothing is pickled."""
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
     described = {"classes": classes, "size_px": size_px, "symmetry": network.symmetry, **winner.model_dump()}
-    OmegaConf.save(OmegaConf.create(described), folder / "model.yaml")
+    (folder / "model.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")  # YAML would read ${ in a class
 
 
 def load(folder: Path) -> tuple[Network, Winner, list[str], int]:
     """The network that `save` wrote in evaluation mode, how it was made, its classes and its image size."""
-    described = OmegaConf.to_container(OmegaConf.load(folder / "model.yaml"))
-    assert isinstance(described, dict)
+    described = json.loads((folder / "model.json").read_text())
     classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
     winner = Winner.model_validate(described)
     network = build(winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)

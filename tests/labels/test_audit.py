@@ -1,10 +1,17 @@
 """The audit knows what it planted, and says how much of it was found."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from pipeline.labels.audit import audit
+from pipeline.config import Config
+from pipeline.errors import FieldmarkError
+from pipeline.labels.audit import audit, show
 
 DIGITS = load_digits()
 FEATURES = DIGITS.data[:900].astype(np.float32)
@@ -44,3 +51,16 @@ def test_the_same_seed_plants_the_same_flips_and_the_labels_stay_as_they_are() -
 def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
     found = audit(FEATURES[:200], LABELS[:200], GROUPS[:200], fractions=[fraction], **SETTINGS)
     assert found["n_planted"].tolist() == [max(1, round(200 * fraction))] * 2
+
+
+def test_the_command_audits_what_label_check_has_seen(built: Path) -> None:
+    command = [Path(sys.executable).parent / "fieldmark", "label-check", "--audit", "--fraction", "0.2"]
+    done = subprocess.run(command, cwd=built, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True)
+    assert "look-alike" in done.stdout and "0.200" in done.stdout
+    assert done.stderr == ""
+
+
+def test_before_label_check_the_command_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FieldmarkError, match="run `dvc repro label-check` first"):
+        show(Config(seed=0), [0.1])

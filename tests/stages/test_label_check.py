@@ -51,6 +51,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
     settings = {
         "size_px": 32, "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2}, "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
+        "neighbours": 3,
         "quality": QUALITY, "drop_suspects": False, "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}, **changes,
     }  # fmt: skip
     (tmp_path / "decisions").mkdir(exist_ok=True)

@@ -1,0 +1,71 @@
+"""Which `dvc` a stage belongs to, and whether a process still lives.
+
+A process is named by host, number and start, since its number alone is given to another one later.
+"""
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.errors import FieldmarkError
+
+
+def rebuild() -> psutil.Process:
+    """The nearest ancestor that is DVC; this process itself where a stage was started by hand.
+
+    Raises FieldmarkError where DVC started the stage and is already gone.
+    """
+    ancestors = psutil.Process().parents()
+    dvc = next((p for p in ancestors if any(Path(word).name == "dvc" for word in _words(p)[:3])), None)
+    if dvc is not None or not os.environ.get("DVC_STAGE"):
+        return dvc or psutil.Process()
+    if not ancestors or ancestors[0].pid == 1:
+        raise FieldmarkError("the `dvc` that started this stage is gone; run `dvc repro` again")
+    return ancestors[0]  # DVC called from somebody's Python
+
+
+def stop_with_rebuild() -> None:
+    """From now on this process ends when its `dvc` does.
+
+    An orphan would go on writing beside the stage that the next `dvc repro` starts.
+    """
+    owner = rebuild()
+    if owner.pid != os.getpid():
+        threading.Thread(target=_stop_with, args=(name(owner),), daemon=True).start()
+
+
+def name(process: psutil.Process | None = None) -> str:
+    """`host/number/start` of a process, by default this one; the start counts from boot, as a clock may be set."""
+    process = process or psutil.Process()
+    return f"{socket.gethostname()}/{process.pid}/{process.create_time() - psutil.boot_time():.2f}"
+
+
+def ended(named: str) -> bool:
+    """Whether the process of this name is known to have ended; of other hosts nothing is known."""
+    host, number, _ = named.rsplit("/", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(number))
+        return name(process) != named or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # alive, and not ours to look at
+        return False
+
+
+def _stop_with(owner: str) -> None:
+    while not ended(owner):
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # a parent that ended or is not ours to read is not our `dvc`
+        return []
