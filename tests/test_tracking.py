@@ -1,8 +1,14 @@
 """Where runs and artifacts go."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
 
@@ -29,3 +35,53 @@ def test_a_named_store_is_used_and_keeps_its_own_artifacts(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert not artifact_location().endswith("mlartifacts")
     assert (tmp_path / "theirs.db").exists()
+
+
+STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
+EVERY_RUN = {"git.commit", "git.dirty", "data.hash", "seed", "libraries", "python", "device"}
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return {run.info.run_id: run for run in found}
+
+
+def below(parent: Run, everything: dict[str, Run]) -> list[str]:
+    return sorted(r.info.run_name for r in everything.values() if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id)
+
+
+def named(name: str, everything: dict[str, Run]) -> Run:
+    return next(run for run in everything.values() if run.info.run_name == name)
+
+
+def test_a_rebuild_is_a_run_with_a_child_for_each_stage_and_a_grandchild_for_each_trial(built: Path) -> None:
+    everything = runs(built)
+    top = [run for run in everything.values() if "mlflow.parentRunId" not in run.data.tags]
+    assert len(top) == 1 and below(top[0], everything) == sorted(STAGES)
+    assert below(named("tune", everything), everything) == ["best", "trial 0", "trial 1", "trial 2"]
+    assert len(below(named("model-search", everything), everything)) == 3
+    assert {run.info.status for run in everything.values()} == {"FINISHED"}
+
+
+def test_every_run_says_from_which_code_data_settings_and_libraries_it_came(built: Path) -> None:
+    everything = runs(built).values()
+    assert [run.info.run_name for run in everything if not run.data.tags.keys() >= EVERY_RUN] == []
+    assert [run.info.run_name for run in everything if not run.data.params] == []
+    assert len({run.data.tags["data.hash"] for run in everything}) == 1
+
+
+def test_rebuilds_can_be_compared_by_their_figures(built: Path) -> None:
+    top = next(run for run in runs(built).values() if "rebuild" in run.data.tags)
+    tested = json.loads((built / "data" / "evaluate" / "metrics.json").read_text())
+    assert {"val/accuracy", "test/accuracy", "test/f1_macro", "latency/p50_ms"} <= top.data.metrics.keys()
+    assert top.data.metrics["test/accuracy"] == tested["test/accuracy"]
+    assert top.data.params["fit.epochs"] == "3"
+
+
+def test_lineage_names_the_run_that_made_each_present_output(built: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{built / 'mlflow.db'}", "COLUMNS": "200"}
+    command = [Path(sys.executable).parent / "fieldmark", "lineage"]
+    said = subprocess.run(command, cwd=built, env=environment, capture_output=True, text=True, check=True).stdout
+    everything = runs(built)
+    assert [stage for stage in STAGES if named(stage, everything).info.run_id not in said] == []

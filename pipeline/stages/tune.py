@@ -52,11 +52,12 @@ def run(
                 stopped = error
             tracking.log_history(history)
             tracking.tag({"trial.state": "pruned" if stopped else "complete"})
-        if stopped:
-            raise stopped  # not inside the run, which would be shown as failed
         shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
+        if stopped:
+            print(f"trial {number}: stopped {stopped}  {shown}", flush=True)
+            raise stopped  # not inside the run, which would be shown as failed
         value = history[-1][f"val/{cfg.tune.metric}"]
-        print(f"trial {number + 1}/{cfg.tune.trials}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
+        print(f"trial {number}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
         return value
 
     study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)

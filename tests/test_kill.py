@@ -1,0 +1,166 @@
+"""`kill -9` in the middle of any stage, then `dvc repro`: it completes, and nothing half-written was used."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from conftest import rebuild_environment, smoke_project
+from holding import held, wait_until
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+
+
+class Kill(NamedTuple):
+    """Where a stage is killed: before it writes or renames this file; `text` stands in it by then."""
+
+    stage: str
+    place: str
+    victim: str
+    text: str = ""
+
+
+KILLS = [
+    Kill("ingest", "partial/ingest/quarantine.csv", "stage"),  # images are packed, without a table
+    Kill("label-check", "partial/label-check/suspects.csv", "dvc"),  # the table is there, its report is not
+    Kill("preprocess", "partial/preprocess/test/images.npy", "both"),  # an array of the right shape, all black
+    Kill("augment", "partial/augment/sheet.png", "stage"),
+    Kill("model-search", r"cache/features/.*\.partial", "dvc"),  # features computed, not yet in the cache
+    Kill("tune", "scratch/tune/study.journal", "both", text='"state": 1'),  # a trial is complete, the next one runs
+    Kill("evaluate", "partial/evaluate/report.html", "stage"),
+    Kill("export", "partial/export/metrics.json", "dvc"),  # registered, but not yet in data/export
+]
+# What holds timings or the commit, or lists the trial that was killed.
+OTHERWISE = {
+    "model-search/leaderboard.csv", "model-search/leaderboard.svg", "model-search/metrics.json", "tune/trials.csv",
+    "evaluate/report.html", "export/card.md", "export/metrics.json",
+}  # fmt: skip
+
+
+class Seen(NamedTuple):
+    """What there was right after a kill."""
+
+    looks_finished: bool
+    half_written: list[str]
+    orphan: int
+
+
+class Survived(NamedTuple):
+    folder: Path
+    seen: dict[str, Seen]
+    log: str
+
+
+def half_written(folder: Path, stage: str) -> list[str]:
+    partial = folder / ".fieldmark" / "partial" / stage
+    return sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
+
+
+def finished(folder: Path, stage: str) -> bool:
+    lock = folder / "dvc.lock"
+    return (folder / "data" / stage).exists() or (lock.exists() and stage in yaml.safe_load(lock.read_text())["stages"])
+
+
+def kill(one: Kill, folder: Path, environment: dict[str, str]) -> Seen:
+    with held("dvc repro", folder, environment, one.place, one.text) as (dvc, stage):
+        if one.victim == "stage":
+            os.kill(stage, signal.SIGKILL)
+        elif one.victim == "dvc":
+            dvc.kill()
+        else:
+            os.killpg(dvc.pid, signal.SIGKILL)
+        assert dvc.wait() != 0
+        return Seen(finished(folder, one.stage), half_written(folder, one.stage), stage)
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
+    """A project whose every stage was killed once, and which `dvc repro` then completed."""
+    place = tmp_path_factory.mktemp("killed")
+    folder = smoke_project(place / "project")
+    environment = rebuild_environment(folder, place / "cache")
+    seen = {one.stage: kill(one, folder, environment) for one in KILLS}
+    done = subprocess.run(["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    yield Survived(folder, seen, done.stdout)
+
+
+def results(folder: Path) -> dict[str, str]:
+    files = {path.relative_to(folder / "data").as_posix(): path for path in (folder / "data").glob("*/**/*") if path.is_file()}
+    return {name: sha256(file.read_bytes()).hexdigest() for name, file in files.items() if name not in OTHERWISE}
+
+
+def runs(folder: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+
+
+def statuses(folder: Path, name: str) -> list[str]:
+    return sorted(run.info.status for run in runs(folder) if run.info.run_name == name)
+
+
+def test_the_results_are_those_of_an_undisturbed_rebuild(survived: Survived, built: Path) -> None:
+    assert results(survived.folder) == results(built)
+    assert len(results(built)) > 25
+
+
+@pytest.mark.parametrize("one", KILLS, ids=lambda one: f"{one.stage}, {one.victim} killed")
+def test_a_killed_stage_does_not_look_finished(one: Kill, survived: Survived) -> None:
+    assert not survived.seen[one.stage].looks_finished
+
+
+@pytest.mark.parametrize("stage", ["ingest", "label-check", "preprocess", "augment", "evaluate", "export"])
+def test_what_was_half_written_lies_apart(stage: str, survived: Survived) -> None:
+    """Otherwise the kill came before there was anything to be wrong."""
+    assert survived.seen[stage].half_written
+
+
+def test_nothing_of_the_killed_runs_is_left_behind(survived: Survived) -> None:
+    assert list((survived.folder / ".fieldmark" / "partial").iterdir()) == []
+    assert not (survived.folder / ".fieldmark" / "scratch" / "tune").exists()
+
+
+@pytest.mark.parametrize("one", [one for one in KILLS if one.victim == "dvc"], ids=lambda one: one.stage)
+def test_a_stage_stops_when_its_dvc_is_killed(one: Kill, survived: Survived) -> None:
+    number = survived.seen[one.stage].orphan
+    wait_until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE, one.stage)
+
+
+def test_trials_that_had_ended_are_not_run_again(survived: Survived) -> None:
+    trials = pd.read_csv(survived.folder / "data" / "tune" / "trials.csv")
+    assert trials["state"].tolist() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    told = {run.info.run_name: run.info.status for run in runs(survived.folder) if run.info.run_name.startswith("trial")}
+    assert told == {"trial 0": "FINISHED", "trial 1": "KILLED", "trial 2": "FINISHED", "trial 3": "FINISHED"}
+
+
+def test_a_resumed_search_asks_what_an_undisturbed_one_asks(survived: Survived, built: Path) -> None:
+    trials = pd.read_csv(survived.folder / "data" / "tune" / "trials.csv").query("state == 'COMPLETE'")
+    undisturbed = pd.read_csv(built / "data" / "tune" / "trials.csv")
+    pd.testing.assert_frame_equal(trials.drop(columns="number").reset_index(drop=True), undisturbed.drop(columns="number"))
+
+
+@pytest.mark.parametrize("stage", [one.stage for one in KILLS])
+def test_a_killed_run_is_shown_as_killed(stage: str, survived: Survived) -> None:
+    assert statuses(survived.folder, stage) == ["FINISHED", "KILLED"]
+
+
+def test_no_run_goes_on_for_ever(survived: Survived) -> None:
+    parents = [run.info.status for run in runs(survived.folder) if "rebuild" in run.data.tags]
+    assert sorted(parents) == ["FINISHED", *["KILLED"] * len(KILLS)]
+    assert {run.info.status for run in runs(survived.folder)} == {"FINISHED", "KILLED"}
+
+
+def test_the_candidate_is_the_model_of_the_run_that_ended(survived: Survived) -> None:
+    client = MlflowClient(f"sqlite:///{survived.folder / 'mlflow.db'}")
+    made = client.get_run(client.get_model_version_by_alias("fieldmark", "candidate").run_id)
+    assert made.info.status == "FINISHED"
+    assert made.data.tags["out.hash"] == yaml.safe_load((survived.folder / "dvc.lock").read_text())["stages"]["export"]["outs"][0]["md5"]
