@@ -72,7 +72,7 @@ def show(cfg: Config, fractions: Sequence[float]) -> None:
         features, labels.astype(np.int64), rows["dup_group"][labelled].tolist(), fractions=fractions, seed=cfg.seed,
         **cfg.label_check.errors.model_dump(),
     )  # fmt: skip
-    shown = Table(*(column.replace("_", " ") for column in found.columns))
+    shown = Table(*(column.replace("n_", "").replace("average_precision", "AP").replace("_", " ") for column in found.columns))
     for row in found.itertuples(index=False):
         shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
     Console().print(shown)

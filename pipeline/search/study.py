@@ -65,6 +65,8 @@ def value(winner: Winner, key: str) -> Any:
 
 
 def _study(settings: Tune, scratch: Path) -> optuna.Study:
+    for left in scratch.glob("study.journal.lock*"):
+        left.unlink()  # of a killed process: the runner lets in one at a time, and Optuna would wait for it for ever
     return optuna.create_study(
         study_name="tune",
         storage=JournalStorage(JournalFileBackend(str(scratch / "study.journal"))),

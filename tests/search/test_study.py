@@ -197,3 +197,9 @@ def test_chosen_values_take_their_places() -> None:
 def test_a_value_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="dropout"):
         search.chosen(winner(), {"model.head.dropout": 1.5})
+
+
+def test_a_lock_that_a_killed_process_left_is_no_reason_to_wait(tmp_path: Path) -> None:
+    (tmp_path / "study.journal.lock").symlink_to("study.journal")
+    study, _ = run(tmp_path, tune=settings(trials=1))
+    assert states(study) == [TrialState.COMPLETE]
