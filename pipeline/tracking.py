@@ -149,6 +149,7 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
         signature=ModelSignature(specs["inputs"], specs["outputs"]),
         input_example=example,
         pip_requirements=pins,
+        onnx_execution_providers=["CPUExecutionProvider"],  # what the pinned runtime has; another one is for the user to ask
         registered_model_name=name,
         metadata={"classes": signature["classes"]},
         save_as_external_data=False,
