@@ -41,7 +41,9 @@ def write_onnx(network: Network, classes: list[str], size_px: int, opset: int, f
             input_names=["images"], output_names=["probs"], dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
     assert program is not None
-    model = program.model_proto
+    model, graph = program.model_proto, program.model_proto.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")  # the exporter's notes quote source lines with this machine's paths
     onnx.helper.set_model_props(model, {"classes": "\n".join(classes)})
     onnx.checker.check_model(model)
     onnx.save(model, file)

@@ -72,6 +72,13 @@ def test_the_file_is_described_in_itself(packed: tuple[Network, Path]) -> None:
     assert ready.get_modelmeta().custom_metadata_map["classes"].split("\n") == CLASSES
 
 
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(packed: tuple[Network, Path]) -> None:
+    """Every node quoted the source lines behind it, with the path of the project."""
+    written = packed[1].read_bytes()
+    assert b"/" + Path(packaging.__file__).name.encode() not in written
+    assert str(Path(packaging.__file__).parent).encode() not in written
+
+
 def test_everything_is_in_the_one_file(packed: tuple[Network, Path]) -> None:
     assert [path.name for path in packed[1].parent.iterdir()] == ["model.onnx"]
     assert {opset.domain: opset.version for opset in onnx.load(packed[1]).opset_import}[""] == 18
