@@ -41,7 +41,8 @@ def write_onnx(network: Network, classes: list[str], size_px: int, opset: int, f
             input_names=["images"], output_names=["probs"], dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
     assert program is not None
-    model, graph = program.model_proto, program.model_proto.graph
+    model = program.model_proto
+    graph = model.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")  # the exporter's notes quote source lines with this machine's paths
     onnx.helper.set_model_props(model, {"classes": "\n".join(classes)})
@@ -99,7 +100,7 @@ def card(
 ) -> str:
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""
     low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
-    return f"""# {winner.title}
+    return f"""# {winner.name}: {winner.model.features.get("name", winner.model.features["_target_"])}
 
 - **Input** `images`: uint8, RGB, (n, {size_px}, {size_px}, 3), prepared as `signature.json` says
 - **Output** `probs`: float32, (n, {len(classes)}), calibrated on validation images
