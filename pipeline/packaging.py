@@ -100,7 +100,7 @@ def card(
 ) -> str:
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""
     low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
-    return f"""# {winner.name}: {winner.model.features.get("name", winner.model.features["_target_"])}
+    return f"""# {winner.title}
 
 - **Input** `images`: uint8, RGB, (n, {size_px}, {size_px}, 3), prepared as `signature.json` says
 - **Output** `probs`: float32, (n, {len(classes)}), calibrated on validation images
