@@ -64,10 +64,10 @@ def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"
         raise ValueError(f"labels {sorted(rest)} are none of the classes {classes}")
     pairs = zip(rows["label"], rows["soft_label"], strict=True)
     chances = [_chances(label, json.loads(soft or "{}", parse_int=float)) for label, soft in pairs]
-    wide = np.array([[row.get(name, 0.0) for name in classes] for row in chances], np.float32)
-    wide = wide.reshape(len(rows), len(classes))
-    wide /= wide.sum(axis=1, keepdims=True)
-    return wide
+    wide = np.array([[row.get(name, 0.0) for name in classes] for row in chances], np.float64)
+    wide = wide.reshape(len(rows), len(classes))  # in double precision, where the smallest chance is not yet zero
+    shares: Float32[np.ndarray, "n k"] = (wide / wide.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _chances(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:
