@@ -4,6 +4,7 @@ optuna's journal in the scratch folder keeps every trial as it ends. The sampler
 number of those that count, so a study that was killed and resumed asks what an uninterrupted one would have asked.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,15 +66,24 @@ def value(winner: Winner, key: str) -> Any:
 
 
 def _study(settings: Tune, scratch: Path) -> optuna.Study:
-    for left in scratch.glob("study.journal.lock*"):
-        left.unlink()  # of a killed process: the runner lets in one at a time, and Optuna would wait for it for ever
+    journal = scratch / "study.journal"
+    _mend(journal)
     return optuna.create_study(
         study_name="tune",
-        storage=JournalStorage(JournalFileBackend(str(scratch / "study.journal"))),
+        storage=JournalStorage(JournalFileBackend(str(journal))),
         pruner=optuna.pruners.MedianPruner(settings.startup_trials, settings.prune_after_epochs),
         direction="maximize" if LARGER_IS_BETTER[settings.metric] else "minimize",
         load_if_exists=True,
     )
+
+
+def _mend(journal: Path) -> None:
+    """Remove what a process leaves that is killed while it writes; only one runs a search, so nobody holds this lock."""
+    for left in journal.parent.glob(f"{journal.name}.lock*"):
+        left.unlink()  # Optuna would wait for it for ever
+    if journal.exists():
+        whole, end, _ = journal.read_bytes().rpartition(b"\n")
+        os.truncate(journal, len(whole + end))  # a line that follows half a line could not be read
 
 
 def _try(

@@ -199,7 +199,16 @@ def test_a_value_out_of_range_is_refused() -> None:
         search.chosen(winner(), {"model.head.dropout": 1.5})
 
 
-def test_a_lock_that_a_killed_process_left_is_no_reason_to_wait(tmp_path: Path) -> None:
-    (tmp_path / "study.journal.lock").symlink_to("study.journal")
-    study, _ = run(tmp_path, tune=settings(trials=1))
-    assert states(study) == [TrialState.COMPLETE]
+@pytest.mark.parametrize("half", ["", '{"op_code":6,"wor'], ids=["after the lock was taken", "in the middle of a line"])
+def test_a_search_killed_while_it_wrote_goes_on(half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """optuna waited for ever for its lock, since that points from a relative path to nowhere."""
+    monkeypatch.chdir(tmp_path)
+    scratch = Path("scratch")
+    with pytest.raises(KeyboardInterrupt):
+        run(scratch, kill_at=4)
+    (scratch / "study.journal.lock").symlink_to("scratch/study.journal")
+    with (scratch / "study.journal").open("a") as journal:
+        journal.write(half)
+    study, _ = run(scratch)
+    assert states(study).count(TrialState.COMPLETE) == 9
+    assert study.get_trials()[-1].params == run(tmp_path / "undisturbed")[0].get_trials()[-1].params
