@@ -17,7 +17,7 @@ repro: .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
 
-test: .venv/ready ## Run the tests (under 10 minutes on 2 cores)
+test: .venv/ready ## Run the tests
 	pytest
 
 lint: .venv/ready ## Check style, types and import directions

@@ -14,49 +14,6 @@ from pipeline.errors import FieldmarkError
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
-
-
-def _stage(name: str, help_text: str) -> None:
-    @app.command(name, help=help_text, rich_help_panel=STAGE_PANEL)
-    def command() -> None:
-        _run(name)
-
-
-def _run(stage: str) -> None:
-    processes.stop_with_rebuild()  # before the imports, which take seconds
-    import_module("pipeline.runner").run(stage)
-
-
-@app.command("ingest", rich_help_panel=STAGE_PANEL)
-def ingest(
-    source: Annotated[str | None, typer.Argument(help="With --check: a file of conf/ingest/ other than the one in use.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say what would be taken in, left out, and why.")] = False,
-    images: Annotated[str | None, typer.Option(help="With --check: a place other than `images:` of params.yaml.")] = None,
-) -> None:
-    """Read the source, verify and hash every file, drop exact duplicates."""
-    if not check:
-        if source or images:
-            raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
-        _run("ingest")
-        return
-    cfg = config.load("images", "ingest", use={"ingest": source} if source else None)
-    place = import_module("pipeline.sources.address").local_or_remote(images or cfg.images)
-    print(import_module("pipeline.stages.ingest").check(cfg, images=place))
-
-
-@app.command("label-check", rich_help_panel=STAGE_PANEL)
-def label_check(
-    audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
-    fraction: Annotated[list[float], typer.Option(help="With --audit: share of the labels to flip.")] = [0.05, 0.1, 0.2],  # noqa: B006
-) -> None:
-    """Find doubtful labels, near-duplicates and poor images; make the split."""
-    if audit:
-        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction)
-    else:
-        _run("label-check")
-
-
 _STAGES = {
     "ingest": "Read the source, verify and hash every file, drop exact duplicates.",
     "label-check": "Find doubtful labels, near-duplicates and poor images; make the split.",
@@ -67,8 +24,50 @@ _STAGES = {
     "evaluate": "Look once at the test images.",
     "export": "Write ONNX and the model card, check parity, register.",
 }
-for _name, _help in list(_STAGES.items())[2:]:
-    _stage(_name, _help)
+_WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
+STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
+
+
+def _stage(name: str) -> None:
+    @app.command(name, help=_STAGES[name], rich_help_panel=STAGE_PANEL)
+    def command() -> None:
+        _run(name)
+
+
+def _run(stage: str) -> None:
+    processes.stop_with_rebuild()  # before the imports, which take seconds
+    import_module("pipeline.runner").run(stage)
+
+
+@app.command("ingest", help=_STAGES["ingest"], rich_help_panel=STAGE_PANEL)
+def ingest(
+    source: Annotated[str | None, typer.Argument(help="With --check: a file of conf/ingest/ other than the one in use.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what would be taken in, left out, and why.")] = False,
+    images: Annotated[str | None, typer.Option(help="With --check: a place other than `images:` of params.yaml.")] = None,
+) -> None:
+    if not check:
+        if source or images:
+            raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
+        _run("ingest")
+        return
+    cfg = config.load("images", "ingest", use={"ingest": source} if source else None)
+    place = import_module("pipeline.sources.address").local_or_remote(images or cfg.images)
+    print(import_module("pipeline.stages.ingest").check(cfg, images=place))
+
+
+@app.command("label-check", help=_STAGES["label-check"], rich_help_panel=STAGE_PANEL)
+def label_check(
+    audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
+    fraction: Annotated[list[float], typer.Option(help="With --audit: share of the labels to flip.")] = [0.05, 0.1, 0.2],  # noqa: B006
+) -> None:
+    if audit:
+        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction)
+    else:
+        _run("label-check")
+
+
+for _name in [name for name in _STAGES if name not in _WITH_OPTIONS]:
+    _stage(_name)
 
 
 @app.command("config")

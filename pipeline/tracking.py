@@ -210,10 +210,7 @@ def _parent(client: MlflowClient, tags: Mapping[str, str]) -> str:
     rebuild = processes.name(processes.rebuild())
     same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
     if same:
-        run_id = str(same[0].info.run_id)
-        for key in tags.keys() & {"data.hash"}:
-            client.set_tag(run_id, key, tags[key])  # known since ingest ended
-        return run_id
+        return str(same[0].info.run_id)
     name = os.environ.get("DVC_EXP_NAME") or "rebuild " + time.strftime("%Y-%m-%d %H:%M:%S")
     own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
     run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)

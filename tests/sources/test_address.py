@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 from conftest import copy_project, rebuild_environment
+from omegaconf import OmegaConf
 from PIL import Image
 
 from pipeline import schema, table
@@ -25,15 +26,7 @@ from pipeline.stages import ingest
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
 ARCHIVE = {"_target_": "pipeline.sources.archive.read", "max_member_megabytes": 1.0, "max_ratio": 100.0}
-LISTING = {
-    "_target_": "pipeline.sources.listing.read",
-    "file": "labels.csv",
-    "path_column": "path",
-    "label_column": "label",
-    "group_column": "group",
-    "split_column": "split",
-    "probability_prefix": "p_",
-}
+LISTING = OmegaConf.to_container(OmegaConf.load("conf/ingest/listing.yaml").source)
 NAMES = ["ant/1.png", "ant/deep/2.png", "bée/3 %.png"]
 
 

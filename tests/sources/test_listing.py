@@ -3,18 +3,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from pipeline.errors import FieldmarkError
 from pipeline.sources import Item, Skipped, listing
 
-COLUMNS = {
-    "file": "labels.csv",
-    "path_column": "path",
-    "label_column": "label",
-    "group_column": "group",
-    "split_column": "split",
-    "probability_prefix": "p_",
-}
+COLUMNS = {key: value for key, value in OmegaConf.load("conf/ingest/listing.yaml").source.items() if key != "_target_"}
 
 
 def read(images: Path, **changes: str) -> list[Item | Skipped]:
