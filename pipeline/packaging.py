@@ -1,10 +1,10 @@
-"""A trained network as one ONNX file that needs no torch: normalise, network, temperature and softmax in one graph."""
+"""A trained network as one ONNX file that needs no torch: normalise, network, temperature, softmax and strangeness in one graph."""
 
 import io
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -12,33 +12,42 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from jaxtyping import Float32
 from torch import Tensor, nn
 
+from pipeline import store
 from pipeline.errors import FieldmarkError
 from pipeline.schema import Winner
+from pipeline.training.density import Density
 from pipeline.training.network import Network
 
+OUTPUTS = ("probs", "ood", "sketch")
+BATCH = 8
+Images = Sequence[np.ndarray] | np.ndarray
 
-class Probabilities(nn.Module):
-    """The network with softmax: uint8 images (n, h, w, 3) -> probs (n, k)."""
 
-    def __init__(self, network: Network) -> None:
+Thresholds = Mapping[str, Mapping[str, float]]
+
+
+class Deployed(nn.Module):
+    """What serving needs of uint8 images (n, h, w, 3): probs (n, k), ood (n,) and sketch (n, 16)."""
+
+    def __init__(self, network: Network, density: Density) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.density = network, density
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.network(images), dim=1)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, features = self.network.described(images)
+        return torch.softmax(logits, dim=1), *self.density(features)
 
 
-def write_onnx(network: Network, classes: list[str], size_px: int, opset: int, file: Path) -> None:
-    """Input `images` uint8 (n, size_px, size_px, 3), output `probs` float32 (n, k); class names in its metadata."""
+def write_onnx(deployed: Deployed, classes: list[str], size_px: int, opset: int, file: Path) -> None:
+    """Input `images` uint8 (n, size_px, size_px, 3), outputs as in Deployed, float32; class names in its metadata."""
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # torch's notes to the authors of exporters
         program = torch.onnx.export(
-            Probabilities(network).eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
-            input_names=["images"], output_names=["probs"], dynamic_shapes=({0: torch.export.Dim("n")},),
+            deployed.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
+            input_names=["images"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
@@ -55,15 +64,16 @@ def session(file: Path) -> ort.InferenceSession:
     return ort.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
-def parity(network: Network, file: Path, images: np.ndarray, tolerance: float) -> dict[str, float]:
+def parity(deployed: Deployed, file: Path, images: np.ndarray, tolerance: float) -> dict[str, float]:
     """The largest difference between the file's probabilities and the network's own in torch.
 
-    images: uint8 (n, h, w, 3). Raises FieldmarkError beyond the tolerance, or where a top class differs by more
-    than a tie.
+    images: uint8 (n, h, w, 3). Raises FieldmarkError beyond the tolerance, where a top class differs by more than a tie,
+    or where strangeness or sketch differ by more than a hundredth.
     """
-    onnx_probs = _in_batches(session(file), images)
-    with torch.inference_mode():
-        own = torch.cat([Probabilities(network).eval()(torch.from_numpy(np.array(part))) for part in _parts(images)]).numpy()
+    onnx_probs, *onnx_rest = run(session(file), images)
+    own, *own_rest = in_torch(deployed, images)
+    if not all(np.allclose(a, b, rtol=0.01, atol=0.01) for a, b in zip(onnx_rest, own_rest, strict=True)):
+        raise FieldmarkError("the ONNX file judges the strangeness of images otherwise than the trained network; not registered")
     worst = float(np.abs(onnx_probs - own).max())
     differ = onnx_probs.argmax(1) != own.argmax(1)
     if not np.isfinite(worst) or worst > tolerance or (differ & (np.ptp(np.sort(own, axis=1)[:, -2:], axis=1) > tolerance)).any():
@@ -87,24 +97,36 @@ def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
     }
 
 
-def _in_batches(ready: ort.InferenceSession, images: np.ndarray) -> Float32[np.ndarray, "n k"]:
-    return np.concatenate([ready.run(None, {"images": np.array(part)})[0] for part in _parts(images)])
+def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:
+    """The outputs of all images, a few at a time."""
+    parts = [ready.run(list(OUTPUTS), {"images": np.stack(part)}) for part in store.chunks(images, BATCH)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 
-def _parts(images: np.ndarray) -> list[np.ndarray]:
-    return [images[i : i + 8] for i in range(0, len(images), 8)]
+def in_torch(deployed: Deployed, images: Images) -> list[np.ndarray]:
+    """The same, by torch itself."""
+    with torch.inference_mode():
+        parts = [deployed.eval()(torch.from_numpy(np.stack(part))) for part in store.chunks(images, BATCH)]
+    return [torch.cat(output).numpy() for output in zip(*parts, strict=True)]
 
 
 def card(
-    winner: Winner, classes: list[str], size_px: int, tested: Mapping[str, float], *, data_hash: str, commit: str
-) -> str:
+    winner: Winner, classes: list[str], size_px: int, tested: Mapping[str, float], thresholds: Thresholds, *,
+    data_hash: str, commit: str,
+) -> str:  # fmt: skip
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""
     low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
+    abstain, ood = thresholds["abstain"], thresholds["ood"]
+    vouched = "with probability {:.0%}".format(1 - abstain["delta"]) if abstain["guaranteed"] else "on the validation images only"
     return f"""# {winner.title}
 
 - **Input** `images`: uint8, RGB, (n, {size_px}, {size_px}, 3), prepared as `signature.json` says
 - **Output** `probs`: float32, (n, {len(classes)}), calibrated on validation images
+- **Output** `ood`: float32, (n,), how strange an image is to the training images; `sketch`: float32, (n, 16), where it lies
 - **Classes**: {", ".join(classes)}
+- **Abstains** below a confidence of {abstain["confidence"]:.3f}: at most {abstain["target_risk"]:.0%} of its answers are wrong, {vouched};
+  it answered {abstain["val_coverage"]:.0%} of the validation images
+- **Strange** above a score of {ood["score"]:.2f}: {1 - ood["quantile"]:.0%} of the validation images are
 
 | on {tested["test/n"]:.0f} test images | |
 |---|---|
@@ -113,5 +135,5 @@ def card(
 | expected calibration error | {tested["test/ece"]:.4f} |
 
 Made from data `{data_hash}` with code `{commit}`. Fit for images like the ones it was trained on, and for nothing else:
-it always names one of its classes, whatever it is shown.
+it always gives its classes chances, whatever it is shown; not every image of something else has a high `ood`.
 """

@@ -178,6 +178,10 @@ class Export(Section):
     parity_tolerance: PositiveFloat
     latency_runs: PositiveInt
     registered_name: str
+    target_risk: float = Field(gt=0, lt=1)
+    risk_delta: float = Field(gt=0, lt=1)
+    ood_quantile: float = Field(gt=0, lt=1)
+    ood_components: PositiveInt
 
 
 class Winner(Section):

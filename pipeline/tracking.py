@@ -143,23 +143,31 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
         for side in ("inputs", "outputs")
     }
     pins = [f"{package}=={metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")]
-    info = mlflow.onnx.log_model(
+    info = mlflow.onnx.log_model(  # registered further down, when all its files are there
         onnx.load(folder / "model.onnx"),
         name="model",
         signature=ModelSignature(specs["inputs"], specs["outputs"]),
         input_example=example,
         pip_requirements=pins,
         onnx_execution_providers=["CPUExecutionProvider"],  # what the pinned runtime has; another one is for the user to ask
-        registered_model_name=name,
         metadata={"classes": signature["classes"]},
         save_as_external_data=False,
     )
-    client, version = MlflowClient(), str(info.registered_model_version)
+    client = MlflowClient()
+    for file in ("signature.json", "thresholds.json", "reference.parquet", "card.md"):
+        client.log_model_artifact(info.model_id, str(folder / file))
+    version = str(mlflow.register_model(f"models:/{info.model_id}", name).version)
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
     client.update_model_version(name, version, description=(folder / "card.md").read_text())
     client.set_registered_model_alias(name, "candidate", version)
     return version
+
+
+def download(uri: str, to: Path) -> Path:
+    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid out as in data/export."""
+    connect()
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
 
 def run_that_made(stage: str, output: str) -> Run | None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pandas as pd
+import pytest
 from conftest import rebuild_environment
 
-from pipeline import store
+from pipeline import store, table
 
 
 def test_what_was_left_out_is_listed_with_its_reason(built: Path) -> None:
@@ -25,6 +26,18 @@ def test_the_exported_model_runs_on_the_test_images(built: Path) -> None:
     said = pd.read_csv(built / "data" / "evaluate" / "predictions.csv")
     own = said[[c for c in said.columns if c.startswith("p_")]].to_numpy()
     np.testing.assert_allclose(probs, own, atol=1e-3)
+
+
+def test_thresholds_and_reference_come_from_validation_images_alone(built: Path) -> None:
+    export, rows = built / "data" / "export", table.read(built / "data" / "preprocess" / "dev")
+    reference = pd.read_parquet(export / "reference.parquet")
+    assert set(reference["id"]) == set(rows.loc[rows["split"] == "val", "id"])
+    numbers = reference.drop(columns=["id", "label", "predicted"])
+    assert numbers.shape[1] == 2 + 16 + 2 and np.isfinite(numbers.to_numpy()).all()
+    thresholds = json.loads((export / "thresholds.json").read_text())
+    assert thresholds["ood"]["score"] == pytest.approx(np.quantile(reference["ood"], 0.99))
+    said = reference[reference["confidence"] >= thresholds["abstain"]["confidence"]]
+    assert len(said) / len(reference) == pytest.approx(thresholds["abstain"]["val_coverage"])
 
 
 def test_the_report_stands_alone(built: Path) -> None:

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 import yaml
 from conftest import copy_built, rebuild_environment
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
+
+from pipeline import tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -54,6 +57,17 @@ def test_the_candidate_predicts_where_the_project_cannot_be_imported(built: Path
     assert [sum(sums) for sums in said["sums"]] == pytest.approx([1, 3], abs=1e-5)
     assert said["refused"] == [True, True]
     assert not said["torch"]
+
+
+def test_a_registered_model_holds_all_that_serving_needs(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{built / 'mlflow.db'}")
+    there = tracking.download("models:/fieldmark@candidate", tmp_path)
+    export = built / "data" / "export"
+    needed = ("signature.json", "thresholds.json", "reference.parquet", "card.md")
+    assert [(there / name).read_bytes() for name in needed] == [(export / name).read_bytes() for name in needed]
+    assert ort.InferenceSession(there / "model.onnx").get_modelmeta().custom_metadata_map["classes"]
 
 
 def test_the_tags_of_a_version_lead_back_to_data_code_and_settings(built: Path) -> None:

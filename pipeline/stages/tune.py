@@ -5,6 +5,7 @@ best.yaml          the winner with the best hyperparameters
 search.json        the metric of the search and its direction
 history.csv        the best trial, epoch by epoch (train/loss, val metrics)
 model.safetensors  the final network, with model.json, which says how to build it
+validation.csv     id, label and a calibrated probability a class, by a network that had not seen the validation images
 importance.csv     how much each hyperparameter mattered (fANOVA), where enough trials ended
 """
 
@@ -12,11 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from omegaconf import OmegaConf
+from scipy.special import softmax
 
-from pipeline import tracking
+from pipeline import table, tracking
 from pipeline.config import Config
 from pipeline.schema import Winner
 from pipeline.search import study as search
@@ -70,6 +73,9 @@ def run(
         tracking.log_history(checked.history)
         found = {**validation(checked.val_logits, val), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
         tracking.log_metrics(found, step=len(checked.history))
+    _unseen(checked.val_logits / float(final.network.temperature), preprocess_dev, classes).to_csv(  # type: ignore[arg-type]
+        out / "validation.csv", index=False
+    )
     network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     pd.DataFrame(checked.history).to_csv(out / "history.csv", index=False)
@@ -80,6 +86,12 @@ def run(
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
     return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}
+
+
+def _unseen(logits: np.ndarray, preprocess_dev: Path, classes: list[str]) -> pd.DataFrame:
+    rows = table.read(preprocess_dev)
+    said = rows.loc[rows["split"] == "val", ["id", "label"]].reset_index(drop=True)
+    return said.join(pd.DataFrame(softmax(logits.astype(np.float64), axis=1), columns=[f"p_{name}" for name in classes]))
 
 
 def _short(value: float | str) -> str:

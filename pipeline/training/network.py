@@ -34,13 +34,18 @@ class Network(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
+        return self.described(images)[0]
+
+    def described(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
+        """Logits, and the features of the images as they stand (the first view)."""
         flips = SYMMETRIES[self.symmetry]
         seen = torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
-        logits = self.head(self.features(seen))
+        features = self.features(seen)
+        logits = self.head(features)
         if len(flips) > 1:
             logits = logits.unflatten(0, (len(flips), -1)).mean(0)
-        scaled: Tensor = logits / self.get_buffer("temperature")
-        return scaled
+            features = features.unflatten(0, (len(flips), -1))[0]
+        return logits / self.get_buffer("temperature"), features
 
 
 def build(model: Model, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False) -> Network:
