@@ -17,8 +17,8 @@ repro: .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
 
-test: .venv/ready ## Run the tests
-	pytest
+test: .venv/ready ## Run the tests, on all cores
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready ## Check style, types and import directions
 	ruff check .

@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from skimage import data as photos
 from sklearn.datasets import load_sample_images
@@ -98,10 +98,23 @@ export: {use: default, latency_runs: 3}
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that rebuild projects go first, so that the cores end together; of them the one that needs `built` last."""
+    slow = {item.path for item in items if "cache" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_kill.py"))
+
+
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all processes of this session."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
     """One feature cache for the rebuilds of a session."""
-    return tmp_path_factory.mktemp("cache")
+    return shared / "features"
 
 
 def rebuild_environment(folder: Path, cache: Path) -> dict[str, str]:
@@ -120,15 +133,22 @@ def smoke_project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Path]:
+def built(shared: Path, cache: Path) -> Path:
     """A project after its first `dvc repro`, undisturbed. Tests only read it."""
-    folder = smoke_project(tmp_path_factory.mktemp("built") / "project")
+    folder = shared / "built" / "project"
+    with FileLock(shared / "built.lock"):
+        if not (folder / "repro.log").exists():
+            _build(folder, cache)
+    return folder
+
+
+def _build(folder: Path, cache: Path) -> None:
+    smoke_project(folder)
     done = subprocess.run(
         ["dvc", "repro"], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder / "repro.log").write_text(done.stdout)
-    yield folder
 
 
 def copy_built(built: Path, folder: Path) -> Path:
