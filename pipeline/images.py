@@ -3,7 +3,7 @@
 Arrays are uint8 (h, w, 3), RGB. Colour profiles are not applied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
@@ -50,13 +50,13 @@ class Probe(NamedTuple):
     has_gps: bool
 
 
-def decode(data: bytes, *, max_pixels: int | None) -> UInt8[np.ndarray, "h w 3"]:
+def decode(data: bytes, *, max_pixels: int | None, formats: Sequence[str] = FORMATS) -> UInt8[np.ndarray, "h w 3"]:
     """The first frame as RGB, the right way up; transparency lies on white, 16 bits are scaled to 8.
 
-    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit. Raises BadImage, and
-    nothing else, for whatever cannot be shown.
+    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit. `formats` are those of
+    FORMATS that are taken. Raises BadImage, and nothing else, for whatever cannot be shown.
     """
-    with _opened(data, max_pixels) as image:
+    with _opened(data, max_pixels, formats) as image:
         return np.array(_upright(image))
 
 
@@ -76,9 +76,10 @@ def read_square(
     denoise: float,
     clahe: float,
     normalise_brightness: bool,
+    formats: Sequence[str] = FORMATS,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """From a file's bytes to the network's input: `decode`, then `square`."""
-    pixels = decode(data, max_pixels=max_pixels)
+    pixels = decode(data, max_pixels=max_pixels, formats=formats)
     return square(
         pixels,
         size_px=size_px,
@@ -114,18 +115,18 @@ def square(
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int | None) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int | None, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     if not data:
         raise BadImage("0 bytes")
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
+        with Image.open(BytesIO(data), formats=tuple(formats)) as image:
             _check_size(image.width, image.height, max_pixels)
             image.load()
             yield image
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
+        raise BadImage(f"not an image of a known format ({', '.join(formats)})") from None
     except Exception as problem:  # decoders of damaged files raise nearly every type there is
         raise BadImage(_reason(problem)) from problem
 

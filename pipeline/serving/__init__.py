@@ -1,0 +1,1 @@
+"""Predictions over HTTP, from an exported folder or the registry, without torch."""

@@ -1,0 +1,44 @@
+"""ONNX Runtime and OpenVINO behind one call, on the CPU."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
+
+OUTPUTS = ("probs", "ood", "sketch")
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in OUTPUTS; threads may call it at once."""
+
+    name: str
+    run: Callable[[np.ndarray], list[np.ndarray]]
+
+
+def onnx_runtime(file: Path) -> Engine:
+    """The file in ONNX Runtime; raises its own exceptions where it cannot be run."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return Engine(f"onnxruntime {ort.__version__}", lambda images: list(session.run(list(OUTPUTS), {"images": images})))
+
+
+def openvino(file: Path) -> Engine:
+    """The file in OpenVINO, in f32; raises RuntimeError where it cannot be run."""
+    import openvino as ov
+
+    # f32: the default would pick bfloat16 on some processors and change results from one machine to the next
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(file, "CPU", settings)
+    ports = [compiled.output(name) for name in OUTPUTS]
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        answer = compiled.create_infer_request().infer({"images": images})
+        return [answer[port] for port in ports]
+
+    return Engine(f"openvino {ov.__version__.split('-')[0]}", run)

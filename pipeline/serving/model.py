@@ -1,0 +1,168 @@
+"""An exported folder, ready to predict: checked, on the faster of two engines, with the preprocessing it was trained with.
+
+No torch, no tracking server: model.onnx, signature.json and thresholds.json are all it reads.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from pydantic import BaseModel, Field, ValidationError
+
+from pipeline import images, schema
+from pipeline.errors import FieldmarkError
+from pipeline.serving.engines import Engine, onnx_runtime, openvino
+
+T = TypeVar("T", bound=BaseModel)
+ROUNDS, WARM_IMAGES = 5, 4
+SAME = 1e-3  # two engines that differ by more than this in a probability are not the same model
+
+
+class Outputs(NamedTuple):
+    """Of n images: calibrated probabilities, strangeness (bigger is stranger), and where they lie."""
+
+    probs: Float32[np.ndarray, "n k"]
+    ood: Float32[np.ndarray, " n"]
+    sketch: Float32[np.ndarray, "n 16"]
+
+
+class Signature(BaseModel):
+    """What serving needs of signature.json."""
+
+    classes: list[str] = Field(min_length=2)
+    preprocess: schema.Preprocess
+
+
+class Abstain(BaseModel):
+    """The confidence below which the model says nothing, and what that was chosen for."""
+
+    confidence: float = Field(allow_inf_nan=False)
+    target_risk: float | None = None
+
+
+class Ood(BaseModel):
+    """The score above which an image is strange."""
+
+    score: float = Field(allow_inf_nan=False)
+
+
+class Thresholds(BaseModel):
+    """What serving needs of thresholds.json."""
+
+    abstain: Abstain
+    ood: Ood
+
+
+class Model:
+    """One version in memory; threads may call it at once."""
+
+    def __init__(self, name: str, version: str, signature: Signature, thresholds: Thresholds, engine: Engine) -> None:
+        self.name, self.version = name, version
+        self.classes, self.preprocess, self.thresholds = signature.classes, signature.preprocess, thresholds
+        self.engine = engine
+
+    @property
+    def size_px(self) -> int:
+        """The side of the network's input, in pixels."""
+        return self.preprocess.size_px
+
+    def prepare(
+        self, image: bytes | np.ndarray, *, max_pixels: int | None = None, formats: Sequence[str] = images.FORMATS
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """A file's bytes, or RGB pixels uint8 (h, w, 3), as the preprocess stage would hand them over; raises BadImage."""
+        settings = self.preprocess.model_dump()
+        if isinstance(image, bytes):
+            return images.read_square(image, max_pixels=max_pixels, formats=formats, **settings)
+        return images.square(image, **settings)
+
+    def predict(self, prepared: UInt8[np.ndarray, "n s s 3"]) -> Outputs:
+        """The outputs for images that `prepare` made; raises RuntimeError where the engine fails."""
+        return Outputs(*self.engine.run(prepared))
+
+
+def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:
+    """The exported folder as a model that has predicted already; without a version, a hash of its files stands for one.
+
+    Raises FieldmarkError where a file is missing or damaged, or the model does not do what its signature says.
+    """
+    signature = _read(Signature, folder / "signature.json")
+    thresholds = _read(Thresholds, folder / "thresholds.json")
+    warm = _warm_images(signature.preprocess.size_px)
+    model = Model(name, version or fingerprint(folder)[:12], signature, thresholds, _fastest(folder / "model.onnx", warm))
+    check(model, warm)
+    return model
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of what `load` reads; raises FieldmarkError where a file is missing."""
+    digest = hashlib.sha256()
+    for file in ("model.onnx", "signature.json", "thresholds.json"):
+        digest.update(hashlib.sha256(_bytes(folder / file)).digest())
+    return digest.hexdigest()
+
+
+def check(model: Model, prepared: UInt8[np.ndarray, "n s s 3"]) -> None:
+    """Raise FieldmarkError unless the outputs are chances of the classes, with a score and a sketch for every image."""
+    probs, ood, sketch = model.predict(prepared)
+    n, k = len(prepared), len(model.classes)
+    if probs.shape != (n, k) or ood.shape != (n,) or sketch.shape != (n, 16):
+        raise FieldmarkError(f"model.onnx: its outputs do not fit {k} classes; export it again")
+    if not all(np.isfinite(output).all() for output in (probs, ood, sketch)):
+        raise FieldmarkError("model.onnx: it answers with what is no number; export it again")
+    if not np.allclose(probs.sum(1), 1, atol=1e-3) or probs.min() < 0:
+        raise FieldmarkError("model.onnx: its probabilities do not add up to 1; export it again")
+
+
+def _fastest(file: Path, warm: np.ndarray) -> Engine:
+    """ONNX Runtime is the yardstick; OpenVINO is taken where it agrees and is faster."""
+    _bytes(file)
+    try:
+        engines = [onnx_runtime(file)]
+        wanted = engines[0].run(warm)
+    except Exception as error:  # ONNX Runtime raises a type of its own for each of its complaints
+        raise FieldmarkError("model.onnx: ONNX Runtime cannot run it; export it again") from error
+    try:
+        other = openvino(file)
+        if all(np.allclose(a, b, rtol=0.01, atol=SAME) for a, b in zip(other.run(warm), wanted, strict=True)):
+            engines.append(other)
+    except RuntimeError:
+        return engines[0]  # an operator that OpenVINO does not know
+    return min(engines, key=dict(zip(engines, _seconds(engines, warm), strict=True)).__getitem__)
+
+
+def _seconds(engines: Sequence[Engine], warm: np.ndarray) -> list[float]:
+    """The time of each for the same images one by one: the quietest of several rounds, taken in turns."""
+    best = [float("inf")] * len(engines)
+    for _ in range(ROUNDS):
+        for i, engine in enumerate(engines):
+            start = time.perf_counter()
+            for image in warm:
+                engine.run(image[None])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def _warm_images(size_px: int) -> UInt8[np.ndarray, "n s s 3"]:
+    return np.random.default_rng(0).integers(0, 256, (WARM_IMAGES, size_px, size_px, 3), dtype=np.uint8)
+
+
+def _read(kind: type[T], file: Path) -> T:
+    try:
+        return kind.model_validate(json.loads(_bytes(file)))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise FieldmarkError(f"{file.name}: {where}: {error.errors()[0]['msg']}; export it again") from error
+    except ValueError as error:
+        raise FieldmarkError(f"{file.name}: not valid JSON; export it again") from error
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FieldmarkError(f"{file}: cannot be read; name a folder that the export stage wrote") from error

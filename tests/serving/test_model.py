@@ -1,0 +1,88 @@
+"""An exported folder as serving loads it: the same answers as the file gives, and a clear word about a damaged one."""
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+from pipeline import images
+from pipeline.errors import FieldmarkError
+from pipeline.serving import engines, model
+
+
+def jpeg(colour: tuple[int, int, int], side: int = 60) -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", (side, side + 7), colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preprocess_stage_does(export: Path) -> None:
+    loaded = model.load(export)
+    data = jpeg((220, 30, 30))
+    prepared = loaded.prepare(data)
+    settings = json.loads((export / "signature.json").read_text())["preprocess"]
+    assert (prepared == images.read_square(data, max_pixels=None, **settings)).all()
+    assert (loaded.prepare(images.decode(data, max_pixels=None)) == prepared).all()
+    direct = ort.InferenceSession(export / "model.onnx").run(["probs", "ood", "sketch"], {"images": prepared[None]})
+    for given, wanted in zip(loaded.predict(prepared[None]), direct, strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
+    assert loaded.classes[int(loaded.predict(prepared[None]).probs.argmax())] == "red"
+
+
+def test_both_engines_agree(export: Path) -> None:
+    some = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    runs = [make(export / "model.onnx").run(some) for make in (engines.onnx_runtime, engines.openvino)]
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "word"),
+    [
+        ("model.onnx", b"not a model", "cannot run it"),
+        ("model.onnx", None, "cannot be read"),
+        ("signature.json", b"{", "not valid JSON"),
+        ("signature.json", b"{}", "classes"),
+        ("thresholds.json", b'{"abstain": {"confidence": 0.5}}', "ood"),
+        ("thresholds.json", b'{"abstain": {"confidence": NaN}, "ood": {"score": 1}}', "abstain.confidence"),
+    ],
+)
+def test_a_damaged_export_is_refused_with_a_word(export: Path, file: str, content: bytes | None, word: str) -> None:
+    (export / file).unlink()
+    if content is not None:
+        (export / file).write_bytes(content)
+    with pytest.raises(FieldmarkError, match=word):
+        model.load(export)
+
+
+def test_a_model_of_other_classes_than_its_signature_is_refused(export: Path) -> None:
+    signature = json.loads((export / "signature.json").read_text())
+    (export / "signature.json").write_text(json.dumps(signature | {"classes": ["red", "green"]}))
+    with pytest.raises(FieldmarkError, match="do not fit 2 classes"):
+        model.load(export)
+
+
+def test_the_version_of_a_folder_changes_with_its_files(export: Path) -> None:
+    before = model.fingerprint(export)
+    thresholds = json.loads((export / "thresholds.json").read_text())
+    thresholds["abstain"]["confidence"] = 0.7
+    (export / "thresholds.json").write_text(json.dumps(thresholds))
+    assert model.fingerprint(export) != before
+
+
+def test_neither_torch_nor_mlflow_is_loaded_for_a_folder(export: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from pipeline.serving import model
+model.load(Path({str(export)!r}))
+print(sorted({{"torch", "mlflow", "pytorch_lightning", "optuna"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
