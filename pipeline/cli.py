@@ -99,6 +99,24 @@ def review(
     import_module("pipeline.review.server").serve(by=by, port=port, browser=browser)
 
 
+@app.command()
+def serve(
+    folder: Annotated[Path | None, typer.Option(help="An exported folder, with no tracking server.  [default: the registry]")] = None,
+    version: Annotated[str, typer.Option(help="A version of the registry.  [default: the one in production, and its successors]")] = "",
+    host: Annotated[str, typer.Option(help="Where it listens.  [default: that of conf/serving/]")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: that of conf/serving/]")] = None,
+    new_key: Annotated[str, typer.Option(help="Only make an API key of this name, and print it.")] = "",
+) -> None:
+    """Answer over HTTP what is in an image; a newly promoted version is taken up without a restart."""
+    server = import_module("pipeline.serving.server")
+    if new_key:
+        print(server.new_key(new_key))
+    elif folder and version:
+        raise FieldmarkError("name a folder or a version, not both")
+    else:
+        server.serve(folder=folder, version=version, host=host, port=port)
+
+
 def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
     _run_the_code_here()

@@ -184,6 +184,29 @@ class Export(Section):
     ood_components: PositiveInt
 
 
+ImageFormat = Literal["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
+
+
+class Serving(Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    hosts: list[str]
+    keys_file: str
+    rate_per_s: PositiveFloat
+    burst: PositiveInt
+    poll_s: PositiveFloat
+    max_batch: PositiveInt
+    max_waiting: PositiveInt
+    max_waiting_mb: PositiveFloat
+    timeout_s: PositiveFloat
+    drain_s: NonNegativeFloat
+    decode_threads: PositiveInt
+    max_upload_mb: PositiveFloat
+    max_images: PositiveInt
+    max_megapixels: PositiveFloat
+    formats: list[ImageFormat] = Field(min_length=1)
+
+
 class Winner(Section):
     """A candidate with the way it is trained: what model-search hands to tune, and tune to evaluate."""
 
@@ -212,4 +235,5 @@ GROUPS: dict[str, type[Section]] = {
     "tune": Tune,
     "evaluate": Evaluate,
     "export": Export,
+    "serving": Serving,
 }

@@ -170,6 +170,13 @@ def download(uri: str, to: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
 
+def alias_version(name: str, alias: str) -> str:
+    """The version that an alias of a registered model names, "" where there is none."""
+    client = connect()
+    known = client.search_registered_models(f"name = '{name}'")
+    return str(known[0].aliases.get(alias, "")) if known else ""
+
+
 def run_that_made(stage: str, output: str) -> Run | None:
     """The newest run of the stage whose output has this DVC hash: finds stages restored from DVC's cache too."""
     client = connect()

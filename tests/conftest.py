@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exports import tiny_export
 from filelock import FileLock
 from PIL import Image
 from skimage import data as photos
@@ -95,6 +96,7 @@ model_search: {use: default, latency_runs: 3, latency_budget_ms: 1000}
 tune: {use: default, trials: 3, startup_trials: 2}
 evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
 export: {use: default, latency_runs: 3}
+serving: {use: default}
 """
 
 
@@ -154,3 +156,9 @@ def _build(folder: Path, cache: Path) -> None:
 def copy_built(built: Path, folder: Path) -> Path:
     """A copy of the rebuilt project to change at will, with a run store of its own."""
     return shutil.copytree(built, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """A tiny exported folder of one's own."""
+    return tiny_export(tmp_path / "export")

@@ -1,4 +1,4 @@
-"""A model small enough to make in a test, as the export stage lays one out, and a server around it."""
+"""A model small enough to make in a test, as the export stage lays one out."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 SKETCH = 16
@@ -50,9 +49,3 @@ def tiny_export(folder: Path, classes: Sequence[str] = ("red", "green", "blue"),
     (folder / "signature.json").write_text(json.dumps(signature, indent=1) + "\n")
     (folder / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")
     return folder
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """A tiny exported folder of one's own."""
-    return tiny_export(tmp_path / "export")

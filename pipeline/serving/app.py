@@ -1,0 +1,177 @@
+"""The server as an application. The page, the monitor and feedback are routers that come on top, by `create(routers=...)`."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from pipeline.schema import Serving
+from pipeline.serving import limits, problems
+from pipeline.serving.answers import About, Answer, Health, Images, Problem
+from pipeline.serving.batching import Batcher
+from pipeline.serving.counters import Counters
+from pipeline.serving.guard import LOOPBACK, Guard
+from pipeline.serving.keys import Keys
+from pipeline.serving.limits import MB, Door
+from pipeline.serving.notes import Notes, Recorder
+from pipeline.serving.predicting import Explain, Judged, Predictor
+from pipeline.serving.problems import Refusal
+from pipeline.serving.swap import Keeper, Source
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+FORM = {"type": "object", "properties": {"files": {"type": "array", "items": BINARY["schema"], "minItems": 1}}, "required": ["files"]}
+BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {"schema": FORM},
+        "application/json": {"schema": {"$ref": "#/components/schemas/Images"}},
+        "application/octet-stream": BINARY,
+        "image/*": BINARY,
+    },
+}
+
+
+class Server:
+    """What the routes share."""
+
+    def __init__(self, cfg: Serving, source: Source, explain: Explain | None) -> None:
+        self.cfg, self.counters = cfg, Counters()
+        self.door = Door(cfg.max_waiting, cfg.max_waiting_mb * MB)
+        self.batcher = Batcher(cfg.max_batch, self._ran)
+        self.predictor = Predictor(cfg, self.batcher, explain)
+        self.keeper = Keeper(source, lambda event: self.counters.versions.labels(event).inc())
+        self.counters.watch(self.keeper, self.door, self.batcher)
+        self.draining = False
+        self.notes: Notes | None = None
+
+    def _ran(self, n: int, seconds: float) -> None:
+        self.counters.batch.observe(n)
+        self.counters.engine.inc(seconds)
+
+    def count(self, judged: Judged) -> None:
+        """The images of an answer in the counters, and their records on their way."""
+        for said in judged.answer.predictions:
+            verdict = "ood" if said.ood else "abstain" if said.abstain else "answered"
+            self.counters.images.labels(judged.answer.model.version, verdict).inc()
+        if self.notes:
+            for record, image in zip(judged.records, judged.prepared, strict=True):
+                self.notes.add(record, image)
+
+    def failed(self, status: int, seconds: float) -> None:
+        """The record of a request that got no prediction."""
+        if self.notes:
+            version = self.keeper.model.version
+            self.notes.add({"id": uuid.uuid4().hex, "time": time.time(), "version": version, "status": status, "latency_ms": 1000 * seconds})
+
+
+def create(
+    cfg: Serving, source: Source, *, keys: Keys | None = None, recorder: Recorder | None = None, explain: Explain | None = None,
+    routers: Sequence[APIRouter] = (),
+) -> FastAPI:  # fmt: skip
+    """Loads the first version; raises FieldmarkError where that is not possible.
+
+    `app.state.server` holds what the routes share. Without keys only this machine's own names are answered to.
+    """
+    server = Server(cfg, source, explain)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        server.notes = Notes(app.state.recorder) if app.state.recorder else None
+        server.keeper.watch(cfg.poll_s)
+        yield
+        server.keeper.stop()
+        server.predictor.close()
+        if server.notes:
+            server.notes.close()
+
+    app = FastAPI(title="Fieldmark", description="Predictions of a model in production.", lifespan=life, redoc_url=None)
+    app.state.server, app.state.recorder = server, recorder
+    problems.install(app)
+    app.include_router(_predict(server))
+    app.include_router(_tell(server))
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK))
+    _describe(app)
+    return app
+
+
+def _predict(server: Server) -> APIRouter:
+    routes = APIRouter()
+    told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 504)
+
+    @routes.post("/predict", responses={200: {"model": Answer}, **told}, openapi_extra={"requestBody": BODY}, summary="Predict images")
+    async def predict(
+        request: Request,
+        top_k: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
+        explain: Annotated[bool, Query(description="also show where the model looked, which takes longer")] = False,
+    ) -> Response:
+        """One image as the body, several as a form's files or as base64 in JSON."""
+        start, status = time.perf_counter(), 500
+        try:
+            with server.door.inside() as visit:
+                files = await limits.read(request, visit, server.cfg)
+                judged = await server.predictor.answer(server.keeper.model, files, top_k=top_k, explain=explain)
+            server.count(judged)
+            status = 200
+            return Response(judged.answer.model_dump_json(by_alias=True), media_type="application/json")
+        except Refusal as refusal:
+            status = refusal.status
+            raise
+        finally:
+            took = time.perf_counter() - start
+            server.counters.requests.labels(status).inc()
+            server.counters.seconds.observe(took)
+            if status != 200:
+                server.failed(status, took)
+
+    return routes
+
+
+def _tell(server: Server) -> APIRouter:
+    routes = APIRouter(responses=problems.described(400, 401, 403, 429))
+
+    @routes.get("/model", summary="The model that answers now")
+    def model() -> About:
+        keeper = server.keeper
+        now = keeper.model
+        return About(
+            name=now.name, version=now.version, classes=now.classes, size_px=now.size_px, engine=now.engine.name, since=keeper.since,
+            thresholds=now.thresholds.model_dump(), refused=keeper.refused,
+        )  # fmt: skip
+
+    @routes.get("/health/live", summary="Whether the server runs")
+    async def live() -> Health:
+        return Health(status="live")
+
+    @routes.get("/health/ready", summary="Whether it wants requests", responses=problems.described(503))
+    async def ready() -> Health:
+        if server.draining:
+            raise Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"})
+        return Health(status="ready")
+
+    @routes.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def metrics() -> Response:
+        return Response(generate_latest(server.counters.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+def _describe(app: FastAPI) -> None:
+    """The document also has what FastAPI cannot see: bodies read by hand, and problems in place of its own errors."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        schemas = document["components"]["schemas"]
+        for kind in (Images, Problem):
+            schemas[kind.__name__] = kind.model_json_schema()
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,32 @@
+"""What Prometheus may know of the server."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pipeline.serving.batching import Batcher
+from pipeline.serving.limits import Door
+from pipeline.serving.swap import Keeper
+
+LATENCY_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Counters:
+    """One registry an application, so that two in a process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("fieldmark_requests", "requests to /predict", ["status"], registry=self.registry)
+        self.seconds = Histogram("fieldmark_request_seconds", "time of a request to /predict", buckets=LATENCY_S, registry=self.registry)
+        self.images = Counter("fieldmark_images", "images predicted", ["version", "verdict"], registry=self.registry)
+        self.batch = Histogram("fieldmark_batch_images", "images of a call of the engine", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry)
+        self.engine = Counter("fieldmark_engine_seconds", "time in the engine", registry=self.registry)
+        self.versions = Counter("fieldmark_version_events", "versions swapped, refused, or out of reach", ["event"], registry=self.registry)
+
+    def watch(self, keeper: Keeper, door: Door, batcher: Batcher) -> None:
+        """Gauges that are read when they are asked for."""
+        for name, what, value in (
+            ("fieldmark_inside_images", "images between their first byte and their answer", lambda: door.images),
+            ("fieldmark_waiting_images", "images that wait for the engine", lambda: batcher.waiting),
+            ("fieldmark_version_refused", "1 while a broken version is refused", lambda: keeper.refused is not None),
+            ("fieldmark_version_since_seconds", "when the present version came, since 1970", lambda: keeper.since),
+        ):
+            Gauge(name, what, registry=self.registry).set_function(value)

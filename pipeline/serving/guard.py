@@ -1,0 +1,89 @@
+"""Before and after every request: host, origin, key and rate; headers, and a problem where something broke.
+
+Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
+"""
+
+import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.serving.keys import Keys
+from pipeline.serving.problems import Refusal, busy
+
+log = logging.getLogger(__name__)
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+OPEN = frozenset({"/", "/health/live", "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str]) -> None:
+        self._app, self._keys, self._hosts = app, keys, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, receive, guarded)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, guarded)
+        except Exception:
+            log.exception("a request failed")
+            if not started:
+                await Refusal(500, "internal", "the server failed; its log says why").response()(scope, receive, guarded)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host, origin, site = headers.get("host", ""), headers.get("origin"), headers.get("sec-fetch-site")
+        if self._hosts and _name(host) not in self._hosts:
+            raise Refusal(400, "host", "this server is not known under that name")
+        shown = scope["path"] == "/" and scope["method"] == "GET"
+        if (site not in (None, "same-origin", "none") and not shown) or (origin is not None and _host(origin) != host):
+            raise Refusal(403, "origin", "requests from another page are refused")
+        if self._keys and scope["path"] not in OPEN:
+            self._check_key(headers)
+
+    def _check_key(self, headers: Headers) -> None:
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        key = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
+        name = self._keys.name(key) if key else None
+        if name is None:
+            told = "that API key is not known" if key else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+            raise Refusal(401, "key", told, {"WWW-Authenticate": "Bearer"})
+        if wait := self._keys.wait_s(name):
+            raise busy("this API key asks faster than it may", wait)
+
+
+def _host(origin: str) -> str:
+    """Host and port of an origin, "" for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _name(host: str) -> str:
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host

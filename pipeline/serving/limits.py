@@ -1,0 +1,129 @@
+"""What a request may bring: how many bytes, which kinds of bodies, how many images; and how much may be inside at once."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from pipeline.schema import Serving
+from pipeline.serving.answers import Images
+from pipeline.serving.problems import Refusal, busy
+
+MB = 10**6
+
+
+class Door:
+    """Counts what is inside, in images and in bytes, and turns away what would be too much: no queue grows without end."""
+
+    def __init__(self, max_images: int, max_bytes: float) -> None:
+        self._max_images, self._max_bytes = max_images, max_bytes
+        self.images, self.bytes = 0, 0
+
+    @contextmanager
+    def inside(self) -> Iterator["Visit"]:
+        """One request, from its first byte to its answer; raises Refusal (429) when full."""
+        visit = Visit(self)
+        try:
+            visit.add(images=1)
+            yield visit
+        finally:
+            self.images -= visit.images
+            self.bytes -= visit.bytes
+
+    def admit(self, images: int, size: int) -> None:
+        """Raises Refusal (429) where there is no room."""
+        if self.images + images > self._max_images or self.bytes + size > self._max_bytes:
+            raise busy("the server has as much to do as it may take on; try again shortly", 1.0)
+        self.images += images
+        self.bytes += size
+
+
+class Visit:
+    """What one request has inside."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self.images, self.bytes = 0, 0
+
+    def add(self, *, images: int = 0, size: int = 0) -> None:
+        """More of the same request; raises Refusal (429) where there is no room."""
+        self._door.admit(images, size)
+        self.images += images
+        self.bytes += size
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 2**40  # images are not stored, not even in a temporary file
+
+
+async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
+    """The files of the images in a request; raises Refusal for what is too large, too much, too slow or no image at all."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data" and kind not in ("application/json", "application/octet-stream") and not kind.startswith("image/"):
+        raise Refusal(415, "media-type", "send multipart/form-data, image/*, application/octet-stream or application/json")
+    body = await _body(request, visit, cfg)
+    if kind == "multipart/form-data":
+        files = await _from_form(request, body, cfg)
+    elif kind == "application/json":
+        files = _from_json(body)
+    else:
+        files = [body]
+    if not files or not all(files):
+        raise Refusal(422, "no-image", "there is no image in the request" if not any(files) else "one of the images is empty")
+    if len(files) > cfg.max_images:
+        raise Refusal(413, "too-many", f"{len(files)} images in one request; the limit is {cfg.max_images}")
+    visit.add(images=len(files) - 1)
+    return files
+
+
+async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
+    limit = cfg.max_upload_mb * MB
+    too_large = Refusal(413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told[:20]) > limit:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(cfg.timeout_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise too_large
+                visit.add(size=len(part))
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal(408, "slow-upload", f"the upload took longer than {cfg.timeout_s:g} seconds") from None
+    return b"".join(parts)
+
+
+async def _from_form(request: Request, body: bytes, cfg: Serving) -> list[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        form = await _InMemory(request.headers, once(), max_files=cfg.max_images, max_fields=cfg.max_images).parse()
+        files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        await form.close()
+    except (MultiPartException, KeyError, ValueError, LookupError) as error:
+        if "Too many" in str(error):
+            raise Refusal(413, "too-many", f"the limit is {cfg.max_images} images in one request") from error
+        raise Refusal(400, "form", "the body is not valid multipart/form-data") from error
+    return files
+
+
+def _from_json(body: bytes) -> list[bytes]:
+    try:
+        told = Images.model_validate_json(body)
+        return [base64.b64decode(text, validate=True) for text in told.images]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Refusal(422, "invalid", f'{where}: {first["msg"]}; send {{"images": ["BASE64", ...]}}') from error
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(422, "base64", "one of the images is not valid base64") from error

@@ -1,0 +1,54 @@
+"""What each prediction leaves behind, worked out and handed to the recorder after the answer has gone."""
+
+import logging
+import queue
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from pipeline.labels import quality
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Takes records; see pipeline.monitor.records for the keys."""
+
+    def put(self, record: Mapping[str, Any], /) -> bool:
+        """False where it had to be dropped; never waits."""
+
+
+class Notes:
+    """A bounded queue and one thread; brightness and sharpness are those of the reference, by labels.quality."""
+
+    def __init__(self, recorder: Recorder, size: int = 1000) -> None:
+        self._recorder = recorder
+        self._queue: queue.Queue[tuple[dict[str, Any], np.ndarray | None] | None] = queue.Queue(size)
+        self._thread = threading.Thread(target=self._work, name="notes", daemon=True)
+        self._thread.start()
+
+    def add(self, record: dict[str, Any], image: np.ndarray | None = None) -> None:
+        """Never waits; when the queue is full the record goes on without the figures of its image."""
+        try:
+            self._queue.put_nowait((record, image))
+        except queue.Full:
+            self._recorder.put(record)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Hand over what waits, for so long at most."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+            self._thread.join(timeout_s)
+        except queue.Full:
+            log.warning("%d records were not handed over at the end", self._queue.qsize())
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            record, image = item
+            if image is not None:
+                seen = quality.scores(image)
+                record |= {"brightness": seen["brightness"], "sharpness": seen["blur"]}
+            self._recorder.put(record)

@@ -1,0 +1,111 @@
+"""From the files of a request to its answer: decode in a bounded pool, batch, judge by the thresholds."""
+
+import asyncio
+import base64
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.images import BadImage
+from pipeline.schema import Serving
+from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
+from pipeline.serving.batching import Batcher
+from pipeline.serving.limits import MB
+from pipeline.serving.model import Model, Outputs
+from pipeline.serving.problems import Refusal
+
+Explain = Callable[[Model, np.ndarray, int], bytes]  # model, prepared image, number of the class -> PNG
+
+
+class Judged(NamedTuple):
+    """An answer, with what its records need."""
+
+    answer: Answer
+    records: list[dict[str, Any]]
+    prepared: list[np.ndarray]
+
+
+class Predictor:
+    """Used from one event loop."""
+
+    def __init__(self, cfg: Serving, batcher: Batcher, explain: Explain | None) -> None:
+        self._cfg, self._batcher, self._explain = cfg, batcher, explain
+        self._pool = ThreadPoolExecutor(cfg.decode_threads, "decode")
+
+    async def answer(self, model: Model, files: list[bytes], *, top_k: int, explain: bool) -> Judged:
+        """Raises Refusal for a bad image, and (504) where it takes too long."""
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._cfg.timeout_s):
+                prepared = await self._prepared(model, files)
+                decoded = time.perf_counter()
+                outputs = await asyncio.gather(*(self._batcher.predict(model, image) for image in prepared))
+                ran = time.perf_counter()
+                pictures = await self._explained(model, prepared, outputs) if explain and self._explain else [None] * len(files)
+        except TimeoutError:
+            raise Refusal(504, "slow", f"no answer within {self._cfg.timeout_s:g} seconds", {"Retry-After": "1"}) from None
+        said = [_prediction(model, output, top_k, picture) for output, picture in zip(outputs, pictures, strict=True)]
+        took = Latency(
+            decode=_ms(decoded - start), engine=_ms(ran - decoded), total=_ms(time.perf_counter() - start)
+        )  # fmt: skip
+        answer = Answer(model=Named(name=model.name, version=model.version), predictions=said, latency_ms=took)
+        records = [_record(model, one, output, took.total) for one, output in zip(said, outputs, strict=True)]
+        return Judged(answer, records, prepared)
+
+    def close(self) -> None:
+        """After the last answer."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._batcher.close()
+
+    async def _prepared(self, model: Model, files: list[bytes]) -> list[np.ndarray]:
+        loop, max_pixels = asyncio.get_running_loop(), int(self._cfg.max_megapixels * MB)
+        prepare = partial(model.prepare, max_pixels=max_pixels, formats=self._cfg.formats)
+        work = [loop.run_in_executor(self._pool, prepare, data) for data in files]
+        done = await asyncio.gather(*work, return_exceptions=True)
+        for number, result in enumerate(done, start=1):
+            if isinstance(result, BadImage):
+                which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
+                raise Refusal(422, "image", which + _reason(result))
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in done if not isinstance(result, BaseException)]
+
+    async def _explained(self, model: Model, prepared: list[np.ndarray], outputs: list[Outputs]) -> list[str]:
+        assert self._explain is not None
+        loop = asyncio.get_running_loop()
+        work = [
+            loop.run_in_executor(self._pool, self._explain, model, image, int(output.probs[0].argmax()))
+            for image, output in zip(prepared, outputs, strict=True)
+        ]
+        return [base64.b64encode(png).decode() for png in await asyncio.gather(*work)]
+
+
+def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:
+    probs, ood = output.probs[0], float(output.ood[0])
+    best = np.argsort(-probs, kind="stable")[:top_k]
+    return Prediction(
+        id=uuid.uuid4().hex, top=[Chance.model_construct(class_=model.classes[i], prob=float(probs[i])) for i in best],
+        abstain=bool(probs.max() < model.thresholds.abstain.confidence), ood=ood > model.thresholds.ood.score, ood_score=ood,
+        explanation=explanation,
+    )  # fmt: skip
+
+
+def _record(model: Model, said: Prediction, output: Outputs, total_ms: float) -> dict[str, Any]:
+    return {
+        "id": said.id, "time": time.time(), "version": model.version, "status": 200, "latency_ms": total_ms,
+        "class": said.top[0].class_, "confidence": said.top[0].prob, "ood": said.ood_score, "sketch": output.sketch[0],
+    }  # fmt: skip
+
+
+def _reason(problem: BadImage) -> str:
+    """Without what a decoder says of its own insides."""
+    return "the file is damaged" if str(problem).startswith("damaged:") else str(problem)
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 3)

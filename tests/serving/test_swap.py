@@ -1,0 +1,168 @@
+"""A new version comes in under load without a failed request; a broken one does not come in at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from conftest import ROOT
+from exports import tiny_export
+from fastapi.testclient import TestClient
+from test_api import BASE, picture, settings
+
+from pipeline.errors import FieldmarkError
+from pipeline.serving import app as serving_app
+from pipeline.serving import keys, model, server
+from pipeline.serving.model import Model
+from pipeline.serving.swap import Folder, Keeper
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+class Named:
+    """A source that names what a test tells it to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.version, self.away = folder, "1", False
+
+    def current(self) -> str:
+        if self.away:
+            raise ConnectionError("no registry")
+        return self.version
+
+    def load(self, version: str) -> Model:
+        return model.load(self.folder / version, version=version)
+
+
+def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    for i in range(1, 5):
+        tiny_export(tmp_path / str(i), bias=i - 1)
+    source, seen, over = Named(tmp_path), list[tuple[int, str, str]](), threading.Event()
+    with TestClient(serving_app.create(settings(poll_s=0.05), source), base_url=BASE) as api:
+
+        def ask() -> None:
+            while not over.is_set():
+                answer = api.post("/predict", content=picture("red"), headers=JPEG)
+                told = answer.json()
+                seen.append((answer.status_code, told["model"]["version"], told["predictions"][0]["top"][0]["class"]))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for version in ("2", "3", "4"):
+            source.version = version
+            while api.get("/model").json()["version"] != version:
+                time.sleep(0.02)
+            time.sleep(0.1)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert 'fieldmark_version_events_total{event="swapped"} 3.0' in api.get("/metrics").text
+    names = {"1": "red", "2": "blue", "3": "green", "4": "red"}
+    assert {status for status, _, _ in seen} == {200}
+    assert {version for _, version, _ in seen} == set(names)
+    assert all(names[version] == name for _, version, name in seen)  # no answer of one version under another's name
+
+
+def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: Path) -> None:
+    for i in (1, 2, 3):
+        tiny_export(tmp_path / str(i))
+    (tmp_path / "2" / "model.onnx").write_bytes(b"broken")
+    source = Named(tmp_path)
+    with TestClient(serving_app.create(settings(poll_s=60.0), source), base_url=BASE) as api:
+        keeper = api.app.state.server.keeper  # type: ignore[attr-defined]
+        source.version = "2"
+        keeper.look()
+        keeper.look()  # is not loaded again
+        about, figures = api.get("/model").json(), api.get("/metrics").text
+        assert about["version"] == "1"
+        assert about["refused"]["version"] == "2" and "model.onnx" in about["refused"]["reason"]
+        assert str(tmp_path) not in about["refused"]["reason"]
+        assert "fieldmark_version_refused 1.0" in figures and 'event="refused"} 1.0' in figures
+        assert api.post("/predict", content=picture(), headers=JPEG).status_code == 200
+        source.version = "3"
+        keeper.look()
+        assert (api.get("/model").json()["version"], api.get("/model").json()["refused"]) == ("3", None)
+
+
+def test_a_registry_that_is_away_stops_nothing(export: Path) -> None:
+    source = Named(export.parent)
+    export.rename(export.parent / "1")
+    events: list[str] = []
+    keeper = Keeper(source, events.append)
+    source.away = True
+    keeper.look()
+    assert (keeper.model.version, keeper.refused, events) == ("1", None, ["away"])
+
+
+def test_a_folder_is_served_anew_once_its_files_rest(export: Path) -> None:
+    keeper = Keeper(Folder(export, "fieldmark"))
+    before = keeper.model.version
+    whole = (export / "signature.json").read_text()
+    (export / "signature.json").unlink()
+    keeper.look()
+    (export / "signature.json").write_text(whole[:20])  # half written
+    keeper.look()
+    assert (keeper.model.version, keeper.refused) == (before, None)
+    (export / "signature.json").write_text(whole.replace('"red"', '"crimson"'))
+    keeper.look()
+    keeper.look()
+    assert keeper.model.classes[0] == "crimson"
+    assert keeper.model.version == model.fingerprint(export)[:12] != before
+
+
+def test_it_does_not_start_where_others_can_reach_it_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    with pytest.raises(FieldmarkError, match="--new-key"):
+        server.guarded(settings(host="0.0.0.0", keys_file=str(file)))
+    assert server.guarded(settings(keys_file=str(file))) is None
+    keys.new("camera", file)
+    assert server.guarded(settings(host="0.0.0.0", keys_file=str(file)))
+    with pytest.raises(FieldmarkError, match="already"):
+        keys.new("camera", file)
+    monkeypatch.setenv(keys.VARIABLE, "lab:no-hash")
+    with pytest.raises(FieldmarkError, match=keys.VARIABLE):
+        server.guarded(settings(keys_file=str(file)))
+
+
+@pytest.fixture
+def running(export: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`fieldmark serve --folder` in a process of its own that must not load torch or MLflow, and its address."""
+    code = f"""
+import sys
+class Never:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "mlflow", "optuna", "pytorch_lightning"):
+            raise ImportError(name + " is not for serving")
+sys.meta_path.insert(0, Never())
+sys.argv = ["fieldmark", "serve", "--folder", {str(export)!r}, "--port", "0"]
+from pipeline.cli import main
+main()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "http://" in line, line + process.stdout.read()
+    yield process, line.split()[-1]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_command_serves_a_folder_alone_and_ends_in_order(running: tuple[subprocess.Popen[str], str]) -> None:
+    process, url = running
+    with httpx.Client(base_url=url) as api:
+        assert api.post("/predict", content=picture("blue"), headers=JPEG).json()["predictions"][0]["top"][0]["class"] == "blue"
+        os.kill(process.pid, signal.SIGTERM)
+        while api.get("/health/ready").status_code == 200:
+            time.sleep(0.02)
+        answers = [api.post("/predict", content=picture(), headers=JPEG).status_code for _ in range(5)]
+    assert answers == [200] * 5
+    assert process.wait(20) in (0, -signal.SIGTERM)
+    assert process.stdout is not None and "Traceback" not in process.stdout.read()
