@@ -1,0 +1,224 @@
+"""The server under load, beside the bare engine, `mlflow models serve` and a FastAPI server written the usual way.
+
+    pytest -m benchmark tests/benchmarks/test_serving.py -s
+
+Needs wrk (apt install wrk). FIELDMARK_BENCH_S: seconds a figure (8). FIELDMARK_SOAK_MIN: minutes of the soak (1).
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import lite0
+import numpy as np
+import psutil
+import pytest
+from conftest import copy_project
+from PIL import Image
+from skimage import data as photos
+
+from pipeline.serving import engines, model
+
+SECONDS = int(os.environ.get("FIELDMARK_BENCH_S", "8"))
+SOAK_MIN = float(os.environ.get("FIELDMARK_SOAK_MIN", "1"))
+CONNECTIONS = (1, 8, 32, 128)
+PLAIN = """
+import io, sys
+import numpy as np, onnxruntime as ort, uvicorn
+from fastapi import FastAPI, Request
+from PIL import Image
+session, app = ort.InferenceSession(sys.argv[1]), FastAPI()
+@app.post("/predict")
+async def predict(request: Request):
+    image = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((224, 224))
+    return {"probs": session.run(["probs"], {"images": np.asarray(image)[None]})[0][0].tolist()}
+uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+"""
+LUA = """
+local file = io.open("%s", "rb")
+wrk.method, wrk.body = "POST", file:read("*a")
+wrk.headers["Content-Type"] = "%s"
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format("RESULT %%f %%f %%f %%f %%d %%d\\n", summary.requests / summary.duration * 1e6, latency:percentile(50) / 1000,
+    latency:percentile(95) / 1000, latency:percentile(99) / 1000, e.status + e.connect + e.read + e.write + e.timeout, summary.requests))
+end
+"""
+
+
+class Load(NamedTuple):
+    """Requests a second, milliseconds, failed and all requests."""
+
+    rate: float
+    p50: float
+    p95: float
+    p99: float
+    failed: int
+    n: int
+
+
+def wrk(url: str, body: Path, kind: str, connections: int, seconds: int) -> Load:
+    script = body.with_suffix(".lua")
+    script.write_text(LUA % (body, kind))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"RESULT (.*)", done.stdout)
+    assert found, done.stdout + done.stderr
+    rate, p50, p95, p99, failed, n = found[1].split()
+    return Load(float(rate), float(p50), float(p95), float(p99), int(failed), int(n))
+
+
+@contextmanager
+def running(command: list[str], url: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The server in a session of its own, once it answers at url."""
+    with (cwd / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (cwd / "server.log").read_text()[-2000:]
+                time.sleep(0.2)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def bare(run: Callable[[], object], seconds: float) -> Load:
+    """One call after the other."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - start))
+    p50, p95, p99 = np.percentile(times, [50, 95, 99])
+    return Load(1000 * len(times) / sum(times), float(p50), float(p95), float(p99), 0, len(times))
+
+
+def show(name: str, connections: int | str, load: Load, base: float) -> None:
+    figures = f"{load.rate:9.1f} {load.rate / base:7.2f} {load.p50:9.1f} {load.p95:9.1f} {load.p99:9.1f} {load.failed:6d}"
+    print(f"{name:32} {connections!s:>6} {figures}", flush=True)
+
+
+def fieldmark(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).parent / "fieldmark"), *arguments]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with an exported EfficientNet-Lite0 and a photo of 224 pixels."""
+    made = copy_project(tmp_path_factory.mktemp("serving") / "project")
+    photo = Image.fromarray(photos.astronaut()).resize((224, 224))
+    photo.save(made / "photo.jpg", quality=90)
+    (made / "photo.json").write_text(json.dumps({"inputs": np.asarray(photo)[None].tolist()}))
+    (made / "plain.py").write_text(PLAIN)
+    lite0.export(made / "export")
+    return made
+
+
+@pytest.mark.benchmark
+@pytest.mark.filterwarnings("ignore")  # MLflow's and torch's own
+def test_throughput_and_latency_side_by_side(folder: Path) -> None:
+    assert shutil.which("wrk"), "apt install wrk"
+    loaded, data = model.load(folder / "export"), (folder / "photo.jpg").read_bytes()
+    print(f"\n{os.cpu_count()} cores, {loaded.engine.name}, JPEG of {len(data)} bytes, {SECONDS} s a figure")
+    print(f"{'':32} {'conns':>6} {'req/s':>9} {'ratio':>7} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'failed':>6}")
+    image = loaded.prepare(data)[None]
+    both = [make(folder / "export" / "model.onnx") for make in (engines.onnx_runtime, engines.openvino)]
+    runs = {each.name: bare(lambda each=each: each.run(image), SECONDS) for each in both}
+    engine = max(runs.values(), key=lambda load: load.rate)  # the yardstick, whichever the server picks
+    for name, load in runs.items():
+        show(f"bare {name}", "loop", load, engine.rate)
+    decoded = bare(lambda: loaded.predict(loaded.prepare(data)[None]), SECONDS)
+    show("decode + bare engine", "loop", decoded, engine.rate)
+    ours = measured(folder, "fieldmark serve", fieldmark("serve", "--folder", "export", "--port", "8531"), 8531, engine)
+    measured(folder, "plain FastAPI", [sys.executable, "plain.py", "export/model.onnx", "8532"], 8532, engine)
+    with_mlflow(folder, engine)
+    show("decode + bare engine, again", "loop", bare(lambda: loaded.predict(loaded.prepare(data)[None]), SECONDS), engine.rate)
+    print(f"throughput at 32 connections / bare engine: {ours[32].rate / engine.rate:.2f} (goal 0.80)")
+    print(f"p50 at 1 connection / p50 of decode + bare engine: {ours[1].p50 / decoded.p50:.2f} (goal 1.50)")
+    assert not any(load.failed for load in ours.values())
+
+
+def measured(folder: Path, name: str, command: list[str], port: int, engine: Load) -> dict[int, Load]:
+    url = f"http://127.0.0.1:{port}"
+    loads = {}
+    with running(command, f"{url}/openapi.json", folder):
+        wrk(f"{url}/predict", folder / "photo.jpg", "image/jpeg", 8, 2)  # warm
+        for connections in CONNECTIONS:
+            loads[connections] = wrk(f"{url}/predict", folder / "photo.jpg", "image/jpeg", connections, SECONDS)
+            show(name, connections, loads[connections], engine.rate)
+    return loads
+
+
+def with_mlflow(folder: Path, engine: Load) -> None:
+    """Its requests are pixels as JSON, which is what it takes: nothing to decode, but much to parse."""
+    import mlflow
+    import onnx
+    from mlflow.models import infer_signature
+
+    example = np.zeros((1, 224, 224, 3), np.uint8)
+    path = folder / "mlflow-model"
+    signature = infer_signature(example)
+    mlflow.onnx.save_model(onnx.load(folder / "export" / "model.onnx"), path, signature=signature, save_as_external_data=False)
+    command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", str(path), "--env-manager", "local", "-p", "8533"]
+    with running(command, "http://127.0.0.1:8533/health", folder):
+        for connections in CONNECTIONS:
+            load = wrk("http://127.0.0.1:8533/invocations", folder / "photo.json", "application/json", connections, SECONDS)
+            show("mlflow models serve", connections, load, engine.rate)
+
+
+@pytest.mark.benchmark
+@pytest.mark.filterwarnings("ignore")  # MLflow's and torch's own
+def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full load for FIELDMARK_SOAK_MIN minutes, with three promotions in between: nothing fails, memory stays flat."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'soak.db'}")
+    monkeypatch.chdir(folder)
+    from pipeline import tracking
+
+    client = tracking.connect()
+    versions = []
+    for seed in range(4):
+        made = lite0.export(folder / f"soak-{seed}", seed=seed)
+        (made / "reference.parquet").write_bytes(b"")
+        (made / "card.md").write_text("soak\n")
+        versions.append(tracking.register(made, "fieldmark", tags={}, example=np.zeros((1, 224, 224, 3), np.uint8)))
+    client.set_registered_model_alias("fieldmark", "production", versions[0])
+    seconds = round(60 * SOAK_MIN)
+    with running(fieldmark("serve", "--port", "8534"), "http://127.0.0.1:8534/health/ready", folder) as server:
+        memory: list[tuple[float, str, float]] = []
+        load = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_serving as t;"
+             f"print(*t.wrk('http://127.0.0.1:8534/predict', Path('photo.jpg').resolve(), 'image/jpeg', 32, {seconds}))",
+             str(Path(__file__).parent), str(Path(__file__).parent.parent)], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        start, promoted = time.monotonic(), 1
+        while load.poll() is None:
+            now = time.monotonic() - start
+            if promoted < 4 and now > promoted * seconds / 4:
+                client.set_registered_model_alias("fieldmark", "production", versions[promoted])
+                promoted += 1
+            told = json.load(urllib.request.urlopen("http://127.0.0.1:8534/model", timeout=30))
+            memory.append((now, told["version"], psutil.Process(server.pid).memory_info().rss / 2**20))
+            time.sleep(max(1.0, seconds / 40))
+        assert load.stdout is not None
+        rate, p50, p95, p99, failed, n = load.stdout.read().split()
+    print(f"\n{SOAK_MIN:g} minutes, 32 connections: {n} requests, {failed} failed, {rate} a second, p50 {p50} p95 {p95} p99 {p99} ms")
+    for now, version, megabytes in memory[:: max(1, len(memory) // 20)]:
+        print(f"{now:7.0f} s  version {version}  RSS {megabytes:7.0f} MiB")
+    assert int(failed) == 0
+    assert {version for _, version, _ in memory} == set(versions)
