@@ -82,7 +82,8 @@ def wrk(url: str, body: Path, kind: str, connections: int, seconds: int) -> Load
 def running(command: list[str], url: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server in a session of its own, once it answers at url."""
     with (cwd / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True)
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # MLflow looks for uvicorn
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         for _ in range(600):
             try:
@@ -93,7 +94,8 @@ def running(command: list[str], url: str, cwd: Path) -> Iterator[subprocess.Pope
                 time.sleep(0.2)
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
