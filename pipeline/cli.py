@@ -117,6 +117,16 @@ def serve(
         server.serve(folder=folder, version=version, host=host, port=port)
 
 
+@app.command()
+def monitor(
+    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.  [default: hours in conf/monitor/]")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
+) -> None:
+    """How the model does in production; the exit code is 1 where there is an alert."""
+    if import_module("pipeline.monitor.show").show(since=since, json=json):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
     _run_the_code_here()

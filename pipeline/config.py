@@ -48,6 +48,7 @@ class Config:
     evaluate: schema.Evaluate
     export: schema.Export
     serving: schema.Serving
+    monitor: schema.Monitor
 
     def __init__(self, **sections: Any) -> None:
         self.__dict__.update(sections)

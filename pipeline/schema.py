@@ -207,6 +207,27 @@ class Serving(Section):
     formats: list[ImageFormat] = Field(min_length=1)
 
 
+class Drift(Section):
+    alpha_per_day: float = Field(gt=0, lt=1)
+    looks_per_day: int = Field(ge=1, le=1440)
+    sizes: list[int] = Field(min_length=1)
+
+    def model_post_init(self, _: Any) -> None:
+        if min(self.sizes) < 20 or len(set(self.sizes)) < len(self.sizes):
+            raise ValueError("sizes must differ, and be 20 images or more")
+        if self.alpha_per_day / (len(self.sizes) * self.looks_per_day) < 1e-5:
+            raise ValueError("alpha_per_day / (looks_per_day x number of sizes) is below 1e-5, too small to be tested")
+
+
+class Monitor(Section):
+    max_rows: PositiveInt
+    hours: PositiveFloat
+    every_s: PositiveFloat
+    drift: Drift
+    max_error_fraction: float = Field(gt=0, lt=1)
+    max_p95_ms: PositiveFloat
+
+
 class Winner(Section):
     """A candidate with the way it is trained: what model-search hands to tune, and tune to evaluate."""
 
@@ -236,4 +257,5 @@ GROUPS: dict[str, type[Section]] = {
     "evaluate": Evaluate,
     "export": Export,
     "serving": Serving,
+    "monitor": Monitor,
 }

@@ -97,6 +97,7 @@ tune: {use: default, trials: 3, startup_trials: 2}
 evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
 export: {use: default, latency_runs: 3}
 serving: {use: default}
+monitor: {use: default}
 """
 
 

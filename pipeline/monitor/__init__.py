@@ -1,0 +1,1 @@
+"""Watching a model in production: records of its predictions, drift, accuracy, alerts, and the page that shows them."""

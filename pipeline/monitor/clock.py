@@ -1,0 +1,8 @@
+"""Times as people of this machine's time zone read them."""
+
+from datetime import datetime
+
+
+def clock(seconds: float, *, dated: bool = False) -> str:
+    """Hour and minute of a time in seconds since 1970; with date and zone when `dated`."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z" if dated else "%H:%M")

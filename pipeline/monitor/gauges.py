@@ -1,0 +1,80 @@
+"""What Prometheus may know of the watch: alerts, drift and lost records, read from the last look at each scrape."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from pipeline.monitor.alerts import Alert
+from pipeline.monitor.records import Recorder
+from pipeline.monitor.summary import Summary, Version
+from pipeline.monitor.watch import Watcher
+
+KINDS = ("drift", "errors", "latency", "accuracy")
+
+
+def collect(registry: CollectorRegistry, watcher: Watcher, recorder: Recorder) -> None:
+    """Add the gauges to a registry; a scrape costs no look at the store."""
+    registry.register(_Gauges(watcher, recorder))
+
+
+class _Gauges(Collector):
+    def __init__(self, watcher: Watcher, recorder: Recorder) -> None:
+        self._watcher, self._recorder = watcher, recorder
+
+    def collect(self) -> Iterator[Metric]:
+        lost = CounterMetricFamily("fieldmark_monitor_lost_records", "records of predictions that could not be written")
+        lost.add_metric([], self._recorder.lost)
+        yield lost
+        yield GaugeMetricFamily("fieldmark_monitor_waiting_records", "records in the queue", value=self._recorder.waiting)
+        last = self._watcher.last
+        away = self._recorder.away or last is None
+        yield GaugeMetricFamily("fieldmark_monitor_store_up", "1 while the monitor store can be reached", value=float(not away))
+        if last is not None:
+            yield _alerts(last.summary, last.alerts)
+            yield _drift(last.summary)
+            yield from _accuracies(last.summary)
+
+    def describe(self) -> Iterator[Metric]:
+        """Names are fixed, so that registering does not scrape."""
+        yield from ()
+
+
+def _alerts(summary: Summary, alerts: list[Alert]) -> Metric:
+    family = GaugeMetricFamily("fieldmark_alert", "1 while there is an alert of the kind", labels=["kind", "version"])
+    raised = {(alert.kind, alert.version) for alert in alerts}
+    known = {(kind, version.version) for version in summary.versions for kind in KINDS} | {("records", "")}
+    for kind, version in sorted(known | raised):
+        family.add_metric([kind, version], float((kind, version) in raised))
+    return family
+
+
+def _drift(summary: Summary) -> Metric:
+    labels = ["version", "size", "test"]
+    family = GaugeMetricFamily("fieldmark_drift_p_value", "adjusted p-value in the last window of each size", labels=labels)
+    for version in summary.versions:
+        for windows in version.drift:
+            for test, p in windows.last_p.items():
+                family.add_metric([version.version, str(windows.size), test], p)
+    return family
+
+
+def _accuracies(summary: Summary) -> Iterator[Metric]:
+    for name, what, value in (
+        ("expected", "accuracy to expect from confidence (ATC)", _expected),
+        ("measured", "share of right predictions among those with a label", _measured),
+    ):
+        family = GaugeMetricFamily(f"fieldmark_accuracy_{name}", what, labels=["version"])
+        for version, figure in ((v.version, value(v)) for v in summary.versions):
+            if figure is not None:
+                family.add_metric([version], figure)
+        yield family
+
+
+def _expected(version: Version) -> float | None:
+    return version.accuracy.by_threshold
+
+
+def _measured(version: Version) -> float | None:
+    figures = version.accuracy
+    return figures.right / figures.labelled if figures.labelled else None

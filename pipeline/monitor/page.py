@@ -1,0 +1,90 @@
+"""GET /monitor: the last look as one page that loads nothing else, in light and dark, wide and narrow."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from pipeline.monitor.alerts import WORDS
+from pipeline.monitor.clock import clock
+from pipeline.monitor.records import Recorder
+from pipeline.monitor.watch import Look, Watcher
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+WIDTH, HEIGHT = 480, 96  # of a chart, in units that stretch with the page
+
+
+def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
+    """The page as a route; it shows the watcher's last look and never waits for the store."""
+    routes = APIRouter()
+
+    @routes.get("/monitor", response_class=HTMLResponse, summary="How the model does in production, as a page")
+    def monitor() -> HTMLResponse:
+        return HTMLResponse(render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost), headers=HEADERS)
+
+    return routes
+
+
+def render(look: Look | None, *, every_s: float, lost: int = 0) -> str:
+    """The page; without a look it says that none is there yet."""
+    return _template().render(look=look, every_s=max(5, round(every_s)), lost=lost, words=WORDS)
+
+
+def bars(values: Sequence[int | float], top: int | float) -> str:
+    """An SVG path of upright bars, `top` being the full height."""
+    step = WIDTH / max(len(values), 1)
+    corners = [(i * step, HEIGHT * min(value / top, 1) if top else 0.0) for i, value in enumerate(values)]
+    return "".join(f"M{x + 0.12 * step:.1f} {HEIGHT}v{-tall:.1f}h{0.76 * step:.1f}v{tall:.1f}z" for x, tall in corners if tall > 0)
+
+
+def line(values: Sequence[float | None], low: int | float, high: int | float) -> str:
+    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is missing."""
+    step, path, pen = WIDTH / max(len(values), 1), "", "M"
+    for i, value in enumerate(values):
+        if value is None:
+            pen = "M"
+            continue
+        path += f"{pen}{(i + 0.5) * step:.1f} {HEIGHT * (1 - (value - low) / (high - low)):.1f}"
+        # A value alone would have no length: a round cap makes it a dot.
+        path += "h0.01" if pen == "M" else ""
+        pen = "L"
+    return path
+
+
+def round_up(value: int | float) -> float:
+    """The next number of the form 1, 2 or 5 times a power of ten, for the top of an axis; at least 1."""
+    power = 1.0
+    while power * 5 < value:
+        power *= 10
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= value)
+
+
+def _top(values: Sequence[int | float | None]) -> float:
+    return round_up(max((value for value in values if value is not None), default=1))
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _number(value: int | float) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("pipeline.monitor", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Any] = {"clock": clock, "share": _share, "number": _number, "bars": bars, "line": line, "top": _top}
+    environment.filters.update(filters)
+    environment.globals.update(width=WIDTH, height=HEIGHT)
+    return environment.get_template("page.html.jinja")

@@ -1,0 +1,201 @@
+"""A time of production in figures, by model version: how much, how fast, how surely, how right, and what drifted."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from pipeline.monitor import accuracy, reading, tables
+
+SLICES = 24  # points in time of the curves
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+class Share(BaseModel):
+    """A class among the predictions, and among those of the reference where it is known."""
+
+    name: str
+    n: int
+    share: float
+    reference: float | None
+
+
+class Slice(BaseModel):
+    """A part of the time: `start` in seconds since 1970; figures are missing where nothing was answered."""
+
+    start: float
+    n: int
+    failed: int
+    p50_ms: float | None
+    p95_ms: float | None
+    confidence: float | None
+
+
+class Accuracy(BaseModel):
+    """Fractions. `low` and `high` are Wilson's 95 % interval of right among labelled; `in_reference_low` is its lower end."""
+
+    in_reference: float | None
+    in_reference_low: float
+    by_confidence: float | None
+    by_threshold: float | None
+    labelled: int
+    right: int
+    low: float
+    high: float
+
+
+class Windows(BaseModel):
+    """The tests of the windows of one size: how many alarmed, and what the last one found (test -> adjusted p-value)."""
+
+    size: int
+    n: int
+    alarms: int
+    level: float
+    last_end: float
+    last_p: dict[str, float]
+    alarming: dict[str, int]
+
+
+class Version(BaseModel):
+    """One model version: counts of requests, latencies in milliseconds, the rest as the classes above say."""
+
+    version: str
+    n: int
+    answered: int
+    refused: int
+    failed: int
+    first: float
+    last: float
+    latency_ms: dict[str, float]
+    slow: int
+    confidence: float | None
+    confidence_in_reference: float | None
+    classes: list[Share]
+    accuracy: Accuracy
+    drift: list[Windows]
+    over_time: list[Slice]
+
+
+class Summary(BaseModel):
+    """From `since` to `until`, in seconds since 1970; `lost` records could not be written."""
+
+    since: float
+    until: float
+    lost: int
+    versions: list[Version]
+
+
+def read(engine: sa.Engine, *, since: float, until: float, slow_ms: float) -> Summary:
+    """What the store says about a time; requests that took longer than `slow_ms` are slow. Raises SQLAlchemyError where it cannot be reached."""
+    tables.ready(engine)
+    with engine.connect() as connection:
+        rows, tested = reading.recent(connection, since, until), reading.finished(connection, since, until)
+        references = {version: reading.reference(connection, version) for version in rows["version"].unique()}
+        lost = reading.lost(connection, since, until)
+    return summarise(rows, references, tested, since=since, until=until, slow_ms=slow_ms, lost=lost)
+
+
+def summarise(
+    rows: pd.DataFrame,
+    references: Mapping[str, pd.DataFrame],
+    tested: pd.DataFrame,
+    *,
+    since: float,
+    until: float,
+    slow_ms: float,
+    lost: int = 0,
+) -> Summary:
+    """The frames of reading.py in figures; the version that answered last comes first."""
+    parts = sorted(rows.groupby("version"), key=lambda part: -part[1]["time"].max())
+    versions = [
+        _version(str(name), part, references.get(str(name)), tested[tested["version"] == name], since, until, slow_ms) for name, part in parts
+    ]
+    return Summary(since=since, until=until, lost=lost, versions=versions)
+
+
+def _version(
+    name: str, rows: pd.DataFrame, reference: pd.DataFrame | None, tested: pd.DataFrame, since: float, until: float, slow_ms: float
+) -> Version:
+    reference = None if reference is None or reference.empty else reference
+    answered = rows[rows["status"] < 400]
+    return Version(
+        version=name,
+        n=len(rows),
+        answered=len(answered),
+        refused=int(rows["status"].between(400, 499).sum()),
+        failed=int((rows["status"] >= 500).sum()),
+        first=float(rows["time"].min()),
+        last=float(rows["time"].max()),
+        latency_ms={key: value for key, q in QUANTILES.items() if (value := _quantile(answered["latency_ms"], q)) is not None},
+        slow=int((answered["latency_ms"].astype(float) > slow_ms).sum()),
+        confidence=_mean(answered["confidence"]),
+        confidence_in_reference=None if reference is None else _mean(reference["confidence"]),
+        classes=_classes(answered["predicted"], None if reference is None else reference["predicted"]),
+        accuracy=_accuracy(answered, reference),
+        drift=[_windows(size, tested[tested["size"] == size]) for size in sorted(map(int, tested["size"].unique()))],
+        over_time=_slices(rows, since, until),
+    )
+
+
+def _classes(predicted: pd.Series, reference: pd.Series | None) -> list[Share]:
+    counts = predicted.value_counts()
+    before = None if reference is None else reference.value_counts(normalize=True)
+    names = sorted({*counts.index, *([] if before is None else before.index)})
+    n = max(int(counts.sum()), 1)
+    return [
+        Share(name=name, n=(k := int(counts.get(name, 0))), share=k / n, reference=None if before is None else float(before.get(name, 0.0)))
+        for name in names
+    ]
+
+
+def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accuracy:
+    labelled = answered.dropna(subset=["label", "predicted"])
+    right = int((labelled["label"] == labelled["predicted"]).sum())
+    low, high = accuracy.wilson(right, len(labelled))
+    confidence = answered["confidence"].dropna().astype(float)
+    known = reference is not None and len(confidence) > 0
+    mean, above = accuracy.expected(reference, confidence) if reference is not None and known else (None, None)
+    correct = pd.Series(dtype=bool) if reference is None else reference["label"] == reference["predicted"]
+    return Accuracy(
+        in_reference=float(correct.mean()) if len(correct) else None, in_reference_low=accuracy.wilson(int(correct.sum()), len(correct))[0],
+        by_confidence=mean, by_threshold=above, labelled=len(labelled), right=right, low=low, high=high,
+    )  # fmt: skip
+
+
+def _windows(size: int, tested: pd.DataFrame) -> Windows:
+    tested = tested.sort_values("end")
+    last = tested.iloc[-1]
+    below = [[name for name, p in ps.items() if p <= level] for ps, level in zip(tested["p"], tested["level"], strict=True)]
+    alarming = pd.Series([name for names in below for name in names], dtype=object).value_counts()
+    return Windows(
+        size=size, n=len(tested), alarms=sum(map(bool, below)), level=float(last["level"]), last_end=float(last["end"]),
+        last_p=last["p"], alarming={str(name): int(n) for name, n in alarming.items()},
+    )  # fmt: skip
+
+
+def _slices(rows: pd.DataFrame, since: float, until: float) -> list[Slice]:
+    edges = np.linspace(since, until, SLICES + 1)
+    places = np.clip(np.searchsorted(edges, rows["time"], side="right") - 1, 0, SLICES - 1)
+    parts = {i: rows[places == i] for i in range(SLICES)}
+    return [_slice(float(start), parts[i]) for i, start in enumerate(edges[:-1])]
+
+
+def _slice(start: float, rows: pd.DataFrame) -> Slice:
+    answered = rows[rows["status"] < 400]
+    return Slice(
+        start=start, n=len(rows), failed=int((rows["status"] >= 500).sum()), p50_ms=_quantile(answered["latency_ms"], 0.5),
+        p95_ms=_quantile(answered["latency_ms"], 0.95), confidence=_mean(answered["confidence"]),
+    )  # fmt: skip
+
+
+def _quantile(values: Sequence[float] | pd.Series, q: float) -> float | None:
+    known = pd.Series(values, dtype=float).dropna()
+    return float(known.quantile(q)) if len(known) else None
+
+
+def _mean(values: pd.Series) -> float | None:
+    mean = float(values.astype(float).mean())
+    return None if math.isnan(mean) else mean

@@ -1,0 +1,80 @@
+"""Looks at the store at intervals, logs each new alert once, and keeps the last look for the page and for Prometheus."""
+
+import logging
+import threading
+import time
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from pipeline import schema
+from pipeline.monitor import alerts, summary, tables, windows
+from pipeline.monitor.alerts import Alert
+from pipeline.monitor.summary import Summary
+
+log = logging.getLogger(__name__)
+
+
+class Look(BaseModel):
+    """What was seen, and what is wrong about it."""
+
+    summary: Summary
+    alerts: list[Alert]
+
+
+def look(engine: sa.Engine, cfg: schema.Monitor, *, hours: float, until: float) -> Look:
+    """Test the windows that have filled, then sum up the hours before `until` (seconds since 1970).
+
+    Raises SQLAlchemyError or OSError where the store cannot be reached.
+    """
+    windows.update(engine, cfg.drift)
+    seen = summary.read(engine, since=until - 3600 * hours, until=until, slow_ms=cfg.max_p95_ms)
+    return Look(summary=seen, alerts=alerts.find(seen, cfg))
+
+
+class Watcher:
+    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and where the store is away."""
+
+    def __init__(self, url: str, cfg: schema.Monitor) -> None:
+        self.cfg = cfg
+        self.last: Look | None = None
+        self._engine, self._stop = tables.connect(url), threading.Event()
+        self._known: set[tuple[str, str]] = set()
+        self._thread = threading.Thread(target=self._work, name="monitor-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Ends after the look that is under way, which is not waited for longer than `timeout_s`."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def refresh(self) -> None:
+        """Look now; a store that is away is logged, and leaves nothing to show."""
+        try:
+            self.last = look(self._engine, self.cfg, hours=self.cfg.hours, until=time.time())
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            self.last = None
+            log.warning("the monitor store cannot be read: %s", " ".join(str(error).split())[:300])
+            return
+        self._tell(self.last.alerts)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            self.refresh()
+            self._stop.wait(self.cfg.every_s)
+
+    def _tell(self, found: list[Alert]) -> None:
+        now = {(alert.kind, alert.version): alert for alert in found}
+        for key in now.keys() - self._known:
+            log.warning("%s", line(now[key]))
+        for kind, version in self._known - now.keys():
+            log.warning("alert over: %s%s", kind, f", version {version}" if version else "")
+        self._known = set(now)
+
+
+def line(alert: Alert) -> str:
+    """An alert as one line of a log."""
+    return f"alert: {alert.kind}{f', version {alert.version}' if alert.version else ''}: {alert.message}"

@@ -1,0 +1,59 @@
+"""Looking again and again without crying wolf: disjoint windows of fixed sizes, each tested once.
+
+The chance of a false alarm in a day is divided evenly among all the windows that may be tested in a day (Bonferroni), so
+that no number of looks, processes or visitors of the page raises it: a verdict is stored, and later looks only read it.
+The images of a window were in no other window of its size. Where traffic is dense, windows keep their distance.
+"""
+
+import time
+
+import pandas as pd
+import sqlalchemy as sa
+
+from pipeline import schema
+from pipeline.monitor import drift, reading, tables
+from pipeline.monitor.tables import checks
+
+DAY_S = 86_400.0
+
+
+def level(cfg: schema.Drift) -> float:
+    """What the p-value of one window may be at most for an alarm."""
+    return cfg.alpha_per_day / (len(cfg.sizes) * cfg.looks_per_day)
+
+
+def update(engine: sa.Engine, cfg: schema.Drift, *, budget_s: float = 30.0) -> int:
+    """Test the windows that have filled since the last look, and keep the verdicts; how many there were.
+
+    Stops after `budget_s`, to go on the next time. Raises SQLAlchemyError where the store cannot be reached.
+    """
+    tables.ready(engine)
+    end, n = time.monotonic() + budget_s, 0
+    with engine.connect() as connection:
+        known = reading.versions(connection)
+    for version in known:
+        with engine.connect() as connection:
+            reference = reading.reference(connection, version)
+        for size in cfg.sizes:
+            while time.monotonic() < end and _test_next(engine, cfg, version, size, reference):
+                n += 1
+    return n
+
+
+def _test_next(engine: sa.Engine, cfg: schema.Drift, version: str, size: int, reference: pd.DataFrame) -> bool:
+    with engine.connect() as connection:  # closed before the test, which takes seconds
+        mine = (checks.c.version == version) & (checks.c.size == size)
+        last = connection.execute(sa.select(checks).where(mine).order_by(checks.c.last_seq.desc()).limit(1)).first()
+        after, start = (last.last_seq, last.start + DAY_S / cfg.looks_per_day) if last else (0, 0.0)
+        window = reading.next_window(connection, version, size, after=after, not_before=start)
+    if len(window) < size:
+        return False
+    last_seq = int(window["seq"].iloc[-1])
+    verdict = {
+        "version": version, "size": size, "last_seq": last_seq, "level": level(cfg),
+        "start": float(window["time"].iloc[0]), "end": float(window["time"].iloc[-1]),
+        "p": drift.p_values(reference, window, level=level(cfg), seed=last_seq),
+    }  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(tables.insert_new(engine, checks), [verdict])  # another process may have been faster
+    return True

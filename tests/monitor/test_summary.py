@@ -1,0 +1,126 @@
+"""The figures are what the records say, whatever they are, and alerts come when limits are passed, not before."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from traffic import CLASSES, MONITOR, rows
+
+from pipeline.monitor import accuracy, alerts, summary
+from pipeline.monitor.page import render, round_up
+from pipeline.monitor.summary import Summary
+from pipeline.monitor.watch import Look
+
+NO_WINDOW = pd.DataFrame(columns=["version", "size", "last_seq", "start", "end", "level", "p"])
+COLUMNS = ["time", "version", "status", "latency_ms", "predicted", "confidence", "label"]
+
+
+def summed(seen: pd.DataFrame, tested: pd.DataFrame = NO_WINDOW, **references: pd.DataFrame) -> Summary:
+    named = {name.removeprefix("v"): frame for name, frame in references.items()}
+    return summary.summarise(seen, named, tested, since=0.0, until=86_400.0, slow_ms=MONITOR.max_p95_ms)
+
+
+def served(n: int, **columns: Any) -> pd.DataFrame:
+    plain = {"time": np.linspace(1, 86_000, n), "version": "1", "status": 200, "latency_ms": 20.0, "predicted": "cat",
+             "confidence": 0.9, "label": None}  # fmt: skip
+    return pd.DataFrame({**plain, **columns}, index=range(n))[COLUMNS]
+
+
+def kinds(seen: Summary) -> list[str]:
+    return [alert.kind for alert in alerts.find(seen, MONITOR)]
+
+
+record = st.fixed_dictionaries(
+    {
+        "time": st.floats(0, 86_400), "version": st.sampled_from(["1", "2", "<b>&"]), "status": st.sampled_from([200, 400, 503]),
+        "latency_ms": st.none() | st.floats(0, 1e6), "predicted": st.none() | st.sampled_from(CLASSES),
+        "confidence": st.none() | st.floats(0, 1), "label": st.none() | st.sampled_from(CLASSES),
+    }
+)  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(record, max_size=30), st.booleans())
+def test_every_record_is_counted_once_everywhere_and_can_be_shown(items: list[dict[str, Any]], known: bool) -> None:
+    seen = pd.DataFrame(items, columns=COLUMNS)
+    found = summed(seen, **({"v1": rows(30, 0)} if known else {}))
+    assert sum(version.n for version in found.versions) == len(items)
+    for version in found.versions:
+        assert version.n == version.answered + version.refused + version.failed
+        assert version.n == sum(part.n for part in version.over_time)
+        assert version.failed == sum(part.failed for part in version.over_time)
+        assert 0 <= version.accuracy.right <= version.accuracy.labelled <= version.answered
+        assert math.isclose(sum(row.share for row in version.classes), 1) or not sum(row.n for row in version.classes)
+        assert version.latency_ms.get("p50", 0) <= version.latency_ms.get("p95", 0) <= version.latency_ms.get("p99", 0)
+    page = render(Look(summary=found, alerts=alerts.find(found, MONITOR)), every_s=60.0)
+    assert "<b>&" not in page
+    assert Summary.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_version_that_answered_last_comes_first() -> None:
+    seen = pd.concat([served(5, version="9"), served(5, version="10", time=86_399.0)])
+    assert [version.version for version in summed(seen).versions] == ["10", "9"]
+
+
+def test_plain_traffic_raises_no_alert_and_bad_traffic_the_right_one() -> None:
+    reference = {"v1": rows(300, 0)}
+    assert kinds(summed(served(500, confidence=0.84), **reference)) == []
+    assert kinds(summed(served(500, status=[503] * 20 + [200] * 480), **reference)) == ["errors"]
+    assert kinds(summed(served(500, latency_ms=[2000.0] * 60 + [9.0] * 440), **reference)) == ["latency"]
+    assert kinds(summed(served(500, label=["dog"] * 200 + [None] * 300), **reference)) == ["accuracy"]
+
+
+def test_one_failure_or_one_slow_answer_among_few_is_no_alert() -> None:
+    assert kinds(summed(served(5, status=[503] + [200] * 4))) == []
+    assert kinds(summed(served(5, latency_ms=[9000.0] + [9.0] * 4))) == []
+
+
+def test_people_who_report_only_what_is_wrong_raise_no_alert_while_that_is_rare() -> None:
+    seen = summed(served(500, label=["dog"] * 12 + [None] * 488), v1=rows(300, 0))
+    assert seen.versions[0].accuracy.right == 0
+    assert kinds(seen) == []
+
+
+def test_lost_records_are_an_alert() -> None:
+    nothing = pd.DataFrame([], columns=COLUMNS)
+    found = summary.summarise(nothing, {}, NO_WINDOW, since=0.0, until=1.0, slow_ms=1.0, lost=3)
+    assert [(alert.kind, alert.version) for alert in alerts.find(found, MONITOR)] == [("records", "")]
+
+
+def windows(*smallest: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"version": "1", "size": 50, "last_seq": i, "start": i, "end": i + 1, "level": 0.001, "p": {"brightness": p, "sketch": 0.5}}
+         for i, p in enumerate(smallest)]
+    )  # fmt: skip
+
+
+def test_a_drift_alert_says_what_where_and_whether_it_goes_on() -> None:
+    assert kinds(summed(served(50), windows(0.5, 0.002))) == []
+    [now] = alerts.find(summed(served(50), windows(0.5, 0.0005)), MONITOR)
+    assert now.message == "unlike the validation images: brightness of the images (1 of 2 windows of 50 images)"
+    [before] = alerts.find(summed(served(50), windows(0.0005, 0.5)), MONITOR)
+    assert before.message.endswith("the latest are like them again)")
+
+
+def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_lower_where_confidence_fell() -> None:
+    reference = rows(2000, 0)
+    true = float((reference["predicted"] == reference["label"]).mean())
+    _, same = accuracy.expected(reference, rows(2000, 1)["confidence"])
+    mean, lower = accuracy.expected(reference, rows(2000, 1)["confidence"] * 0.8)
+    assert same == pytest.approx(true, abs=0.03)
+    assert lower < true - 0.1 and mean < true - 0.05
+
+
+def test_no_case_gives_no_certainty() -> None:
+    assert accuracy.wilson(0, 0) == (0, 1)
+
+
+@given(st.floats(0, 1e9))
+def test_an_axis_ends_at_a_round_number_above_the_largest(value: float) -> None:
+    top = round_up(value)
+    assert value <= top <= max(1, 2.5 * value * (1 + 1e-9))
+    assert f"{top:.0e}"[0] in "125"
