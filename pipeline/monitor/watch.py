@@ -3,16 +3,19 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 
+import pandas as pd
 import sqlalchemy as sa
 from pydantic import BaseModel
 
 from pipeline import schema
-from pipeline.monitor import alerts, summary, tables, windows
+from pipeline.monitor import alerts, reading, summary, tables, windows
 from pipeline.monitor.alerts import Alert
 from pipeline.monitor.summary import Summary
 
 log = logging.getLogger(__name__)
+Served = Callable[[], tuple[str, pd.DataFrame | None]]
 
 
 class Look(BaseModel):
@@ -33,10 +36,13 @@ def look(engine: sa.Engine, cfg: schema.Monitor, *, hours: float, until: float) 
 
 
 class Watcher:
-    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and where the store is away."""
+    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and where the store is away.
 
-    def __init__(self, url: str, cfg: schema.Monitor) -> None:
-        self.cfg = cfg
+    `served` names the version that answers now, and its reference (None where it has none).
+    """
+
+    def __init__(self, url: str, cfg: schema.Monitor, served: Served = lambda: ("", None)) -> None:
+        self.cfg, self._served, self._remembered = cfg, served, ""
         self.last: Look | None = None
         self._engine, self._stop = tables.connect(url), threading.Event()
         self._known: set[tuple[str, str]] = set()
@@ -54,12 +60,19 @@ class Watcher:
     def refresh(self) -> None:
         """Look now; a store that is away is logged, and leaves nothing to show."""
         try:
+            self._remember()
             self.last = look(self._engine, self.cfg, hours=self.cfg.hours, until=time.time())
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self.last = None
             log.warning("the monitor store cannot be read: %s", " ".join(str(error).split())[:300])
             return
         self._tell(self.last.alerts)
+
+    def _remember(self) -> None:
+        version, reference = self._served()
+        if reference is not None and version != self._remembered:
+            reading.remember(self._engine, version, reference)
+            self._remembered = version
 
     def _work(self) -> None:
         while not self._stop.is_set():

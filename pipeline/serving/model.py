@@ -1,6 +1,7 @@
 """An exported folder, ready to predict: checked, on the faster of two engines, with the preprocessing it was trained with.
 
-No torch, no tracking server: model.onnx, signature.json and thresholds.json are all it reads.
+No torch, no tracking server: model.onnx, signature.json and thresholds.json are all it needs; reference.parquet, where it
+is there, is kept for the monitor.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, Field, ValidationError
 
@@ -61,8 +63,10 @@ class Thresholds(BaseModel):
 class Model:
     """One version in memory; threads may call it at once."""
 
-    def __init__(self, name: str, version: str, signature: Signature, thresholds: Thresholds, engine: Engine) -> None:
-        self.name, self.version = name, version
+    def __init__(
+        self, name: str, version: str, signature: Signature, thresholds: Thresholds, engine: Engine, reference: pd.DataFrame | None = None
+    ) -> None:
+        self.name, self.version, self.reference = name, version, reference
         self.classes, self.preprocess, self.thresholds = signature.classes, signature.preprocess, thresholds
         self.engine = engine
 
@@ -93,7 +97,8 @@ def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:
     signature = _read(Signature, folder / "signature.json")
     thresholds = _read(Thresholds, folder / "thresholds.json")
     warm = _warm_images(signature.preprocess.size_px)
-    model = Model(name, version or fingerprint(folder)[:12], signature, thresholds, _fastest(folder / "model.onnx", warm))
+    engine, reference = _fastest(folder / "model.onnx", warm), _reference(folder / "reference.parquet")
+    model = Model(name, version or fingerprint(folder)[:12], signature, thresholds, engine, reference)
     check(model, warm)
     return model
 
@@ -149,6 +154,14 @@ def _seconds(engines: Sequence[Engine], warm: np.ndarray) -> list[float]:
 
 def _warm_images(size_px: int) -> UInt8[np.ndarray, "n s s 3"]:
     return np.random.default_rng(0).integers(0, 256, (WARM_IMAGES, size_px, size_px, 3), dtype=np.uint8)
+
+
+def _reference(file: Path) -> pd.DataFrame | None:
+    """The validation images as the export stage recorded them; none in a folder of an older export."""
+    try:
+        return pd.read_parquet(file) if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise FieldmarkError(f"{file.name}: damaged; export it again") from error
 
 
 def _read(kind: type[T], file: Path) -> T:

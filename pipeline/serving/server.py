@@ -13,16 +13,18 @@ from fastapi import FastAPI
 
 from pipeline import config
 from pipeline.errors import FieldmarkError
+from pipeline.monitor import tables
 from pipeline.schema import Serving
 from pipeline.serving import keys as api_keys
 from pipeline.serving.app import create
 from pipeline.serving.keys import Keys
 from pipeline.serving.swap import Folder, Registry, Source
+from pipeline.serving.watched import watched
 
 
 def serve(*, folder: Path | None, version: str, host: str, port: int | None) -> None:
     """Serve until a signal; raises FieldmarkError where keys are missing, the port is taken or there is no sound model."""
-    cfg = config.load("serving", "export")
+    cfg = config.load("serving", "export", "monitor")
     name = cfg.export.registered_name
     serving = cfg.serving.model_copy(update={"host": host or cfg.serving.host, "port": cfg.serving.port if port is None else port})
     keys = guarded(serving)
@@ -37,7 +39,8 @@ def serve(*, folder: Path | None, version: str, host: str, port: int | None) -> 
             app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
             timeout_graceful_shutdown=int(serving.timeout_s) + 1,
         )  # fmt: skip
-        Draining(settings, app, serving.drain_s).run(sockets=[listening])
+        with watched(app, cfg.monitor, tables.url()):
+            Draining(settings, app, serving.drain_s).run(sockets=[listening])
 
 
 def new_key(name: str) -> str:
