@@ -13,6 +13,7 @@ training/   networks, the LightningModule, augmentation, fitting
 search/     comparing candidates, the Optuna study
 evaluation/ metrics, plots, the report
 review/     the page on which people settle labels
+monitor/    records of predictions, drift, accuracy, alerts, and the page that shows them
 packaging   ONNX, parity, the model card
 tracking    MLflow
 processes   which `dvc` a stage belongs to, and whether it still lives

@@ -39,10 +39,10 @@ def render(look: Look | None, *, every_s: float, lost: int = 0) -> str:
 
 
 def bars(values: Sequence[int | float], top: int | float) -> str:
-    """An SVG path of upright bars, `top` being the full height."""
+    """An SVG path of upright bars, `top` being the full height; the smallest can still be seen."""
     step = WIDTH / max(len(values), 1)
-    corners = [(i * step, HEIGHT * min(value / top, 1) if top else 0.0) for i, value in enumerate(values)]
-    return "".join(f"M{x + 0.12 * step:.1f} {HEIGHT}v{-tall:.1f}h{0.76 * step:.1f}v{tall:.1f}z" for x, tall in corners if tall > 0)
+    corners = [(i * step, max(2.0, HEIGHT * min(value / top, 1))) for i, value in enumerate(values) if value > 0]
+    return "".join(f"M{x + 0.12 * step:.1f} {HEIGHT}v{-tall:.1f}h{0.76 * step:.1f}v{tall:.1f}z" for x, tall in corners)
 
 
 def line(values: Sequence[float | None], low: int | float, high: int | float) -> str:
@@ -72,7 +72,7 @@ def _top(values: Sequence[int | float | None]) -> float:
 
 
 def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f}\u202f%"
 
 
 def _number(value: int | float) -> str:
