@@ -14,6 +14,7 @@ search/     comparing candidates, the Optuna study
 evaluation/ metrics, plots, the report
 review/     the page on which people settle labels
 packaging   ONNX, parity, the model card
+promotion/  gates, the alias `production`, its history; rebuilding an old run
 tracking    MLflow
 processes   which `dvc` a stage belongs to, and whether it still lives
 """

@@ -47,6 +47,7 @@ class Config:
     tune: schema.Tune
     evaluate: schema.Evaluate
     export: schema.Export
+    promotion: schema.Promotion
 
     def __init__(self, **sections: Any) -> None:
         self.__dict__.update(sections)

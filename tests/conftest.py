@@ -95,6 +95,7 @@ model_search: {use: default, latency_runs: 3, latency_budget_ms: 1000}
 tune: {use: default, trials: 3, startup_trials: 2}
 evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
 export: {use: default, latency_runs: 3}
+promotion: {use: default}
 """
 
 
