@@ -129,6 +129,16 @@ def history() -> None:
     import_module("pipeline.promotion.tables").history(config.load("export"))
 
 
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's id, a version's number, or an alias.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch worktree where it is.")] = False,
+) -> None:
+    """Run an old run again from its commit and data, and compare the figures; exit code 1 where one differs."""
+    if not import_module("pipeline.promotion.reproduce").reproduce(config.load("export"), run, keep=keep):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
     _run_the_code_here()

@@ -19,7 +19,7 @@ def models(cfg: Config) -> None:
     aliases = registry.aliases()
     shown = Table(
         Column("", justify="right"), Column("aliases", min_width=len(PRODUCTION)), "accuracy", "interval", "ECE", Column("ms", justify="right"), "commit", "data", "made",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=registry.name,
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=registry.name,
     )  # fmt: skip
     for version in registry.versions():
         named = [alias for alias, number in aliases.items() if number == str(version.version)]

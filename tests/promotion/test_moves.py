@@ -27,14 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADepr
 TEST = Path("data/preprocess/test")
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of a store, which take a second to make."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
 def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     """The configuration as it is in the checkout, beside test images and a store of one's own."""
