@@ -15,6 +15,7 @@ evaluation/ metrics, plots, the report
 review/     the page on which people settle labels
 monitor/    records of predictions, drift, accuracy, alerts, and the page that shows them
 packaging   ONNX, parity, the model card
+promotion/  gates, the alias `production`, its history; rebuilding an old run
 tracking    MLflow
 processes   which `dvc` a stage belongs to, and whether it still lives
 """

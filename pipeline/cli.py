@@ -26,6 +26,7 @@ _STAGES = {
 }
 _WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
+PRODUCTION_PANEL = "Production"
 
 
 def _stage(name: str) -> None:
@@ -124,6 +125,45 @@ def monitor(
 ) -> None:
     """How the model does in production; the exit code is 1 where there is an alert."""
     if import_module("pipeline.monitor.show").show(since=since, json=json):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's number or alias.")] = "candidate",
+    force: Annotated[bool, typer.Option("--force", help="Promote it whatever the gates say; needs --why.")] = False,
+    why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "",
+) -> None:
+    """Put a version into production, if the gates of conf/promotion/ pass."""
+    cfg = config.load("preprocess", "export", "promotion")
+    import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why)
+
+
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "") -> None:
+    """Put the version back that was in production before."""
+    import_module("pipeline.promotion.moves").rollback(config.load("export"), why=why)
+
+
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def models() -> None:
+    """The registered versions: aliases, key figures, commit and data."""
+    import_module("pipeline.promotion.tables").models(config.load("export"))
+
+
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def history() -> None:
+    """Who moved `production`, when, from which version to which, and why."""
+    import_module("pipeline.promotion.tables").history(config.load("export"))
+
+
+@app.command(rich_help_panel=PRODUCTION_PANEL)
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's id, a version's number, or an alias.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch worktree where it is.")] = False,
+) -> None:
+    """Run an old run again from its commit and data, and compare the figures; exit code 1 where one differs."""
+    if not import_module("pipeline.promotion.reproduce").reproduce(config.load("export"), run, keep=keep):
         raise typer.Exit(1)
 
 

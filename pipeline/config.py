@@ -49,6 +49,7 @@ class Config:
     export: schema.Export
     serving: schema.Serving
     monitor: schema.Monitor
+    promotion: schema.Promotion
 
     def __init__(self, **sections: Any) -> None:
         self.__dict__.update(sections)

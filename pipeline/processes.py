@@ -1,10 +1,12 @@
-"""Which `dvc` a stage belongs to, and whether a process still lives.
+"""Which `dvc` a stage belongs to, whether a process still lives, and who sits before this one.
 
 A process is named by host, number and start, since its number alone is given to another one later.
 """
 
+import getpass
 import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -56,6 +58,15 @@ def ended(named: str) -> bool:
         return True
     except psutil.Error:  # alive, and not ours to look at
         return False
+
+
+def person() -> str:
+    """git's user.name, or the name of the account."""
+    try:
+        told = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        told = ""
+    return told or getpass.getuser()
 
 
 def _stop_with(owner: str) -> None:

@@ -228,6 +228,21 @@ class Monitor(Section):
     max_p95_ms: PositiveFloat
 
 
+class Promotion(Section):
+    min_accuracy: float = Field(ge=0, le=1)
+    alpha: float = Field(gt=0, lt=1)
+    max_ece: float = Field(ge=0, le=1)
+    max_latency_ms: PositiveFloat
+    max_parity_difference: PositiveFloat
+    max_leaks: NonNegativeInt
+    robustness_floors: dict[str, float]
+
+    def model_post_init(self, _: Any) -> None:
+        for tag in self.robustness_floors:
+            if not tag.startswith("robustness/"):
+                raise ValueError(f"robustness_floors: {tag} is no tag of a robustness figure; those begin with robustness/")
+
+
 class Winner(Section):
     """A candidate with the way it is trained: what model-search hands to tune, and tune to evaluate."""
 
@@ -258,4 +273,5 @@ GROUPS: dict[str, type[Section]] = {
     "export": Export,
     "serving": Serving,
     "monitor": Monitor,
+    "promotion": Promotion,
 }

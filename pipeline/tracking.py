@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report its use at import
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import numpy as np
@@ -34,25 +35,26 @@ RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations
             "openvino", "onnxruntime", "numpy", "opencv-python-headless", "dvc", "mlflow")  # fmt: skip
 
 
-def connect() -> MlflowClient:
-    """A client of the store, with the experiment made if it is not there."""
-    named = os.environ.get("MLFLOW_TRACKING_URI")  # read before the next line, which sets it
-    mlflow.set_tracking_uri(named or f"sqlite:///{config.home() / 'mlflow.db'}")
+def connect(experiment: str = EXPERIMENT) -> MlflowClient:
+    """A client of the store, with the experiment made if it is not there, and its runs going there."""
+    here = f"sqlite:///{config.home() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or here
+    mlflow.set_tracking_uri(uri)  # which sets the variable, too
     lock = config.home() / ".fieldmark" / "store.lock"
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):  # two queued experiments that make the tables at once would break them
         client = MlflowClient()
-        _make_experiment(client, None if named else (config.home() / "mlartifacts").as_uri())
-    mlflow.set_experiment(EXPERIMENT)
+        _make_experiment(client, experiment, (config.home() / "mlartifacts").as_uri() if uri == here else None)
+    mlflow.set_experiment(experiment)
     return client
 
 
-def _make_experiment(client: MlflowClient, artifacts: str | None) -> None:
-    if client.get_experiment_by_name(EXPERIMENT) is None:
+def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
+    if client.get_experiment_by_name(name) is None:
         try:
-            client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            client.create_experiment(name, artifact_location=artifacts)
         except MlflowException as error:
-            if client.get_experiment_by_name(EXPERIMENT) is None:  # another machine did not just make it
+            if client.get_experiment_by_name(name) is None:  # another machine did not just make it
                 raise error
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from exports import tiny_export
 from filelock import FileLock
+from mlflow.tracking import MlflowClient
 from PIL import Image
 from skimage import data as photos
 from sklearn.datasets import load_sample_images
@@ -22,6 +23,14 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the run store or the feature cache of the checkout."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of an MLflow store, which take a second to make; to be copied."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
 
 
 def copy_project(folder: Path) -> Path:
@@ -98,6 +107,7 @@ evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
 export: {use: default, latency_runs: 3}
 serving: {use: default}
 monitor: {use: default}
+promotion: {use: default}
 """
 
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pipeline import cli, config
 
 STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
-BESIDE = {"serving", "monitor"}
+BESIDE = {"serving", "monitor", "promotion"}  # sections of what runs beside the pipeline
 # They run a stage or watch it, and change no result.
 OBSERVERS = {"pipeline", "pipeline.config", "pipeline.schema", "pipeline.errors", "pipeline.tracking",
              "pipeline.lineage", "pipeline.runner", "pipeline.cli"}  # fmt: skip

@@ -36,6 +36,7 @@ USED_BY = {
     "tune": {"tune"},
     "evaluate": {"evaluate"},
     "export": {"export"},
+    "promotion": set(),
 }
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
 GROUPS = config._groups()

@@ -1,14 +1,13 @@
 """Serves the review page to one person, on the loopback interface only."""
 
-import getpass
 import socket
-import subprocess
 import threading
 import webbrowser
 from pathlib import Path
 
 import uvicorn
 
+from pipeline import processes
 from pipeline.errors import FieldmarkError
 from pipeline.review.app import create_app
 
@@ -20,7 +19,7 @@ def serve(*, by: str, port: int, browser: bool) -> None:
 
     Raises FieldmarkError where label-check has not run, or the port is taken.
     """
-    person = by.strip() or default_person()
+    person = by.strip() or processes.person()
     app = create_app(Path.cwd(), person)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,11 +34,3 @@ def serve(*, by: str, port: int, browser: bool) -> None:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listening])
 
-
-def default_person() -> str:
-    """git's user.name, or the name of the account."""
-    try:
-        told = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        told = ""
-    return told or getpass.getuser()

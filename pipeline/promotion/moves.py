@@ -1,0 +1,129 @@
+"""Promote and rollback: the alias `production`, moved one at a time, each move on record before it is made.
+
+The alias is one row of the store, so there are never two and, between two, never none. Whoever moves it writes a record
+first, looks whether the alias is still where the gates found it, moves it, and closes the record. In a local store a
+file lock lets one process at a time do so, and the next waits. On a server, where machines share no lock, an unfinished
+record is the claim: who finds another's withdraws. Left open are the milliseconds between the last look and the move,
+for whoever moves the alias by hand; `fieldmark history` marks that.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline import config
+from pipeline.config import Config
+from pipeline.errors import FieldmarkError
+from pipeline.promotion import gates, records
+from pipeline.promotion.records import Refused
+from pipeline.promotion.registry import CANDIDATE, NO_ANSWER, PREVIOUS, PRODUCTION, Registry, connect
+
+
+def promote(cfg: Config, version: str = CANDIDATE, *, force: bool = False, why: str = "") -> None:
+    """Measure and print the gates of a version (number or alias), and put it into production where all pass, or by force.
+
+    Raises Refused where a gate fails, FieldmarkError where the store does not answer or there is no such version.
+    """
+    if force and not why.strip():
+        raise FieldmarkError("--force needs --why TEXT; it stays on record")
+    with _alone_with_store(cfg.export.registered_name) as registry:
+        wanted, now, history = registry.find(version), registry.production(), records.read(registry)
+        before, after = _number(now) or records.last(history), str(wanted.version)
+        if _number(now) == after:
+            raise FieldmarkError(f"version {after} is in production already")
+        with records.opened(registry, "promote", before=before, after=after, why=why, forced=force) as record:
+            judged = gates.judge(cfg, wanted, now, before)
+            records.note_gates(registry, record, gates.told(judged), gates.figures(judged))
+            gates.show(judged, f"{registry.name}: version {after}, in production: {before or 'none'}")
+            failed = [gate.name for gate in judged if not gate.passed]
+            if failed and not force:
+                raise Refused(f"refused: {', '.join(failed)}; `--force --why TEXT` promotes version {after} nevertheless")
+            _move(registry, _number(now), after)
+    print(f"version {after} is in production{f', before it was version {before}' if before else ''}")
+
+
+def rollback(cfg: Config, *, why: str = "") -> None:
+    """Put the version back that was in production before, or the newest such one that still exists.
+
+    Raises FieldmarkError where there is none.
+    """
+    with _alone_with_store(cfg.export.registered_name) as registry:
+        now, history = registry.production(), records.read(registry)
+        before = _number(now) or records.last(history)
+        there = {str(version.version) for version in registry.versions()}
+        turns = records.formers(history, _number(now))
+        target = next((version for version in turns if version in there), None)
+        if target is None:
+            raise FieldmarkError("no version was in production before that still exists; `fieldmark promote VERSION` names one")
+        for gone in turns[: turns.index(target)]:
+            print(f"version {gone} was in production and no longer exists")
+        with records.opened(registry, "rollback", before=before, after=target, why=why):
+            _move(registry, _number(now), target)
+    print(f"version {target} is in production{f', before it was version {before}' if before else ''}")
+
+
+def _number(version: ModelVersion | None) -> str | None:
+    return None if version is None else str(version.version)
+
+
+def _move(registry: Registry, expected: str | None, after: str) -> None:
+    """Set the alias where it still is as expected; then `previous`, which says where a rollback would lead."""
+    if (found := registry.aliases().get(PRODUCTION)) != expected:
+        raise Refused(f"`production` moved from {expected} to {found} in the meantime; try again")
+    registry.point(PRODUCTION, after)
+    for alias in registry.aliases():
+        if alias.lower() == PRODUCTION != alias:
+            print(f"took away the alias {alias}: there is one production, in lower case")
+            registry.point(alias, None)
+
+
+def _point_previous(registry: Registry) -> None:
+    aliases, there = registry.aliases(), {str(version.version) for version in registry.versions()}
+    turns = records.formers(records.read(registry), aliases.get(PRODUCTION))
+    target = next((version for version in turns if version in there), None)
+    if aliases.get(PREVIOUS) != target:
+        registry.point(PREVIOUS, target)
+
+
+@contextmanager
+def _alone_with_store(name: str) -> Iterator[Registry]:
+    """The registry, with what ended processes left unfinished closed before, and `previous` set right after."""
+    try:
+        registry = connect(name)
+        with _locked(registry) as alone:
+            records.settle_dead(registry, alone=alone)
+            try:
+                yield registry
+            finally:
+                _point_previous(registry)
+    except NO_ANSWER as error:
+        raise FieldmarkError(
+            f"the store failed ({' '.join(str(error).split())[:200]}); once it answers, "
+            "`fieldmark history` says which version is in production"
+        ) from error
+
+
+@contextmanager
+def _locked(registry: Registry) -> Iterator[bool]:
+    """Hold the lock; whether it keeps out everybody else who uses the store, as it does beside a local database."""
+    uri = mlflow.get_tracking_uri()
+    local = _is_local(uri)
+    file = Path(f"{uri.removeprefix('sqlite:///')}.lock") if local else config.home() / ".fieldmark" / "promotion.lock"
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print("another promotion is under way; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield local
+    finally:
+        lock.release()
+
+
+def _is_local(uri: str) -> bool:
+    return uri.startswith("sqlite:///")

@@ -1,0 +1,90 @@
+"""The versions and aliases of the registered model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import sqlalchemy
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
+from mlflow.tracking import MlflowClient
+
+from pipeline import tracking
+from pipeline.errors import FieldmarkError
+
+CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
+EXPERIMENT = "fieldmark-promotions"
+T = TypeVar("T")
+# What a store raises that does not answer: MLflow's own, the database's, the network's and the file system's.
+NO_ANSWER = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One registered model in one store, and the experiment that holds its history."""
+
+    client: MlflowClient
+    experiment: str
+    name: str
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> version. Raises FieldmarkError where no model of this name is registered."""
+        try:
+            found = self.client.get_registered_model(self.name).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise FieldmarkError(f"no model {self.name} is registered yet; `dvc repro` registers one") from error
+            raise
+        return {alias: str(version) for alias, version in found.items()}
+
+    def versions(self) -> list[ModelVersion]:
+        """All that exist, newest first."""
+        query = f"name = '{self.name}'"
+        found = every(lambda token: self.client.search_model_versions(query, page_token=token))
+        return sorted(found, key=lambda version: -int(version.version))
+
+    def find(self, wanted: str) -> ModelVersion:
+        """A version by its number or alias. Raises FieldmarkError that names what there is."""
+        aliases = self.aliases()
+        number = aliases.get(wanted.lower(), wanted)
+        for version in self.versions():
+            if str(version.version) == number:
+                return version
+        there = [str(version.version) for version in self.versions()]
+        raise FieldmarkError(
+            f"{self.name} has no version or alias {wanted!r}; there are {', '.join([*there, *aliases]) or 'none'}"
+        )
+
+    def production(self) -> ModelVersion | None:
+        """The version in production, or None."""
+        number = self.aliases().get(PRODUCTION)
+        return next((version for version in self.versions() if str(version.version) == number), None)
+
+    def point(self, alias: str, version: str | None) -> None:
+        """Move an alias: one row in one transaction, so whoever reads sees the old version or the new one. None takes it away."""
+        if version is None:
+            self.client.delete_registered_model_alias(self.name, alias)
+        else:
+            self.client.set_registered_model_alias(self.name, alias, version)
+
+
+def connect(name: str) -> Registry:
+    """The registry of the store in use; a history that was deleted in MLflow is taken out of its bin."""
+    client = tracking.connect()
+    there = client.get_experiment_by_name(EXPERIMENT)
+    if there is not None and there.lifecycle_stage == "deleted":
+        client.restore_experiment(there.experiment_id)
+    client = tracking.connect(EXPERIMENT)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    return Registry(client, str(experiment.experiment_id), name)
+
+
+def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
+    """The entries of all pages of a search."""
+    token: str | None = ""
+    while token is not None:
+        found = page(token or None)
+        yield from found
+        token = found.token

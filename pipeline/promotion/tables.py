@@ -1,0 +1,74 @@
+"""What `fieldmark models` and `fieldmark history` print, in 80 columns, newest first."""
+
+import time
+
+from mlflow.entities.model_registry import ModelVersion
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from pipeline.config import Config
+from pipeline.promotion import records
+from pipeline.promotion.records import Record
+from pipeline.promotion.registry import PRODUCTION, Registry, connect
+
+
+def models(cfg: Config) -> None:
+    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is registered."""
+    registry = connect(cfg.export.registered_name)
+    aliases = registry.aliases()
+    shown = Table(
+        Column("", justify="right"), Column("aliases", min_width=len(PRODUCTION)), "accuracy", "interval", "ECE", Column("ms", justify="right"), "commit", "data", "made",
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=registry.name,
+    )  # fmt: skip
+    for version in registry.versions():
+        named = [alias for alias, number in aliases.items() if number == str(version.version)]
+        shown.add_row(str(version.version), "\n".join(sorted(named)), *_told(version))
+    Console(highlight=False).print(shown)
+
+
+def _told(version: ModelVersion) -> list[str]:
+    tags = version.tags
+    low, high = tags.get("test/accuracy_low", "-"), tags.get("test/accuracy_high", "-")
+    edited = "+" if tags.get("git.dirty") == "true" else ""
+    made = time.strftime("%Y-%m-%d", time.localtime(version.creation_timestamp / 1000))
+    return [
+        tags.get("test/accuracy", "-"), f"{low[:5]}-{high[:5]}", tags.get("test/ece", "-")[:5],
+        tags.get("latency/p50_ms", "-")[:5], tags.get("git.commit", "-")[:7] + edited, tags.get("data.ingest", "-")[:7], made,
+    ]  # fmt: skip
+
+
+def history(cfg: Config) -> None:
+    """Every move of `production`, made or refused, and where it was moved without one."""
+    registry = connect(cfg.export.registered_name)
+    found = records.read(registry)
+    shown = Table("when", "who", "what", "from", "to", "outcome", "why", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in reversed(_rows(found, registry)):
+        shown.add_row(*row)
+    Console(highlight=False).print(shown)
+    if not found:
+        print("nothing was promoted yet; `fieldmark promote` does")
+
+
+def _rows(found: list[Record], registry: Registry) -> list[list[str]]:
+    rows, where = [], None
+    for record in found:
+        if record.before != where and (record.moved or record.before is not None):
+            rows.append(_unrecorded(where, record.before))
+            where = record.before
+        rows.append(_row(record))
+        where = record.after if record.moved else where
+    now = registry.aliases().get(PRODUCTION)
+    return rows + ([_unrecorded(where, now)] if now != where else [])
+
+
+def _row(record: Record) -> list[str]:
+    tags = record.tags
+    what = tags["what"] + (", forced" if tags["forced"] == "true" else "")
+    outcome = "under way" if record.status == "RUNNING" else tags.get("outcome", record.status)
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.when))
+    return [when, tags["who"], what, tags["from"], tags["to"], outcome, tags["why"]]
+
+
+def _unrecorded(before: str | None, after: str | None) -> list[str]:
+    return ["", "", "", before or records.NONE, after or records.NONE, "moved", "without a record, in MLflow"]

@@ -1,0 +1,403 @@
+"""The alias `production`: what lets it move, what does not, and what stays on record."""
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import ViewType
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from registered import PASSING, aliases, register, write_test_images
+
+from pipeline import config, processes, tracking
+from pipeline.errors import FieldmarkError
+from pipeline.promotion import moves, records, tables
+from pipeline.promotion.records import Record
+from pipeline.promotion.registry import EXPERIMENT, connect
+
+# MLflow's own use of SQLAlchemy; nothing of ours can change it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+
+TEST = Path("data/preprocess/test")
+
+
+@pytest.fixture
+def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
+    """The configuration as it is in the checkout, beside test images and a store of one's own."""
+    cfg = config.load("preprocess", "export", "promotion")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    write_test_images(TEST)
+    return cfg
+
+
+def client() -> MlflowClient:
+    return tracking.connect()
+
+
+def production() -> str | None:
+    return aliases(client()).get("production")
+
+
+def past() -> list[Record]:
+    return records.read(connect("fieldmark"))
+
+
+def chain(moved: list[Record]) -> list[tuple[str | None, str]]:
+    return [(record.before, record.after) for record in moved if record.moved]
+
+
+def test_a_version_that_passes_every_gate_goes_into_production(cfg: config.Config, tmp_path: Path) -> None:
+    register(tmp_path)
+    moves.promote(cfg, why="first")
+    second = register(tmp_path)
+    moves.promote(cfg, why="second")
+    assert aliases(client()) == {"candidate": second, "production": "2", "previous": "1"}
+
+
+FAILING = {
+    "test/accuracy_low": ("0.5", "accuracy, lower bound"),
+    "test/ece": ("0.4", "calibration (ECE)"),
+    "latency/p50_ms": ("900", "latency, ms"),
+    "parity/max_difference": ("0.01", "export parity"),
+    "leaks": ("1", "leaking groups"),
+    "git.dirty": ("true", "clean commit"),
+}
+
+
+@pytest.mark.parametrize("tag", FAILING)
+def test_each_gate_refuses_on_its_own(tag: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value, gate = FAILING[tag]
+    register(tmp_path)
+    moves.promote(cfg)
+    register(tmp_path, **{tag: value})
+    with pytest.raises(FieldmarkError) as refused:
+        moves.promote(cfg)
+    assert str(refused.value).startswith(f"refused: {gate};")
+    assert (production(), past()[-1].status, past()[-1].tags["outcome"]) == ("1", "FAILED", f"refused: {gate}")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("tag", FAILING)
+@pytest.mark.parametrize("value", [None, "nan", "unknown"])
+def test_a_missing_figure_is_a_failed_gate(tag: str, value: str | None, cfg: config.Config) -> None:
+    tags = [ModelVersionTag(key, said) for key, said in {**PASSING, tag: value}.items() if said is not None]
+    judged = moves.gates.judge(cfg, ModelVersion("fieldmark", "1", 0, tags=tags), None, None)
+    assert [gate.name for gate in judged if not gate.passed] == [FAILING[tag][1]]
+
+
+def test_a_version_worse_on_the_same_images_is_refused(cfg: config.Config, tmp_path: Path) -> None:
+    register(tmp_path)
+    moves.promote(cfg)
+    register(tmp_path, threshold=200)
+    with pytest.raises(FieldmarkError, match="refused: beside production;"):
+        moves.promote(cfg)
+    register(tmp_path, threshold=140)  # two images lost of forty: no evidence
+    moves.promote(cfg)
+    assert production() == "3"
+
+
+def test_a_robustness_floor_counts_where_it_was_measured(cfg: config.Config, tmp_path: Path) -> None:
+    floors = {"robustness/pgd": 0.3}
+    strict = config.Config(
+        preprocess=cfg.preprocess, export=cfg.export, promotion=cfg.promotion.model_copy(update={"robustness_floors": floors})
+    )
+    register(tmp_path, **{"robustness/pgd": "0.1"})
+    with pytest.raises(FieldmarkError, match="refused: robustness/pgd;"):
+        moves.promote(strict)
+    register(tmp_path)
+    moves.promote(strict)
+    assert production() == "2"
+
+
+def without_images(_: Path) -> str | None:
+    (TEST / "table.parquet").unlink()
+    return None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without_images, "there are no test images .* `dvc repro preprocess` makes them"),
+        (lambda folder: register(folder, classes=["dog", "cat", "cow"]), "classes apart .cow."),
+        (lambda folder: register(folder, classes=["dog", "hen"]), "does not know the classes cat"),
+        (lambda folder: register(folder, preprocess={"size_px": 7}), "version 3 takes other images .*size_px 7 there, 224 here"),
+    ],
+    ids=["no test images", "another class more", "a class unknown", "other preprocessing"],
+)
+def test_what_cannot_be_compared_is_refused_and_said(
+    change: Callable[[Path], str | None], said: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(tmp_path)
+    moves.promote(cfg)
+    register(tmp_path)
+    change(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(FieldmarkError, match="refused: beside production;"):
+        moves.promote(cfg)
+    assert re.search(said, " ".join(capsys.readouterr().out.split()))
+
+
+def test_force_needs_a_reason_which_stays_on_record(cfg: config.Config, tmp_path: Path) -> None:
+    register(tmp_path, leaks="3")
+    with pytest.raises(FieldmarkError, match="--why"):
+        moves.promote(cfg, force=True)
+    moves.promote(cfg, force=True, why="the leak is in copies of one image")
+    last = past()[-1]
+    assert (production(), last.moved, last.tags["forced"], last.tags["why"]) == ("1", True, "true", "the leak is in copies of one image")
+    assert "refused: leaking groups: 3 (0 or less)" in last.tags["gates"]
+
+
+def test_rollback_takes_back_one_promotion_after_the_other(cfg: config.Config, tmp_path: Path) -> None:
+    for _ in range(3):
+        register(tmp_path)
+        moves.promote(cfg)
+    moves.rollback(cfg, why="complaints")
+    assert (production(), aliases(client())["previous"]) == ("2", "1")
+    moves.rollback(cfg)
+    assert (production(), aliases(client()).get("previous")) == ("1", None)
+    with pytest.raises(FieldmarkError, match="no version was in production before"):
+        moves.rollback(cfg)
+    assert chain(past()) == [(None, "1"), ("1", "2"), ("2", "3"), ("3", "2"), ("2", "1")]
+
+
+def test_a_deleted_production_is_rolled_back_to_the_newest_that_exists(
+    cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        register(tmp_path)
+        moves.promote(cfg)
+    for gone in ("3", "2"):
+        client().delete_model_version("fieldmark", gone)
+    moves.rollback(cfg)
+    said = capsys.readouterr().out
+    assert production() == "1"
+    assert "version 3 was in production and no longer exists\nversion 2 was in production and no longer exists" in said
+    assert chain(past())[-1] == ("3", "1")
+
+
+def test_after_a_deleted_production_the_next_promotion_goes_on_from_it(cfg: config.Config, tmp_path: Path) -> None:
+    register(tmp_path)
+    moves.promote(cfg)
+    client().delete_model_version("fieldmark", "1")
+    register(tmp_path)
+    moves.promote(cfg)
+    assert (production(), chain(past())) == ("2", [(None, "1"), ("1", "2")])
+
+
+def test_a_version_deleted_while_it_is_judged_leaves_production_alone(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(tmp_path)
+    moves.promote(cfg)
+    register(tmp_path)
+    judge = moves.gates.judge
+
+    def deleting(*arguments: Any) -> Any:
+        client().delete_model_version("fieldmark", "2")
+        return judge(*arguments)
+
+    monkeypatch.setattr(moves.gates, "judge", deleting)
+    with pytest.raises(FieldmarkError):
+        moves.promote(cfg, force=True, why="in a hurry")
+    assert (production(), past()[-1].status) == ("1", "FAILED")
+
+
+def test_production_moved_by_hand_while_gates_are_measured_is_not_overwritten(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        register(tmp_path)
+    moves.promote(cfg, "1")
+    judge = moves.gates.judge
+
+    def by_hand(*arguments: Any) -> Any:
+        client().set_registered_model_alias("fieldmark", "production", "2")
+        return judge(*arguments)
+
+    monkeypatch.setattr(moves.gates, "judge", by_hand)
+    with pytest.raises(FieldmarkError, match="moved from 1 to 2 in the meantime"):
+        moves.promote(cfg, "3")
+    assert production() == "2"
+    capsys.readouterr()
+    tables.history(cfg)
+    assert re.search("1 +2 +moved +without a", capsys.readouterr().out)
+
+
+# A store that goes away: from one of a move's writes on, nothing answers. None of them may lose or double the alias.
+WRITES = ["create_run", "log_batch", "set_registered_model_alias", "set_tag", "set_terminated"]
+
+
+class Away:
+    """Takes the store away before the nth call of a method, and gives it back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gone, self.monkeypatch = False, monkeypatch
+
+    def before(self, method: str) -> None:
+        for name in ("create_run", "log_batch", "set_registered_model_alias", "delete_registered_model_alias", "set_tag",
+                     "set_terminated", "search_runs", "get_registered_model", "search_model_versions", "get_run"):  # fmt: skip
+            self.monkeypatch.setattr(MlflowClient, name, self._guarded(getattr(MlflowClient, name), starts=name == method))
+
+    def _guarded(self, real: Callable[..., Any], starts: bool) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.gone = self.gone or starts
+            if self.gone:
+                raise MlflowException("the database is not there")
+            return real(*arguments, **named)
+
+        return call
+
+
+@pytest.mark.parametrize("method", WRITES)
+def test_a_store_that_goes_away_in_the_middle_leaves_one_production(
+    method: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        register(tmp_path)
+    moves.promote(cfg, "1")
+    with pytest.MonkeyPatch.context() as patch:
+        Away(patch).before(method)
+        with pytest.raises(FieldmarkError, match="the store failed .the database is not there.*`fieldmark history`"):
+            moves.promote(cfg, "2", why="cut off")
+    cut = production()
+    assert cut in {"1", "2"}
+    moves.promote(cfg, "3")
+    assert aliases(client()) == {"candidate": "3", "production": "3", "previous": cut}
+    assert "RUNNING" not in {record.status for record in past()}
+    assert chain(past()) == [(None, "1"), *([("1", "2"), ("2", "3")] if cut == "2" else [("1", "3")])]
+
+
+def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines share no file lock."""
+    monkeypatch.setattr(moves, "_is_local", lambda uri: False)
+    for _ in range(2):
+        register(tmp_path)
+    moves.promote(cfg, "1")
+    registry = connect("fieldmark")
+    with records.opened(registry, "promote", before="1", after="2", why="elsewhere"):
+        with pytest.raises(FieldmarkError, match="is moving `production` at this moment"):
+            moves.promote(cfg, "2")
+        registry.point("production", "2")
+    assert chain(past()) == [(None, "1"), ("1", "2")]
+
+
+def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "_is_local", lambda uri: False)
+    register(tmp_path)
+    registry = connect("fieldmark")
+    ended = processes.name().rpartition("/")[0] + "/0.01"
+    tags = {**dict.fromkeys(("who", "why", "when"), "x"), "what": "promote", "from": "none", "to": "1", "model": "fieldmark", "process": ended}
+    registry.client.create_run(registry.experiment, tags={**tags, "forced": "false"})
+    moves.promote(cfg)
+    assert [record.status for record in past()] == ["FAILED", "FINISHED"]
+
+
+@pytest.fixture
+def watched(cfg: config.Config, tmp_path: Path) -> Iterator[list[Any]]:
+    """What a reader of the store sees all the while: the version in production, or what was wrong."""
+    for _ in range(51):
+        register(tmp_path)
+    moves.promote(cfg, "1")
+    seen: list[Any] = []
+    stop = threading.Event()
+    reader = MlflowClient()
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            named = [n for n in reader.get_registered_model("fieldmark").aliases.items() if n[0].lower() == "production"]
+            seen.append(named[0][1] if len(named) == 1 else named)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield seen
+    stop.set()
+    thread.join()
+
+
+def test_fifty_promotions_at_once_leave_one_production_at_any_moment_and_one_chain(cfg: config.Config, watched: list[Any]) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        list(pool.map(lambda number: moves.promote(cfg, str(number), why=f"person {number}"), range(2, 52)))
+    found = past()
+    assert {record.after for record in found} == {str(number) for number in range(1, 52)}
+    assert {record.status for record in found} == {"FINISHED"}
+    links = chain(found)
+    assert [before for before, _ in links] == [None, *(after for _, after in links[:-1])]
+    assert production() == links[-1][1]
+    assert len(watched) > 50 and [seen for seen in watched if isinstance(seen, list)] == []
+
+
+def test_a_second_spelling_of_production_is_taken_away(cfg: config.Config, tmp_path: Path) -> None:
+    for _ in range(2):
+        register(tmp_path)
+    client().set_registered_model_alias("fieldmark", "Production", "1")
+    moves.promote(cfg, "2")
+    assert aliases(client()) == {"candidate": "2", "production": "2"}
+
+
+def test_the_history_is_shown_and_stands_as_runs_in_mlflow(
+    cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(tmp_path, leaks="2")
+    with pytest.raises(FieldmarkError):
+        moves.promote(cfg)
+    register(tmp_path)
+    moves.promote(cfg, why="the copies are gone")
+    capsys.readouterr()
+    tables.history(cfg)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert said.index("the copies") < said.index("refused")  # newest first
+    experiment = client().get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    runs = client().search_runs([experiment.experiment_id])
+    assert [(run.info.run_name, run.info.status, run.data.tags["to"]) for run in runs] == [
+        ("promote none to 2", "FINISHED", "2"), ("promote none to 1", "FAILED", "1")]  # fmt: skip
+    assert {"who", "when", "what", "why", "from", "to", "gates"} <= runs[0].data.tags.keys()
+    assert runs[0].data.metrics["gate/accuracy lower bound"] == 0.93
+
+
+def test_a_record_deleted_in_mlflow_is_still_history(cfg: config.Config, tmp_path: Path) -> None:
+    for _ in range(2):
+        register(tmp_path)
+        moves.promote(cfg)
+    client().delete_run(past()[0].run_id)
+    registry = connect("fieldmark")
+    registry.client.delete_experiment(registry.experiment)
+    moves.rollback(cfg)
+    assert chain(past()) == [(None, "1"), ("1", "2"), ("2", "1")]
+    assert registry.client.search_experiments(ViewType.DELETED_ONLY) == []
+
+
+def test_models_lists_versions_with_aliases_figures_and_lineage(
+    cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(tmp_path)
+    register(tmp_path, **{"test/accuracy": "0.8765", "git.dirty": "true"})
+    moves.promote(cfg, "1")
+    capsys.readouterr()
+    tables.models(cfg)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    rows = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[:3] for row in rows] == [["2", "candidate", "0.8765"], ["1", "production", "0.9500"]]
+    assert ["0123456+" in rows[0], "0123456" in rows[1], "fedcba9" in rows[1]] == [True, True, True]
+
+
+def test_an_unknown_version_is_named_with_what_there_is(cfg: config.Config, tmp_path: Path) -> None:
+    with pytest.raises(FieldmarkError, match="no model fieldmark is registered yet"):
+        moves.promote(cfg)
+    register(tmp_path)
+    with pytest.raises(FieldmarkError, match="no version or alias '7'; there are 1, candidate"):
+        moves.promote(cfg, "7")
