@@ -36,8 +36,8 @@ def findings(
         ("decisions on images not in the data", unmatched, ""),
         ("images without a label", int((label == "").sum()), ""),
         ("groups moved as they were given to several splits", int(rows.loc[leaks, "dup_group"].nunique()), _share(leaks, rows)),
-        ("images that carried a place (GPS)", sum("has_gps" in row for row in carried), "dropped"),
-        ("images that carried other metadata", sum("has_metadata" in row for row in carried), "dropped"),
+        ("images that carried a place (GPS)", sum("has_gps" in row for row in carried), "left behind in data/ingest"),
+        ("images that carried other metadata", sum("has_metadata" in row for row in carried), "left behind in data/ingest, but for the camera's model"),
     ]
     return pd.DataFrame(found, columns=["finding", "n", "note"])
 
