@@ -59,10 +59,17 @@ def ingest(
 @app.command("label-check", help=_STAGES["label-check"], rich_help_panel=STAGE_PANEL)
 def label_check(
     audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
-    fraction: Annotated[list[float], typer.Option(help="With --audit: share of the labels to flip.")] = [0.05, 0.1, 0.2],  # noqa: B006
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="With --audit: share of the labels to flip.  [default: label_check.audit.fractions]")
+    ] = None,
+    verified: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With --audit: also against the labels that this metadata column holds.")
+    ] = None,
 ) -> None:
     if audit:
-        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction)
+        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction or [], verified)
+    elif fraction or verified:
+        raise FieldmarkError("--fraction and --verified go with --audit; for the pipeline, set label_check.audit in params.yaml")
     else:
         _run("label-check")
 

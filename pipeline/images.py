@@ -35,19 +35,27 @@ TURNS = {
 }
 MID_GREY = 128
 
+# Pillow's names of what is neither pixels nor EXIF; the texts of a PNG come apart from these.
+BESIDE_PIXELS = {"xmp", "XML:com.adobe.xmp", "photoshop", "comment"}
+
 
 class BadImage(ValueError):
     """Bytes that are no usable image; the message is the reason, fit for a list that people read."""
 
 
 class Probe(NamedTuple):
-    """What a file turned out to be; width and height in pixels as seen, after EXIF orientation."""
+    """What a file turned out to be; width and height in pixels as seen, after EXIF orientation.
+
+    has_metadata: it says more than its pixels, which side is up and the place; camera: the model by its name, "" for unknown.
+    """
 
     width: int
     height: int
     format: str
     n_frames: int
     has_gps: bool
+    has_metadata: bool = False
+    camera: str = ""
 
 
 def decode(data: bytes, *, max_pixels: int | None, formats: Sequence[str] = FORMATS) -> UInt8[np.ndarray, "h w 3"]:
@@ -64,7 +72,7 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
     """Decode in full, so that what passes here decodes later; raises BadImage like `decode`."""
     with _opened(data, max_pixels) as image:
         width, height = _upright(image).size
-        return Probe(width, height, image.format or "", _n_frames(image), _has_gps(image))
+        return Probe(width, height, image.format or "", _n_frames(image), _has_gps(image), _has_metadata(image), _camera(image))
 
 
 def read_square(
@@ -195,6 +203,15 @@ def _has_gps(image: Image.Image) -> bool:
         return bool(_exif(image).get_ifd(ExifTags.IFD.GPSInfo))
     except Exception:  # an EXIF block too broken to be read tells nobody a place
         return False
+
+
+def _has_metadata(image: Image.Image) -> bool:
+    told = BESIDE_PIXELS & image.info.keys()
+    return bool(told or getattr(image, "text", None) or set(_exif(image)) - {ExifTags.Base.Orientation, ExifTags.Base.GPSInfo})
+
+
+def _camera(image: Image.Image) -> str:
+    return str(_exif(image).get(ExifTags.Base.Model, "")).strip("\0 ")
 
 
 def _fitted(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What conf/ and params.yaml may say: names, types and ranges. The values stand in conf/ alone."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -56,12 +56,37 @@ class Fractions(Section):
             raise ValueError("train, val and test must add up to 1")
 
 
+class Audit(Section):
+    fractions: list[Annotated[float, Field(gt=0, lt=1)]]
+    max_images: PositiveInt
+    verified: str | None
+
+
+class Outliers(Section):
+    deviations: PositiveFloat
+
+
+class Classes(Section):
+    min_images: NonNegativeInt
+    max_imbalance: float = Field(ge=1)
+
+
+class Correlates(Section):
+    min_auc: float = Field(ge=0.5, le=1)
+    ignore: list[str]
+
+
 class LabelCheck(Section):
     size_px: int = Field(ge=8)
     errors: Errors
+    audit: Audit
     duplicates: Duplicates
     neighbours: PositiveInt
     quality: Quality
+    outliers: Outliers
+    classes: Classes
+    correlates: Correlates
+    max_leakage: float = Field(ge=0, le=1)
     drop_suspects: bool
     fractions: Fractions
 

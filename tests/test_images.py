@@ -202,7 +202,7 @@ def test_an_animation_shows_its_first_frame() -> None:
     frames = [Image.new("RGB", (6, 5), colour) for colour in ("red", "lime", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode(data, max_pixels=LIMIT)[0, 0].tolist() == [255, 0, 0]
-    assert probe(data, max_pixels=LIMIT) == (6, 5, "GIF", 3, False)
+    assert probe(data, max_pixels=LIMIT)[:5] == (6, 5, "GIF", 3, False)
 
 
 def test_probe_sees_a_place() -> None:
@@ -210,6 +210,19 @@ def test_probe_sees_a_place() -> None:
     exif[GPS] = {1: "N", 2: (48.0, 8.0, 0.0)}
     data = encoded(Image.fromarray(noise(8, 8)), "JPEG", exif=exif)
     assert probe(data, max_pixels=LIMIT).has_gps
+    assert not probe(data, max_pixels=LIMIT).has_metadata  # the place has a count of its own
+
+
+def test_probe_sees_what_a_file_says_beside_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[272] = "X100"
+    image, sideways = Image.fromarray(noise(8, 8)), Image.Exif()
+    sideways[ORIENTATION] = 6
+    said = probe(encoded(image, "JPEG", exif=exif), max_pixels=LIMIT)
+    assert (said.has_metadata, said.camera, said.has_gps) == (True, "X100", False)
+    assert probe(encoded(image, "JPEG", comment=b"at home"), max_pixels=LIMIT).has_metadata
+    for plain in (encoded(image, "PNG"), encoded(image, "JPEG"), encoded(image, "JPEG", exif=sideways)):
+        assert not probe(plain, max_pixels=LIMIT).has_metadata
 
 
 @given(

@@ -203,14 +203,20 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float | None) -> 
 
 
 def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "minimize"]) -> bytes:
-    """SVG: the value of each trial and the best so far; takes columns number, value (NaN: the trial was stopped)."""
+    """SVG: each trial's value and the best so far of those that ran to their end; takes columns number, value, stopped.
+
+    A stopped trial has the value at which it was stopped (NaN: it never had one), which is never the best.
+    """
     rows = rows.sort_values("number")
-    best = rows["value"].cummax() if direction == "maximize" else rows["value"].cummin()
+    ended, stopped = rows[~rows["stopped"]], rows[rows["stopped"]].dropna(subset=["value"])
+    best = ended["value"].cummax() if direction == "maximize" else ended["value"].cummin()
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.scatter(rows["number"], rows["value"], color=QUIET, s=20, alpha=0.75, label="trial", linewidth=0)
-        axes.step(rows["number"], best.ffill(), where="post", color=BLUE, label="best so far")
+        axes.scatter(ended["number"], ended["value"], color=QUIET, s=20, alpha=0.75, label="trial", linewidth=0)
+        if len(stopped):
+            axes.scatter(stopped["number"], stopped["value"], color=ORANGE, marker="x", s=22, linewidth=1.2, label="stopped early")
+        axes.step(ended["number"], best.ffill(), where="post", color=BLUE, label="best so far")
         axes.set(xlabel="trial", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend()

@@ -23,6 +23,10 @@ PIXELATED_BELOW_PX = 96
 QUARANTINE_ROWS = 20
 TRIAL_ROWS = 5
 DASH = "–"
+AUDIT_HEADINGS = {
+    "kind": "errors", "fraction": "share of labels", "n_planted": "wrong", "n_suspect": "doubted", "average_precision": "average precision",
+    "random_average_precision": "of a random order",
+}  # fmt: skip
 
 NAMES = {
     "accuracy": "Accuracy",
@@ -71,11 +75,40 @@ class Suspect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two images that are nearly the same, why they are shown, and the cosine of their features."""
+
+    why: str
+    names: tuple[str, str]
+    labels: tuple[str, str]
+    cosine: float
+    image: UInt8[np.ndarray, "_ _ 3"]
+    other: UInt8[np.ndarray, "_ _ 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlier:
+    """An image unlike all others."""
+
+    name: str
+    label: str
+    image: UInt8[np.ndarray, "_ _ 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelCheck:
-    """`findings` has a row a kind of finding: finding, n."""
+    """`findings` has a row a kind of finding: finding, n, note; `audit` the columns of pipeline.labels.audit.
+
+    `n_decided` images have a decision of people, which changed `n_changed` labels.
+    """
 
     findings: pd.DataFrame
+    audit: pd.DataFrame
+    n_decided: int = 0
+    n_changed: int = 0
     suspects: Sequence[Suspect] = ()
+    pairs: Sequence[Pair] = ()
+    outliers: Sequence[Outlier] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +122,7 @@ class Leaderboard:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """`rows` has a row a trial: number, value (NaN: the trial was stopped) and whatever else is worth showing."""
+    """`rows` has a row a trial: number, value, stopped (before its end) and whatever else is worth showing."""
 
     rows: pd.DataFrame
     metric: str
@@ -155,6 +188,8 @@ def render(report: Report) -> str:
         charts={name: _uri(svg, "image/svg+xml") for name, svg in _charts(report).items()},
         reasons=_reasons(report.quarantine),
         best_trials=_best_trials(report.tuning),
+        n_stopped=0 if report.tuning is None else int(report.tuning.rows["stopped"].sum()),
+        audit_headings=AUDIT_HEADINGS,
         quarantine_rows=QUARANTINE_ROWS,
     )
     # A file name that is not Unicode holds lone surrogates, which cannot be written as UTF-8.
@@ -187,7 +222,7 @@ def _reasons(quarantine: pd.DataFrame | None) -> pd.DataFrame:
 def _best_trials(tuning: Tuning | None) -> pd.DataFrame:
     if tuning is None:
         return pd.DataFrame(columns=["number", "value"])
-    done = tuning.rows.dropna(subset=["value"])
+    done = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
     return done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True]).head(
         TRIAL_ROWS
     )

@@ -1,15 +1,18 @@
 """How good the search for label errors is on this data: known flips are planted in a copy of the labels, and looked for.
 
-Errors that the labels had before count as false alarms here, so on noisy labels the true precision is higher.
+Errors that the labels had before count as false alarms here, so on noisy labels the true precision is higher. Where a
+second column says what people verified, the search is also held against the errors that really are there.
 Axes: n images, d features, k classes.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_score, recall_score
@@ -17,65 +20,113 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 from pipeline import table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
-from pipeline.labels import errors
+from pipeline.labels import errors, remember
 from pipeline.labels.errors import Features, Labels
 
-UNIFORM, LOOK_ALIKE = "uniform", "look-alike"
+UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")
+COLUMNS = ["kind", "fraction", "n_planted", "n_suspect", "precision", "recall", "average_precision", "random_average_precision"]
+HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "random AP"]
 
 
 def audit(
     features: Features, labels: Labels, groups: Sequence[str], *, fractions: Sequence[float], folds: int, C: float,
     max_fraction: float, seed: int,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row a kind of flip and fraction of the images: kind, fraction, n_planted, n_suspect, precision, recall, ...
+    """One row a kind of flip and fraction of the images: COLUMNS.
 
-    ... average_precision and random_average_precision, which a random ranking is expected to reach. A flip is to any
-    other class (uniform), or to the one that the class is most often taken for (look-alike; left out for two classes,
-    where it is the same). The other arguments are those of errors.out_of_fold and errors.suspects.
+    random_average_precision is what a random ranking is expected to reach. A flip is to any other class (uniform), or
+    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same). The
+    other arguments are those of errors.out_of_fold and errors.suspects.
     """
-    confused = _most_alike(labels, errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed))
+    confused = _most_alike(labels, remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed))
     rows = []
     for kind, fraction, noisy in _planted(labels, confused, fractions, seed):
-        probs = errors.out_of_fold(features, noisy, groups, folds=folds, C=C, seed=seed)
+        probs = remember.out_of_fold(features, noisy, groups, folds=folds, C=C, seed=seed)
         found = errors.suspects(noisy, probs, max_fraction=max_fraction)
-        planted: Bool[np.ndarray, " n"] = noisy != labels
-        suspect, score = found["suspect"].to_numpy(), found["suspect_score"].to_numpy()
-        rows.append(
-            {
-                "kind": kind,
-                "fraction": fraction,
-                "n_planted": int(planted.sum()),
-                "n_suspect": int(suspect.sum()),
-                "precision": float(precision_score(planted, suspect, zero_division=0)),
-                "recall": float(recall_score(planted, suspect, zero_division=0)),
-                "average_precision": float(average_precision_score(planted, score)),
-                "random_average_precision": float(planted.mean()),
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append(_figures(kind, fraction, noisy != labels, found))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def show(cfg: Config, fractions: Sequence[float]) -> None:
-    """Print the audit of the labels that label-check has seen. Raises FieldmarkError where it has not run yet."""
+def real(
+    features: Features, labels: Labels, groups: Sequence[str], wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"],
+    *, folds: int, C: float, max_fraction: float, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found among the judged ones."""
+    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed)
+    found = errors.suspects(labels, probs, max_fraction=max_fraction)[judged]
+    return pd.DataFrame([_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS)
+
+
+def of_table(
+    rows: pd.DataFrame, features: Features, cfg: Config, *, fractions: Sequence[float], verified: str | None, max_images: int | None = None
+) -> pd.DataFrame:
+    """The audit of label-check's table, and of its given labels against the metadata column `verified` where one is named.
+
+    max_images: a random sample of that many stands for all. Raises FieldmarkError for a column that nothing has, and
+    where it contradicts no label.
+    """
+    how = {**cfg.label_check.errors.model_dump(), "seed": cfg.seed}
+    labelled = _sample(np.flatnonzero(rows["label"] != ""), max_images, cfg.seed)
+    names, labels = np.unique(rows["label"].to_numpy(object)[labelled].astype(str), return_inverse=True)
+    groups = rows["dup_group"].to_numpy(object)
+    found = [pd.DataFrame(columns=COLUMNS)]
+    if len(names) > 1 and fractions:
+        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, **how))
+    if verified:
+        truth = _verified(rows, verified)
+        given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
+        said = rows["given_label"].to_numpy(object)[given].astype(str)
+        numbers = np.unique(said, return_inverse=True)[1].astype(np.int64)
+        judged, wrong = truth[given] != "", truth[given] != said
+        if not (judged & wrong).any() or not (judged & ~wrong).any():
+            raise FieldmarkError(f"the column {verified!r} must say of some labels that they are right, and of some that they are wrong")
+        found.append(real(features[given], numbers, groups[given].tolist(), wrong, judged, **how))
+    return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+
+
+def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -> None:
+    """Print the audit of all labels that label-check has seen. Raises FieldmarkError where it has not run yet."""
     if not (CHECKED / "embedding.npy").exists():
         raise FieldmarkError(f"{CHECKED} is missing; run `dvc repro label-check` first")
     if bad := [fraction for fraction in fractions if not 0 < fraction < 1]:
         raise FieldmarkError(f"--fraction {bad[0]:g}: a share of the labels lies between 0 and 1")
     rows = table.read(CHECKED)
-    labelled = (rows["label"] != "").to_numpy()
-    names, labels = np.unique(rows["label"][labelled], return_inverse=True)
-    if len(names) < 2:
+    if rows.loc[rows["label"] != "", "label"].nunique() < 2:
         raise FieldmarkError("an audit needs labels of at least two classes")
-    features = np.load(CHECKED / "embedding.npy", allow_pickle=False)[labelled].astype(np.float32)
-    found = audit(
-        features, labels.astype(np.int64), rows["dup_group"][labelled].tolist(), fractions=fractions, seed=cfg.seed,
-        **cfg.label_check.errors.model_dump(),
-    )  # fmt: skip
-    shown = Table(*(column.replace("n_", "").replace("average_precision", "AP").replace("_", " ") for column in found.columns))
+    features = np.load(CHECKED / "embedding.npy", allow_pickle=False).astype(np.float32)
+    settings = cfg.label_check.audit
+    found = of_table(
+        rows, features, cfg, fractions=fractions or settings.fractions, verified=verified or settings.verified
+    )
+    shown = Table(*HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in found.itertuples(index=False):
         shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
     Console().print(shown)
+
+
+def _figures(kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], found: pd.DataFrame) -> dict[str, object]:
+    suspect, score = found["suspect"].to_numpy(), found["suspect_score"].to_numpy()
+    figures = (
+        precision_score(wrong, suspect, zero_division=0), recall_score(wrong, suspect, zero_division=0),
+        average_precision_score(wrong, score), wrong.mean(),
+    )  # fmt: skip
+    return dict(zip(COLUMNS, (kind, fraction, int(wrong.sum()), int(suspect.sum()), *map(float, figures)), strict=True))
+
+
+def _sample(places: Int64[np.ndarray, " n"], at_most: int | None, seed: int) -> Int64[np.ndarray, " m"]:
+    if at_most is None or len(places) <= at_most:
+        return places
+    return np.sort(np.random.default_rng(seed).permutation(places)[:at_most])
+
+
+def _verified(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """What the metadata column says of each image, "" where nothing."""
+    told = [json.loads(text) for text in rows["metadata"]]
+    if not any(column in row for row in told):
+        names = ", ".join(sorted({name for row in told for name in row})) or "none"
+        raise FieldmarkError(f"there is no metadata column {column!r} of verified labels; there are: {names}")
+    return np.array([str(row.get(column, "")) for row in told], dtype=object)
 
 
 def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.ndarray, " k"]:

@@ -21,27 +21,30 @@ MAX_ITERATIONS = 10_000
 
 Labels = Int64[np.ndarray, " n"]
 Features = Float32[np.ndarray, "n d"]
+Weights = Float32[np.ndarray, " n"]
 
 
 def out_of_fold(
-    features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int
-) -> Float64[np.ndarray, "n k"]:
+    features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
+    weights: Weights | None = None,
+) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
-    labels are 0 to k-1; C is the inverse strength of regularisation. There are no more folds than the rarest class has
-    groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
-    fell into one fold, its row is uniform: no evidence against the label.
+    labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
+    learned. There are no more folds than the rarest class has groups. Where nothing can be learned about an image's own
+    class, because the class has a single group or all of it fell into one fold, its row is uniform: no evidence against
+    the label.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     x = features.astype(np.float64)
     for train, held_out in _folds(labels, np.asarray(groups), folds, seed):
-        known = np.unique(labels[train])
+        known = np.unique(labels[train] if weights is None else labels[train][weights[train] > 0])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
-        model.fit(x[train], labels[train])
+        model.fit(x[train], labels[train], logisticregression__sample_weight=None if weights is None else weights[train])
         probs[judged] = 0
         probs[np.ix_(judged, known)] = model.predict_proba(x[judged])
     return probs

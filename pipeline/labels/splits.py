@@ -46,10 +46,23 @@ def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd
     return rows["dup_group"].map(groups["split"]).astype(str).rename("split")
 
 
-def leaks(rows: pd.DataFrame) -> int:
-    """How many groups were given to more than one split, and so had to be moved."""
-    given = rows[rows["given_split"] != ""]
-    return int((given.groupby("dup_group")["given_split"].nunique() > 1).sum())
+def leaking(rows: pd.DataFrame) -> pd.Series:
+    """Which rows were given a split while others of their group were given another, indexed as rows."""
+    given = rows["given_split"] != ""
+    n_splits = rows[given].groupby("dup_group")["given_split"].nunique()
+    return given & rows["dup_group"].isin(n_splits.index[n_splits > 1])
+
+
+def check_leakage(rows: pd.DataFrame, leaks: pd.Series, *, at_most: float) -> None:
+    """Raises FieldmarkError where more than this share of the images with a given split is in `leaks` (see `leaking`)."""
+    given = int((rows["given_split"] != "").sum())
+    if leaks.sum() > at_most * given:
+        first, *_ = rows.loc[leaks].groupby("dup_group")["name"].apply(list)
+        raise FieldmarkError(
+            f"{int(leaks.sum())} of {given} images with a given split have a near-duplicate, or one of their group, in another "
+            f"split, for example {' and '.join(first[:2])}; label_check.max_leakage is {at_most:g}: sort them out, leave the "
+            "split to label-check (which keeps groups together), or raise the limit: what leaks is then moved to one split"
+        )
 
 
 def _share(fractions: Mapping[str, float], given: pd.Series) -> Share:

@@ -7,6 +7,7 @@ plots/           confusion.csv (actual, predicted), reliability.csv (confidence,
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,24 +108,39 @@ def _provenance(cfg: Config, tune: Path) -> report.Provenance:
 
 
 def _label_check(folder: Path) -> report.LabelCheck:
-    pictures = store.read_array(folder / "suspects.npy")
-    shown = pd.read_csv(folder / "suspects.csv", keep_default_na=False).head(len(pictures)).to_dict("records")
+    findings = pd.read_csv(folder / "findings.csv", keep_default_na=False)
+    n = dict(zip(findings["finding"], findings["n"], strict=True))
     return report.LabelCheck(
-        findings=pd.read_csv(folder / "findings.csv"),
+        findings=findings, audit=pd.read_csv(folder / "audit.csv"),
+        n_decided=int(n["decisions applied"]), n_changed=int(n["labels changed by decisions"]),
         suspects=[
-            report.Suspect(
-                name=str(row["name"]), label=str(row["label"]), suggested=str(row["suggested_label"]),
-                score=float(row["suspect_score"]), image=picture,
-            )
-            for row, picture in zip(shown, pictures, strict=True)
+            report.Suspect(name=row["name"], label=row["label"], suggested=row["suggested_label"], score=float(row["suspect_score"]), image=picture)
+            for row, picture in _shown(folder, "suspects")
         ],
+        pairs=[
+            report.Pair(
+                why=row["why"], names=(row["name"], row["other"]), labels=(row["label"], row["other_label"]), cosine=float(row["cosine"]),
+                image=sides[0], other=sides[1],
+            )
+            for row, sides in _shown(folder, "pairs")
+        ],
+        outliers=[report.Outlier(name=row["name"], label=row["label"], image=picture) for row, picture in _shown(folder, "outliers")],
     )  # fmt: skip
+
+
+def _shown(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.ndarray]]:
+    """The first rows of a list of label-check, as text, with their pictures."""
+    pictures = store.read_array(folder / f"{kind}.npy")
+    rows = pd.read_csv(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
+    told = [{str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")]
+    yield from zip(told, pictures, strict=True)
 
 
 def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     board = pd.read_csv(model_search / "leaderboard.csv").drop(columns="candidate")
     compared = json.loads((model_search / "search.json").read_text())
     trials = pd.read_csv(tune / "trials.csv")
+    trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
     settings = json.loads((tune / "search.json").read_text())
     history = pd.read_csv(tune / "history.csv")
     return {

@@ -16,6 +16,7 @@ from pipeline import store, table
 from pipeline.config import Config, build
 from pipeline.errors import FieldmarkError
 from pipeline.sources import Item, Skipped, preview
+from pipeline.sources.layout import printable
 from pipeline.sources.verify import Verified, max_pixels, verified
 
 DUPLICATE = "exact duplicate of "
@@ -42,6 +43,7 @@ def run(cfg: Config, *, images: Path | str, out: Path) -> dict[str, float]:
         "n_quarantined": float(len(quarantine)),
         "n_exact_duplicates": float(sum(entry.reason.startswith(DUPLICATE) for entry in quarantine)),
         "n_with_gps": float(sum('"has_gps": true' in row["metadata"] for row in rows.values())),
+        "n_with_metadata": float(sum('"has_metadata": true' in row["metadata"] for row in rows.values())),
     }
 
 
@@ -74,7 +76,7 @@ def _duplicate(item: Item, first: dict[str, Any]) -> Skipped:
 def _row(image: Verified) -> dict[str, Any]:
     item, found = image.item, image.probe
     noted = {"n_frames": found.n_frames} if found.n_frames > 1 else {}
-    place = {"has_gps": True} if found.has_gps else {}
+    carried = {"has_gps": found.has_gps, "has_metadata": found.has_metadata, "camera": printable(found.camera)}
     return {
         "id": image.id,
         "name": item.name,
@@ -87,7 +89,7 @@ def _row(image: Verified) -> dict[str, Any]:
         "height": found.height,
         "format": found.format,
         "n_bytes": len(image.data),
-        "metadata": _json({**item.metadata, **noted, **place}),
+        "metadata": _json({**{key: value for key, value in carried.items() if value}, **item.metadata, **noted}),
     }
 
 

@@ -1,16 +1,22 @@
 """label-check: data/ingest + data/decisions -> data/label-check.
 
 table.parquet  the table + given_label (before any decision), dup_group, split, decision, suspect, suspect_score,
-               suggested_label, quality scores and problems
+               suggested_label, outlier, outlier_score, quality scores and problems
 suspects.csv   the doubtful labels, most doubtful first: id, name, label, suggested_label, suspect_score
-suspects.npy   uint8 (n, size_px, size_px, 3): pictures of the first of them, for the report; suspects.png shows them
+outliers.csv   the images unlike all others, the strangest first: id, name, label, outlier_score
+pairs.csv      the near-duplicates that show most: why, name, other, label, other_label, cosine
+suspects.npy, outliers.npy, pairs.npy  uint8 (n, size_px, size_px, 3): pictures of the first suspects and outliers, and of
+               both sides of pairs (n, 2, ...), for the report; suspects.png shows the suspects
 near_duplicates.csv  pairs: name, other, label, other_label, cosine, id, other_id
 embedding.npy  float16 (n, d), row i is row i of the table; neighbours.npy  int32 (n, k), rows of the most alike, the nearest first
 classes.csv    images a class, in all and by split
-findings.csv   how often each kind of finding occurs: finding, n
+correlates.csv how well one property alone tells a class: property, label, auc, accuracy, majority
+audit.csv      how well planted label errors are found; see labels/audit.py
+findings.csv   how often each kind of finding occurs: finding, n, note
 """
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,14 +28,30 @@ from tqdm import tqdm
 from pipeline import config, images, sheets, store, table
 from pipeline.config import Config
 from pipeline.features import cache
+from pipeline.labels import (
+    audit,
+    correlates,
+    duplicates,
+    errors,
+    neighbours,
+    outliers,
+    quality,
+    remember,
+    splits,
+    summary,
+)
 from pipeline.labels import decisions as people
-from pipeline.labels import duplicates, errors, neighbours, quality, splits
 
 SHOWN = 24
+SHOWN_PAIRS = 12
+SHOWN_OUTLIERS = 6
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
-    """Doubt every label and look at every image, apply what people decided, and deal the images into splits."""
+    """Doubt every label and look at every image, apply what people decided, and deal the images into splits.
+
+    Raises FieldmarkError where given splits share more than label_check.max_leakage of their images.
+    """
     settings = cfg.label_check
     decided = people.read(decisions)
     given = table.read(ingest)
@@ -39,21 +61,44 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     seen = cache.features(config.build(cfg.embedding.features).eval(), squares, symmetry="none")[:, 0].astype(np.float32)
     pairs = duplicates.near_duplicates(hashes, seen, **settings.duplicates.model_dump())
     rows = rows.assign(dup_group=duplicates.groups(len(rows), pairs, rows["group"].tolist(), rows["id"].tolist()))
-    rows = _doubt(rows, seen, cfg)
-    left_out = (rows["decision"] == "drop") | (rows["label"] == "")
+    near = neighbours.nearest(seen, k=settings.neighbours)
+    far = outliers.distances(seen, near)
+    rows = rows.assign(outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump()))
+    rows, leaks = _dealt(_doubt(rows, seen, cfg), cfg)
+    rows = table.write(rows, out)
+    np.save(out / "embedding.npy", seen.astype(np.float16))
+    np.save(out / "neighbours.npy", near)
+    shortcuts = correlates.correlates(rows[rows["split"] != ""], ignore=settings.correlates.ignore, seed=cfg.seed)
+    found = summary.findings(
+        rows, pairs, shortcuts[shortcuts["auc"] >= settings.correlates.min_auc], leaks, problems=list(settings.quality.model_dump()),
+        unmatched=people.unmatched(rows, decided), classes=settings.classes,
+    )  # fmt: skip
+    how = settings.audit.model_dump()
+    audited = audit.of_table(rows, seen, cfg, **how)
+    _report(rows, pairs, squares, out)
+    for name, frame in {"findings": found, "correlates": shortcuts, "audit": audited}.items():
+        frame.to_csv(out / f"{name}.csv", index=False)
+    (out / "squares.npy").unlink()
+    counts = {f"n_{_key(name)}": float(n) for name, n in zip(found["finding"], found["n"], strict=True)}
+    good = {f"audit/average_precision_{one['kind']}_{100 * one['fraction']:.0f}": one["average_precision"] for one in audited.to_dict("records")}
+    return {**counts, **good, "leaks": float(rows.loc[leaks, "dup_group"].nunique())}
+
+
+def _dealt(rows: pd.DataFrame, cfg: Config) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows with their split ("" for what is left out), and which were given a split that their group crosses."""
+    settings = cfg.label_check
+    used = (rows["decision"] != "drop") & (rows["label"] != "")
     rows = rows.assign(split="")
-    leaks = splits.leaks(rows[~left_out])
-    rows.loc[~left_out, "split"] = splits.deal(rows[~left_out], fractions=settings.fractions.model_dump(), seed=cfg.seed)
+    leaks = splits.leaking(rows[used]).reindex(rows.index, fill_value=False)
+    splits.check_leakage(rows[used], leaks[used], at_most=settings.max_leakage)
+    rows.loc[used, "split"] = splits.deal(rows[used], fractions=settings.fractions.model_dump(), seed=cfg.seed)
     if settings.drop_suspects:
         rows.loc[rows["suspect"] & (rows["split"] != "test"), "split"] = ""
-    rows = table.write(rows, out)
-    found = _findings(rows, pairs, list(settings.quality.model_dump()))
-    found |= {"groups moved as they were given to several splits": leaks, "decisions on images not in the data": people.unmatched(rows, decided)}
-    np.save(out / "embedding.npy", seen.astype(np.float16))
-    np.save(out / "neighbours.npy", neighbours.nearest(seen, k=settings.neighbours))
-    _report(rows, pairs, squares, found, out)
-    (out / "squares.npy").unlink()
-    return {f"n_{key.replace(' ', '_').replace('-', '_')}": float(n) for key, n in found.items()}
+    return rows, leaks
+
+
+def _key(finding: str) -> str:
+    return re.sub(r"\W+", "_", finding).strip("_")
 
 
 def _measure(
@@ -87,7 +132,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     labelled = rows["label"] != ""
     labels = rows.loc[labelled, "label"].map({name: i for i, name in enumerate(names)}).to_numpy(np.int64)
     limits = cfg.label_check.errors
-    probs = errors.out_of_fold(
+    probs = remember.out_of_fold(
         seen[labelled.to_numpy()], labels, rows.loc[labelled, "dup_group"].tolist(), folds=limits.folds, C=limits.C, seed=cfg.seed
     )
     found = errors.suspects(labels, probs, max_fraction=limits.max_fraction)
@@ -98,22 +143,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     return rows
 
 
-def _findings(rows: pd.DataFrame, pairs: list[duplicates.Pair], problems: list[str]) -> dict[str, int]:
-    label = rows["label"].to_numpy()
-    bad = {name: int(rows[name].sum()) for name in problems}
-    return {
-        "suspect labels": int(rows["suspect"].sum()),
-        "near-duplicate pairs": len(pairs),
-        "near-duplicate pairs with different labels": sum(label[i] != label[j] for i, j, _ in pairs),
-        **{name.replace("_", " "): n for name, n in bad.items()},
-        "decisions applied": int((rows["decision"] != "").sum()),
-        "labels changed by decisions": int((rows["label"] != rows["given_label"]).sum()),
-        "conflicting decisions": int((rows["decision"] == "conflict").sum()),
-        "images without a label": int((label == "").sum()),
-    }
-
-
-def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarray, found: dict[str, int], out: Path) -> None:
+def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarray, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
     first = doubted.head(SHOWN)
@@ -121,10 +151,21 @@ def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarra
     captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
     if captions:
         (out / "suspects.png").write_bytes(sheets.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
-    id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
-    columns = ["name", "other", "label", "other_label", "cosine", "id", "other_id"]
-    alike = [(name[i], name[j], label[i], label[j], cosine, id[i], id[j]) for i, j, cosine in pairs]
-    pd.DataFrame(alike, columns=columns).to_csv(out / "near_duplicates.csv", index=False)
+    strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
+    strange[["id", "name", "label", "outlier_score"]].to_csv(out / "outliers.csv", index=False)
+    np.save(out / "outliers.npy", squares[strange.head(SHOWN_OUTLIERS).index.to_numpy()])
+    _write_pairs(rows, pairs, squares, out)
     counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
     counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
-    pd.DataFrame(found.items(), columns=["finding", "n"]).to_csv(out / "findings.csv", index=False)
+
+
+def _write_pairs(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarray, out: Path) -> None:
+    id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
+    columns = ["name", "other", "label", "other_label", "cosine"]
+    alike = [(name[i], name[j], label[i], label[j], cosine, id[i], id[j]) for i, j, cosine in pairs]
+    pd.DataFrame(alike, columns=[*columns, "id", "other_id"]).to_csv(out / "near_duplicates.csv", index=False)
+    shown = summary.telling_pairs(rows, pairs, at_most=SHOWN_PAIRS)
+    told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
+    pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)
+    sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
+    np.save(out / "pairs.npy", squares[sides.ravel()].reshape(*sides.shape, *squares.shape[1:]))

@@ -32,12 +32,12 @@ DRAWINGS = {
     "leaderboard": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=20.0),
     "no budget": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=None),
     "trials up": lambda: plots.trials(
-        pd.DataFrame({"number": [1, 0, 2], "value": [0.5, np.nan, 0.7]}),
+        pd.DataFrame({"number": [1, 0, 2], "value": [0.5, np.nan, 0.7], "stopped": [False, True, False]}),
         metric="val_f1",
         direction="maximize",
     ),
     "trials down": lambda: plots.trials(
-        pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7]}), metric="val_loss", direction="minimize"
+        pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]}), metric="val_loss", direction="minimize"
     ),
 }
 
@@ -71,6 +71,15 @@ def test_names_of_classes_are_printed_as_they_are_but_shortened():
 def test_any_text_may_be_the_name_of_a_class(classes):
     confusion = pd.DataFrame({"actual": classes, "predicted": classes})
     assert ElementTree.fromstring(plots.confusion_matrix(confusion, classes)).tag.endswith("svg")
+
+
+def test_trials_that_were_stopped_are_drawn_apart_and_never_the_best():
+    rows = pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]})
+    up, whole = (plots.trials(some, metric="val_f1", direction="maximize") for some in (rows, rows.assign(stopped=False)))
+    assert "stopped early" in words(up) and "stopped early" not in words(whole)
+    best = f"stroke: {plots.BLUE}"
+    steps = [next(node.get("d") for node in ElementTree.fromstring(svg).iter() if best in (node.get("style") or "")) for svg in (up, whole)]
+    assert "L" not in steps[0] and "L" in steps[1]  # the line of the best has one trial, and two where both ran to their end
 
 
 def test_the_confusion_matrix_counts_images():

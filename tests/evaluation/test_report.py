@@ -11,6 +11,10 @@ from pipeline.evaluation import metrics, report
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = ["cat", "dog", EVIL, '" onerror="x']
+AUDIT = pd.DataFrame(
+    {"kind": ["uniform"], "fraction": [0.1], "n_planted": [10], "n_suspect": [20], "precision": [0.432], "recall": [0.864],
+     "average_precision": [0.765], "random_average_precision": [0.1]}
+)  # fmt: skip
 VOID = {"meta", "img", "br"}
 
 
@@ -78,7 +82,14 @@ def full(small: report.Report) -> report.Report:
         latency_ms=9.23,
         mistakes=[report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)],
         label_check=report.LabelCheck(
-            findings=pd.DataFrame({"finding": [EVIL], "n": [1234]}),
+            findings=pd.DataFrame({"finding": [EVIL], "n": [1234], "note": [EVIL]}),
+            audit=AUDIT,
+            n_decided=7,
+            n_changed=3,
+            pairs=[
+                report.Pair(why="labels differ", names=(EVIL, "b.png"), labels=("cat", EVIL), cosine=0.99, image=image, other=image)
+            ],
+            outliers=[report.Outlier(name=EVIL, label=EVIL, image=image)],
             suspects=[report.Suspect(name=EVIL, label="cat", suggested=EVIL, score=0.9, image=image)],
         ),
         leaderboard=report.Leaderboard(
@@ -89,7 +100,7 @@ def full(small: report.Report) -> report.Report:
             budget_ms=20.0,
         ),
         tuning=report.Tuning(
-            rows=pd.DataFrame({"number": [0, 1, 2], "value": [0.8, np.nan, 0.9], "lr": [0.1, 0.01, 0.0004]}),
+            rows=pd.DataFrame({"number": [0, 1, 2], "value": [0.8, np.nan, 0.9], "lr": [0.1, 0.01, 0.0004], "stopped": [False, True, False]}),
             metric="val_accuracy",
             direction="maximize",
         ),
@@ -129,7 +140,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 8
+    assert len(images) == 11
     assert all(image["alt"] for image in images)
 
 
@@ -153,6 +164,24 @@ def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
     assert report._best_trials(full.tuning)["number"].tolist() == [2, 0]
     falling = dataclasses.replace(full.tuning, direction="minimize")
     assert report._best_trials(falling)["number"].tolist() == [0, 2]
+
+
+def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
+    rows = full.tuning.rows.assign(value=[0.8, 0.99, 0.9])
+    stopped = dataclasses.replace(full.tuning, rows=rows)
+    assert report._best_trials(stopped)["number"].tolist() == [2, 0]
+    page = report.render(dataclasses.replace(full, tuning=stopped))
+    assert "1 of them looked hopeless and was stopped early" in page
+    assert "A cross is a trial that was stopped" in page
+    whole = report.render(dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows.assign(stopped=False))))
+    assert "stopped" not in whole
+
+
+def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(page, full):
+    assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
+    assert "7 images, which changed 3 labels" in page
+    unmeasured = dataclasses.replace(full.label_check, audit=AUDIT[:0])
+    assert "label_check.audit.fractions is empty" in report.render(dataclasses.replace(full, label_check=unmeasured))
 
 
 def test_small_numbers_are_not_rounded_away(page):

@@ -1,17 +1,21 @@
 """The audit knows what it planted, and says how much of it was found."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
-from pipeline.labels.audit import audit, show
+from pipeline.labels.audit import audit, of_table, show
 
 DIGITS = load_digits()
 FEATURES = DIGITS.data[:900].astype(np.float32)
@@ -53,10 +57,58 @@ def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
     assert found["n_planted"].tolist() == [max(1, round(200 * fraction))] * 2
 
 
+def checked(labels: np.ndarray, verified: list[str]) -> tuple[pd.DataFrame, Any]:
+    """A table of the digits with some labels, and a column of what was verified."""
+    said = [str(label) for label in labels]
+    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS})
+    rows["metadata"] = [json.dumps({"checked": truth} if truth else {}) for truth in verified]
+    errors = SimpleNamespace(model_dump=lambda: {"folds": 3, "C": 0.01, "max_fraction": 0.3})
+    return rows, Config(seed=0, label_check=SimpleNamespace(errors=errors))
+
+
+def test_real_errors_are_looked_for_where_a_column_was_verified() -> None:
+    noisy = LABELS.copy()
+    noisy[::9] = (noisy[::9] + 1) % 10
+    truth = [str(label) for label in LABELS]
+    rows, cfg = checked(noisy, truth)
+    found = of_table(rows, FEATURES, cfg, fractions=[], verified="checked").iloc[0]
+    assert (found["kind"], found["n_planted"]) == ("real", 100)
+    assert found["random_average_precision"] == pytest.approx(1 / 9)
+    assert found["average_precision"] > 0.6 and found["recall"] > 0.6
+
+
+def test_only_what_was_verified_is_counted() -> None:
+    noisy = LABELS.copy()
+    noisy[::9] = (noisy[::9] + 1) % 10
+    rows, cfg = checked(noisy, [str(label) if i < 450 else "" for i, label in enumerate(LABELS)])
+    assert of_table(rows, FEATURES, cfg, fractions=[], verified="checked")["n_planted"].tolist() == [50]
+
+
+def test_a_verified_column_that_is_missing_or_never_disagrees_is_named() -> None:
+    rows, cfg = checked(LABELS, [str(label) for label in LABELS])
+    with pytest.raises(FieldmarkError, match="no metadata column 'truth' .*; there are: checked"):
+        of_table(rows, FEATURES, cfg, fractions=[], verified="truth")
+    with pytest.raises(FieldmarkError, match="'checked' must say"):
+        of_table(rows, FEATURES, cfg, fractions=[], verified="checked")
+
+
+def test_of_many_images_a_sample_is_audited() -> None:
+    rows, cfg = checked(LABELS, [""] * 900)
+    found = of_table(rows, FEATURES, cfg, fractions=[0.1], verified=None, max_images=300)
+    assert found["n_planted"].tolist() == [30, 30]
+
+
+def test_without_fractions_there_is_a_table_without_rows() -> None:
+    rows, cfg = checked(LABELS, [""] * 900)
+    found = of_table(rows, FEATURES, cfg, fractions=[], verified=None)
+    assert found.empty and "average_precision" in found
+
+
 def test_the_command_audits_what_label_check_has_seen(built: Path) -> None:
     command = [Path(sys.executable).parent / "fieldmark", "label-check", "--audit", "--fraction", "0.2"]
-    done = subprocess.run(command, cwd=built, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=built, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True)
     assert "look-alike" in done.stdout and "0.200" in done.stdout
+    assert "precision" in done.stdout and "…" not in done.stdout
     assert done.stderr == ""
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import FieldmarkError
-from pipeline.labels.splits import deal, leaks
+from pipeline.labels.splits import check_leakage, deal, leaking
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 SPLITS = ["train", "val", "test"]
@@ -160,8 +160,30 @@ def test_a_group_given_to_two_splits_is_counted_as_a_leak() -> None:
     rows = singles({("a", ""): 6})
     rows["dup_group"] = list("ppqqrr")
     rows["given_split"] = ["train", "test", "val", "", "train", "train"]
-    assert leaks(rows) == 1
+    assert rows.loc[leaking(rows), "dup_group"].nunique() == 1
     assert deal(rows, fractions=FRACTIONS, seed=0).tolist() == ["test"] * 2 + ["val"] * 2 + ["train"] * 2
+
+
+def given_twice(*members: tuple[str, str]) -> pd.DataFrame:
+    rows = pd.DataFrame(members, columns=["dup_group", "given_split"], dtype=str)
+    return rows.assign(name=[f"{i}.png" for i in range(len(rows))])
+
+
+def test_only_what_was_given_to_several_splits_leaks() -> None:
+    rows = given_twice(("a", "train"), ("a", "test"), ("b", "train"), ("b", "train"), ("c", "test"), ("a", ""), ("", ""))
+    assert leaking(rows).tolist() == [True, True, False, False, False, False, False]
+
+
+def test_above_the_limit_leakage_stops_and_an_example_is_named() -> None:
+    rows = given_twice(("a", "train"), ("a", "test"), ("b", "train"), ("c", "test"))
+    check_leakage(rows, leaking(rows), at_most=0.5)
+    with pytest.raises(FieldmarkError, match=r"2 of 4 images .* 0.png and 1.png; label_check.max_leakage is 0.4"):
+        check_leakage(rows, leaking(rows), at_most=0.4)
+
+
+def test_nothing_leaks_where_no_split_was_given() -> None:
+    rows = given_twice(("a", ""), ("a", ""))
+    check_leakage(rows, leaking(rows), at_most=0.0)
 
 
 @given(n=st.integers(12, 60), seed=st.integers(0, 9))

@@ -70,6 +70,7 @@ def test_every_file_of_a_real_folder_is_kept_or_accounted_for(photos: Path, tmp_
         "n_quarantined": 7,
         "n_exact_duplicates": 2,
         "n_with_gps": 1,
+        "n_with_metadata": 0,
     }
     assert left_out.drop("bee/note.jpg").to_dict() == {
         "loose.png": "not inside a class folder",

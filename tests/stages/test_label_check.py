@@ -1,4 +1,5 @@
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from toys import HOG, candidate
 
 from pipeline import schema, store, table
 from pipeline.config import Config
+from pipeline.errors import FieldmarkError
 from pipeline.stages import label_check
 
 N = 60
@@ -37,7 +39,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [png(image) for image in pixels]
     store.write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
     given = [("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)]
-    blank = {name: [32 if kind.startswith("int") else ""] * N for name, kind in table.INGEST_COLUMNS.items()}
+    blank = {name: [32 if kind.startswith("int") else ""] * N for name, kind in table.INGEST_COLUMNS.items()} | {"metadata": ["{}"] * N}
     ids = [f"i{i:02d}" for i in range(N)]
     table.write(pd.DataFrame({**blank, "id": ids, "name": [f"{id}.png" for id in ids], "label": given}), folder)
     return folder
@@ -51,7 +53,8 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
     settings = {
         "size_px": 32, "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2}, "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
-        "neighbours": 3,
+        "neighbours": 3, "audit": {"fractions": [0.1], "max_images": 50, "verified": None}, "outliers": {"deviations": 3.0},
+        "classes": {"min_images": 10, "max_imbalance": 10.0}, "correlates": {"min_auc": 0.85, "ignore": []}, "max_leakage": 0.2,
         "quality": QUALITY, "drop_suspects": False, "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}, **changes,
     }  # fmt: skip
     (tmp_path / "decisions").mkdir(exist_ok=True)
@@ -117,3 +120,53 @@ def test_the_same_images_give_the_same_bytes(ingested: Path, tmp_path: Path) -> 
     run(ingested, tmp_path)
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert "squares.npy" not in first
+
+
+def test_how_good_the_search_is_stands_beside_what_it_found(ingested: Path, tmp_path: Path) -> None:
+    metrics, _ = run(ingested, tmp_path)
+    audited = pd.read_csv(tmp_path / "out" / "audit.csv")
+    assert audited["n_planted"].tolist() == [5]  # 10 % of the sample of 50
+    assert metrics["audit/average_precision_uniform_10"] == audited["average_precision"][0]
+
+
+def test_the_pair_that_shows_most_is_there_with_both_pictures(ingested: Path, tmp_path: Path) -> None:
+    run(ingested, tmp_path)
+    shown = pd.read_csv(tmp_path / "out" / "pairs.csv")
+    assert {f"i{ORIGINAL}.png", f"i{COPY}.png"} in [{one["name"], one["other"]} for one in shown.to_dict("records")]
+    assert store.read_array(tmp_path / "out" / "pairs.npy").shape == (len(shown), 2, 32, 32, 3)
+
+
+def given_splits(ingested: Path, folder: Path, **splits: str) -> Path:
+    """The same images, of which some came in a split."""
+    shutil.copytree(ingested, folder)
+    rows = table.read(ingested)
+    table.write(rows.assign(given_split=[splits.get(id, "") for id in rows["id"]]), folder)
+    return folder
+
+
+def test_a_leak_is_counted_and_its_group_moved_together(ingested: Path, tmp_path: Path) -> None:
+    source = given_splits(ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"})
+    metrics, rows = run(source, tmp_path, max_leakage=1.0)
+    assert metrics["leaks"] == 1
+    assert rows.loc[[f"i{COPY}", f"i{ORIGINAL}"], "split"].tolist() == ["test", "test"]
+    assert pd.read_csv(tmp_path / "out" / "pairs.csv")["why"][0] == "given to different splits"
+
+
+def test_too_much_leakage_stops(ingested: Path, tmp_path: Path) -> None:
+    source = given_splits(ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"})
+    with pytest.raises(FieldmarkError, match="2 of 2 images with a given split"):
+        run(source, tmp_path)
+
+
+def test_small_classes_and_shortcuts_are_named(ingested: Path, tmp_path: Path) -> None:
+    """All ants came as files of twice the size, and both classes are smaller than wanted."""
+    source = tmp_path / "source"
+    shutil.copytree(ingested, source)
+    rows = table.read(ingested)
+    table.write(rows.assign(width=[64 if label == "ant" else 32 for label in rows["label"]]), source)
+    few = {"min_images": 32, "max_imbalance": 1.01}
+    run(source, tmp_path, classes=few)
+    found = pd.read_csv(tmp_path / "out" / "findings.csv", keep_default_na=False).set_index("finding")
+    assert "by size (AUC 1.00; right 100 %" in found.loc["classes told apart by one property alone", "note"]
+    assert found.loc["classes with few images", "note"] == "ant: 31; bee: 29"
+    assert found.loc["classes far smaller than the largest", "note"] == "bee: 29"
