@@ -30,7 +30,9 @@ from pipeline.training import density, network, samples
 TOLD = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/f1_macro", "test/ece", "test/log_loss")
 
 
-def run(cfg: Config, *, preprocess_dev: Path, tune: Path, evaluate_metrics: Path, out: Path) -> dict[str, float]:
+def run(
+    cfg: Config, *, preprocess_dev: Path, tune: Path, evaluate_metrics: Path, label_check_metrics: Path, out: Path
+) -> dict[str, float]:  # fmt: skip
     """Write the model so that it runs without torch, prove that it is the same model, and register it."""
     trained, winner, classes, size_px = network.load(tune)
     images = store.read_array(preprocess_dev / "images.npy")
@@ -53,7 +55,8 @@ def run(cfg: Config, *, preprocess_dev: Path, tune: Path, evaluate_metrics: Path
         "git.commit": code["git.commit"], "git.dirty": code["git.dirty"], "seed": str(cfg.seed),
         **{f"data.{Path(path).name}": md5 for path, md5 in made.items() if path != "data/export"},
         **{key: f"{tested[key]:.4f}" for key in TOLD}, "test/n": f"{tested['test/n']:.0f}",
-        **{key: f"{value:.3g}" for key, value in agreed.items()}, "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
+        **{key: f"{value:.3g}" for key, value in agreed.items()},
+        "leaks": f"{json.loads(label_check_metrics.read_text())['leaks']:.0f}", "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
         "config": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
     }  # fmt: skip
     version = tracking.register(out, cfg.export.registered_name, tags=tags, example=np.array(images[:1]))
