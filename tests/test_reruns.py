@@ -36,7 +36,10 @@ USED_BY = {
     "tune": {"tune"},
     "evaluate": {"evaluate"},
     "export": {"export"},
+    # What runs beside the pipeline re-runs none of it.
     "promotion": set(),
+    "serving": set(),
+    "monitor": set(),
 }
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
 GROUPS = config._groups()
