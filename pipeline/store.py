@@ -58,6 +58,9 @@ class PackedImages:
                     ids = shard.read_row_group(group, columns=["id"])["id"].to_pylist()
                     self._places |= {id: (path, group, row) for row, id in enumerate(ids)}
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._places
+
     def __getitem__(self, id: str) -> bytes:
         """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
         path, group, row = self._places[id]

@@ -53,6 +53,11 @@ def read(folder: Path) -> pd.DataFrame:
     return _checked(rows)
 
 
+def from_feedback(metadata: str) -> bool:
+    """Whether a row's metadata says that the image came from the model in production, not from the source."""
+    return bool(json.loads(metadata or "{}").get("origin") == "feedback")
+
+
 def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"]:
     """What to train towards: each row sums to 1.
 

@@ -43,10 +43,11 @@ def copy_project(folder: Path) -> Path:
         else:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
-    for name in ("data/decisions", "data/images", ".dvc"):
+    for name in ("data/decisions", "data/images", "data/feedback", ".dvc"):
         (folder / name).mkdir(parents=True)
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
     shutil.copy(ROOT / ".gitignore", folder)
+    shutil.copy(ROOT / "data" / "feedback" / "README.md", folder / "data" / "feedback")
     (folder / "data" / "decisions" / "labels.csv").write_text("id,decision,label,by,when\n")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):

@@ -46,6 +46,16 @@ def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd
     return rows["dup_group"].map(groups["split"]).astype(str).rename("split")
 
 
+def add(split: pd.Series, together: pd.Series, feedback: pd.Series) -> pd.Series:
+    """The split of each feedback image once all others have theirs: train, or "" where it is tied to a held-out one.
+
+    They are the images on which a model failed or someone spoke up, so a test or val that held them would no longer
+    stand for what the model meets; and the test set stays the same, so that versions can be compared.
+    """
+    held_out = set(together[split.isin(["test", "val"])])
+    return together[feedback].isin(held_out).map({True: "", False: "train"})
+
+
 def leaking(rows: pd.DataFrame) -> pd.Series:
     """Which rows were given a split while others of their group were given another, indexed as rows."""
     given = rows["given_split"] != ""

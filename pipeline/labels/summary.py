@@ -15,7 +15,7 @@ LEAK, DIFFER, ALIKE = "given to different splits", "labels differ", "near-duplic
 
 def findings(
     rows: pd.DataFrame, pairs: Sequence[Pair], told: pd.DataFrame, leaks: pd.Series, *, problems: Sequence[str], unmatched: int,
-    classes: Classes,
+    classes: Classes, feedback: pd.Series,
 ) -> pd.DataFrame:  # fmt: skip
     """A row a kind of finding: finding, n, note. told: the rows of `correlates` that are named; leaks: see `splits.leaking`."""
     label = rows["label"].to_numpy(dtype=object)
@@ -39,6 +39,9 @@ def findings(
         ("images that carried a place (GPS)", sum("has_gps" in row for row in carried), "left behind in data/ingest"),
         ("images that carried other metadata", sum("has_metadata" in row for row in carried), "left behind in data/ingest, but for the camera's model"),
     ]
+    if feedback.any():
+        n_alike = int((feedback & (rows["split"] == "") & (rows["decision"] != "drop") & (label != "")).sum())
+        found += [("feedback images", int(feedback.sum()), ""), ("feedback images left out as they are like held-out ones", n_alike, "")]
     return pd.DataFrame(found, columns=["finding", "n", "note"])
 
 

@@ -57,7 +57,7 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
     board = Board(project_folder, by)
     app.state.learner = Learner(board)
     _guard(app)
-    _show(app, Pictures(project_folder / "data" / "ingest"))
+    _show(app, Pictures(project_folder / "data" / "ingest", board.picture))
     _list(app, board, app.state.learner)
     _write(app, board)
     return app
@@ -181,11 +181,12 @@ def _summary(board: Board) -> Summary:
 def _item(board: Board, learner: Learner, row: int) -> Item:
     values = board.found.rows.iloc[row]
     votes = [VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when) for vote in board.votes.get(row, [])]
-    suggested = values["suggested_label"] if values["given_label"] else learner.proposed(row)[0]
+    told = values["given_label"] or row in board.found.predicted
+    suggested = values["suggested_label"] if told else learner.proposed(row)[0]
     return Item(
         id=values["id"], name=values["name"], label=values["given_label"], suggested_label=suggested,
         suspect_score=values["suspect_score"], kinds=board.kinds_of(row), width_px=values["width"],
-        height_px=values["height"], split=values["split"], votes=votes, conflict=board.in_conflict(row),
+        height_px=values["height"], predicted=board.found.predicted.get(row, ""), split=values["split"], votes=votes, conflict=board.in_conflict(row),
         neighbours=[_neighbour(board, other, twin=twin) for other, twin in board.neighbours(row)],
     )  # fmt: skip
 

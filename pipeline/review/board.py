@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline import feedback
 from pipeline.errors import FieldmarkError
 from pipeline.labels import decisions
 from pipeline.review import findings
@@ -42,7 +43,10 @@ class Board:
         self._lock = threading.RLock()
         self._stamps: tuple[object, object] = (None, None)
         self._last = datetime.min.replace(tzinfo=UTC)
-        self._take(findings.load(self._found_in))
+        self._inbox, self._accepted = feedback.Inbox(project / feedback.FOLDER), project / feedback.ACCEPTED
+        self._waiting = self._inbox.waiting()
+        self._checked = findings.load(self._found_in)
+        self._take()
         self.votes: dict[int, list[Vote]] = {}
         self.refresh()
 
@@ -50,9 +54,15 @@ class Board:
         """Take in what `dvc repro`, another person or an editor changed on disk."""
         with self._lock:
             found, said = _stamp(self._found_in / "table.parquet"), _stamp(self._said_in / decisions.FILE)
-            if found not in (None, self._stamps[0]) and self._stamps[0] is not None:
-                self._take(findings.load(self._found_in))
-            if (found, said) != self._stamps:
+            fresh = found not in (None, self._stamps[0]) and self._stamps[0] is not None
+            waiting = self._inbox.waiting()
+            more = waiting != self._waiting
+            if fresh:
+                self._checked = findings.load(self._found_in)
+            if fresh or more:
+                self._waiting = waiting
+                self._take()
+            if more or (found, said) != self._stamps:
                 self._read_votes()
             self._stamps = (found or self._stamps[0], said)
 
@@ -84,6 +94,8 @@ class Board:
 
     def neighbours(self, row: int) -> list[tuple[int, bool]]:
         """Rows to compare with, and whether each is a near-duplicate with another label; those come first."""
+        if self.from_feedback(row):
+            return []
         twins = self.found.twins.get(row, [])
         others = [int(other) for other in self.found.neighbours[row] if other not in twins]
         return [*((twin, True) for twin in twins), *((other, False) for other in others)]
@@ -126,6 +138,7 @@ class Board:
                 else:
                     lines.append([id, *said, self.by, when])
             self._write(lines)
+            self._settle([self.row(id) for id in ids])
             return when if lines else max(same, default="")
 
     def undo(self, when: str) -> list[str]:
@@ -136,6 +149,7 @@ class Board:
             ids = [self.found.ids[row] for row in rows]
             now = self._now()
             self._write([[id, decisions.WITHDRAW, "", self.by, now] for id in ids])
+            self._settle(rows)
             return ids
 
     def last_action(self) -> tuple[str, list[int]]:
@@ -144,9 +158,26 @@ class Board:
         when = max(mine)[1] if mine else ""
         return when, [row for _, at, row in sorted(mine) if at == when]
 
-    def _take(self, found: findings.Findings) -> None:
-        self.found = found
-        self._members = {kind: set(rows) for kind, rows in found.kinds.items()}
+    def picture(self, id: str) -> bytes:
+        """The PNG of an image that came as feedback; KeyError for any other."""
+        return self._inbox.png(id)
+
+    def from_feedback(self, row: int) -> bool:
+        """Whether the image came as feedback and is not in the data yet."""
+        return row >= len(self._checked.ids)
+
+    def _take(self) -> None:
+        self.found = findings.with_feedback(self._checked, self._waiting)
+        self._members = {kind: set(rows) for kind, rows in self.found.kinds.items()}
+
+    def _settle(self, rows: Sequence[int]) -> None:
+        """What came as feedback lies in data/feedback as long as it has a label that people agree on."""
+        for row in filter(self.from_feedback, rows):
+            labelled = bool(self.label_now(row)) and row in self.labels_now()
+            if labelled:
+                feedback.accept(self._inbox, self.found.ids[row], self._accepted)
+            else:
+                feedback.take_back(self.found.ids[row], self._accepted)
 
     def row(self, id: str) -> int:
         """The row of an image; raises Refused for one that is not there."""

@@ -1,9 +1,10 @@
-"""What label-check found, as the review page shows it: a snapshot of data/label-check.
+"""What label-check found and what came back from production, as the review page shows it: a snapshot.
 
 Axes: n images, d numbers an embedding, k neighbours.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from pipeline import store, table
 from pipeline.errors import FieldmarkError
+from pipeline.feedback import Waiting
 
 # Kind of finding -> the score that says how bad, and whether the lowest is the worst.
 QUALITY = {
@@ -26,7 +28,11 @@ PRESENT = "run `dvc repro label-check` first"
 
 @dataclass(frozen=True)
 class Findings:
-    """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear another label."""
+    """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear another label.
+
+    `rows` begins with those of the table, which alone have an embedding and neighbours; images that came as feedback and
+    are not in the data yet stand behind them. `predicted`: what the model in production said, by row.
+    """
 
     rows: pd.DataFrame
     ids: list[str]
@@ -36,6 +42,7 @@ class Findings:
     twins: dict[int, list[int]]
     kinds: dict[str, list[int]]
     row_of: dict[str, int]
+    predicted: dict[int, str] = field(default_factory=dict)
 
 
 def load(folder: Path) -> Findings:
@@ -52,6 +59,44 @@ def load(folder: Path) -> Findings:
     row_of = {id: i for i, id in enumerate(ids)}
     twins = _twins(pairs, row_of)
     return Findings(rows, ids, names, embedding, neighbours, twins, _kinds(rows, twins), row_of)
+
+
+def with_feedback(found: Findings, waiting: Sequence[Waiting]) -> Findings:
+    """Findings with the kinds `feedback` (someone objected) and `abstained` (the model was not sure), in the order given.
+
+    An image whose very file is in the data already is shown as that; one that was accepted and came in is shown no more.
+    """
+    unseen = {each.id: each for each in reversed(waiting) if not {each.id, each.upload} & found.row_of.keys()}
+    new = [*reversed(unseen.values())]
+    told = [each for each in waiting if each.upload in found.row_of and each.label]
+    rows = found.rows.copy()
+    for each in told:
+        rows.loc[found.row_of[each.upload], "suggested_label"] = each.label
+    rows = pd.concat([rows, _as_rows(new, rows)], ignore_index=True) if new else rows
+    ids, names = rows["id"].tolist(), rows["name"].tolist()
+    row_of = {id: i for i, id in enumerate(ids)}
+    place = {each.upload: row_of.get(each.id, row_of.get(each.upload, -1)) for each in [*told, *new]}
+    kinds = {
+        "feedback": [place[each.upload] for each in waiting if each.upload in place and each.label],
+        "abstained": [place[each.upload] for each in new if not each.label],
+    }
+    predicted = {place[each.upload]: each.predicted for each in [*told, *new]}
+    return replace(found, rows=rows, ids=ids, names=names, row_of=row_of, kinds={**found.kinds, **kinds}, predicted=predicted)
+
+
+def _as_rows(waiting: Sequence[Waiting], like: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the same columns and types, in which no finding is made and no label given."""
+    blank = {name: "" if like[name].dtype.kind not in "biuf" else False if like[name].dtype.kind == "b" else 0 for name in like}
+    rows = pd.DataFrame(blank, index=range(len(waiting)))
+    return rows.assign(
+        id=[each.id for each in waiting],
+        name=[f"feedback/{each.id[:12]}.png" for each in waiting],
+        suggested_label=[each.label or each.predicted for each in waiting],
+        suspect_score=[1 - each.confidence for each in waiting],
+        width=[each.width for each in waiting],
+        height=[each.height for each in waiting],
+        n_bytes=[each.n_bytes for each in waiting],
+    )
 
 
 def _twins(pairs: pd.DataFrame, row_of: dict[str, int]) -> dict[int, list[int]]:

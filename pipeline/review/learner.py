@@ -32,7 +32,7 @@ class Learner:
         # Here, since scikit-learn takes a second to import, and a review of suspects does without.
         from pipeline.review import proposals
 
-        where, labels = self.survey(), self._board.labels_now()
+        where, labels = self.survey(), self._labels()
         self.learn(labels)
         return proposals.groups(where, self._waiting(), [*labels], self.guessed, n=n)
 
@@ -41,22 +41,23 @@ class Learner:
         from pipeline.review import proposals
 
         where = self.survey()
-        self.learn(self._board.labels_now())
+        self.learn(self._labels())
         return proposals.one_by_one(where, self._waiting(), self.guessed)
 
     def proposed(self, row: int) -> tuple[str, float]:
         """The likeliest class of an image and its probability; ("", 0) before there is a model."""
         guessed = self.guessed
-        return (guessed.label[row], float(guessed.probability[row])) if guessed else ("", 0.0)
+        known = guessed and row < len(guessed.label)  # what came as feedback is not on the map
+        return (guessed.label[row], float(guessed.probability[row])) if guessed and known else ("", 0.0)
 
     def survey(self) -> Map:
         """The map of the images; made at the first call, and again after another label-check."""
         from pipeline.review import proposals
 
-        found = self._board.found
+        seen = self._board.found.embedding
         with self._lock:
-            if self._map is None or self._map[0] is not found:
-                self._map = (found, proposals.survey(np.asarray(found.embedding)))
+            if self._map is None or self._map[0] is not seen:
+                self._map = (seen, proposals.survey(np.asarray(seen)))
                 self._learned_from, self.guessed = {}, None
             return self._map[1]
 
@@ -80,6 +81,9 @@ class Learner:
         where, rows, names = self.survey(), [*labels], [*labels.values()]
         self.guessed = proposals.guess(where, rows, names)
         self.growth = proposals.growth(where, rows, names)
+
+    def _labels(self) -> dict[int, str]:
+        return {row: label for row, label in self._board.labels_now().items() if not self._board.from_feedback(row)}
 
     def _waiting(self) -> list[int]:
         return self._board.queue("unlabelled", decided=False)

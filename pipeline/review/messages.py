@@ -30,6 +30,7 @@ class Item(BaseModel):
     suggested_label: str
     suspect_score: float = Field(description="0 to 1; 1 minus the probability of the label")
     kinds: list[str]
+    predicted: str = Field(description="by the model in production, of an image that came as feedback")
     width_px: int
     height_px: int
     split: str

@@ -1,5 +1,6 @@
 """Pictures for a browser: the untouched file where it can show it, else a copy no larger than asked for."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -23,15 +24,15 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """The images of data/ingest, by id; the last ones sent stay in memory."""
+    """The images of data/ingest, by id, and those found `elsewhere`; the last ones sent stay in memory."""
 
-    def __init__(self, ingest: Path) -> None:
-        self._packed = store.PackedImages(ingest)
+    def __init__(self, ingest: Path, elsewhere: Callable[[str], bytes]) -> None:
+        self._packed, self._elsewhere = store.PackedImages(ingest), elsewhere
         self.get = lru_cache(maxsize=KEPT)(self._get)
 
     def _get(self, id: str, side_px: int) -> Picture:
         """The whole image, its longer side at most side_px unless the file is small. KeyError for an unknown id."""
-        data = self._packed[id]
+        data = self._packed[id] if id in self._packed else self._elsewhere(id)
         with Image.open(BytesIO(data), formats=images.FORMATS) as header:
             media_type = SHOWN_BY_BROWSERS.get(header.format or "")
             still = getattr(header, "n_frames", 1) == 1 and header.mode in {"RGB", "L", "P"}

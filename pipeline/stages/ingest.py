@@ -1,4 +1,4 @@
-"""ingest: the source named in conf -> data/ingest.
+"""ingest: the source named in conf + data/feedback -> data/ingest.
 
 images-*.parquet   id, bytes: every readable image, untouched, once
 table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS
@@ -7,6 +7,7 @@ quarantine.csv     name, reason: whatever was left out, in the order met
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,33 @@ from pipeline import store, table
 from pipeline.config import Config, build
 from pipeline.errors import FieldmarkError
 from pipeline.sources import Item, Skipped, preview
+from pipeline.sources import feedback as accepted
 from pipeline.sources.layout import printable
 from pipeline.sources.verify import Verified, max_pixels, verified
 
 DUPLICATE = "exact duplicate of "
 
 
-def run(cfg: Config, *, images: Path | str, out: Path) -> dict[str, float]:
+def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[str, float]:
     """Pack every readable image once, and list what was left out, with the reason.
 
     Raises FieldmarkError where fewer than two classes remain, and no image without a label that may become one.
     """
     rows: dict[str, dict[str, Any]] = {}
     quarantine: list[Skipped] = []
-    entries = verified(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
+    source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
+    entries = verified(source, max_pixels(cfg.ingest))
     store.write_images(out, _unique(entries, rows, quarantine))
     pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
-    labels = {row["label"] for row in rows.values()}
+    own = [row for row in rows.values() if not table.from_feedback(row["metadata"])]
+    labels = {row["label"] for row in own}
     classes = labels - {""}
     if "" not in labels:  # people may still name what has no label
-        _check_enough(classes, len(rows), quarantine)
+        _check_enough(classes, len(own), quarantine)
     table.write(pd.DataFrame([*rows.values()]), out)
+    n_feedback = len(rows) - len(own)
     return {
+        **({"n_feedback": float(n_feedback)} if n_feedback else {}),  # without any, nothing here tells of it
         "n_images": float(len(rows)),
         "n_classes": float(len(classes)),
         "n_quarantined": float(len(quarantine)),

@@ -1,5 +1,7 @@
 """label-check: data/ingest + data/decisions -> data/label-check.
 
+Images that came as feedback are never held out: see splits.add.
+
 table.parquet  the table + given_label (before any decision), dup_group, split, decision, suspect, suspect_score,
                suggested_label, outlier, outlier_score, quality scores and problems
 suspects.csv   the doubtful labels, most doubtful first: id, name, label, suggested_label, suspect_score
@@ -60,18 +62,19 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     rows, hashes = _measure(rows, ingest, squares, settings.quality.model_dump())
     seen = cache.features(config.build(cfg.embedding.features).eval(), squares, symmetry="none")[:, 0].astype(np.float32)
     pairs = duplicates.near_duplicates(hashes, seen, **settings.duplicates.model_dump())
-    rows = rows.assign(dup_group=duplicates.groups(len(rows), pairs, rows["group"].tolist(), rows["id"].tolist()))
+    feedback = rows["metadata"].map(table.from_feedback)
+    rows, together = _grouped(rows, pairs, feedback)
     near = neighbours.nearest(seen, k=settings.neighbours)
     far = outliers.distances(seen, near)
     rows = rows.assign(outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump()))
-    rows, leaks = _dealt(_doubt(rows, seen, cfg), cfg)
+    rows, leaks = _dealt(_doubt(rows, seen, cfg), together, feedback, cfg)
     rows = table.write(rows, out)
     np.save(out / "embedding.npy", seen.astype(np.float16))
     np.save(out / "neighbours.npy", near)
     shortcuts = correlates.correlates(rows[rows["split"] != ""], ignore=settings.correlates.ignore, seed=cfg.seed)
     found = summary.findings(
         rows, pairs, shortcuts[shortcuts["auc"] >= settings.correlates.min_auc], leaks, problems=list(settings.quality.model_dump()),
-        unmatched=people.unmatched(rows, decided), classes=settings.classes,
+        unmatched=people.unmatched(rows, decided), classes=settings.classes, feedback=feedback,
     )  # fmt: skip
     how = settings.audit.model_dump()
     audited = audit.of_table(rows, seen, cfg, **how)
@@ -84,14 +87,16 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     return {**counts, **good, "leaks": float(rows.loc[leaks, "dup_group"].nunique())}
 
 
-def _dealt(rows: pd.DataFrame, cfg: Config) -> tuple[pd.DataFrame, pd.Series]:
+def _dealt(rows: pd.DataFrame, together: pd.Series, feedback: pd.Series, cfg: Config) -> tuple[pd.DataFrame, pd.Series]:
     """The rows with their split ("" for what is left out), and which were given a split that their group crosses."""
     settings = cfg.label_check
     used = (rows["decision"] != "drop") & (rows["label"] != "")
     rows = rows.assign(split="")
     leaks = splits.leaking(rows[used]).reindex(rows.index, fill_value=False)
     splits.check_leakage(rows[used], leaks[used], at_most=settings.max_leakage)
-    rows.loc[used, "split"] = splits.deal(rows[used], fractions=settings.fractions.model_dump(), seed=cfg.seed)
+    own = rows[used & ~feedback]
+    rows.loc[own.index, "split"] = splits.deal(own, fractions=settings.fractions.model_dump(), seed=cfg.seed)
+    rows.loc[used & feedback, "split"] = splits.add(rows["split"], together, feedback)
     if settings.drop_suspects:
         rows.loc[rows["suspect"] & (rows["split"] != "test"), "split"] = ""
     return rows, leaks
@@ -124,6 +129,18 @@ def _look(data: bytes, *, size_px: int) -> tuple[np.ndarray, np.ndarray, dict[st
         pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False
     )
     return square, duplicates.perceptual_hash(pixels), quality.scores(pixels)
+
+
+def _grouped(rows: pd.DataFrame, pairs: list[duplicates.Pair], feedback: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Rows with dup_group, and what is tied to what when feedback images count, too.
+
+    They must not move any other image to another split, so dup_group is made without them, and they join one.
+    """
+    own = [pair for pair in pairs if not (feedback.iat[pair[0]] or feedback.iat[pair[1]])]
+    ids, given = rows["id"].tolist(), rows["group"].tolist()
+    together, alone = (pd.Series(duplicates.groups(len(rows), some, given, ids), rows.index) for some in (pairs, own))
+    joined = together.map(alone[~feedback].groupby(together[~feedback]).min()).fillna(together)
+    return rows.assign(dup_group=alone.where(~feedback, joined).astype(str)), together
 
 
 def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import FieldmarkError
-from pipeline.labels.splits import check_leakage, deal, leaking
+from pipeline.labels.splits import add, check_leakage, deal, leaking
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 SPLITS = ["train", "val", "test"]
@@ -218,3 +218,10 @@ def test_fractions_that_are_no_shares_of_one_are_refused(wrong: dict[str, float]
 def test_an_unknown_given_split_is_refused() -> None:
     with pytest.raises(FieldmarkError, match="'dev'"):
         deal(singles({("a", ""): 3}).assign(given_split="dev"), fractions=FRACTIONS, seed=0)
+
+
+def test_feedback_goes_to_train_unless_it_is_tied_to_what_is_held_out() -> None:
+    together = pd.Series(["a", "a", "b", "b", "c", "c", "d"])
+    split = pd.Series(["test", "", "val", "", "train", "", ""])
+    feedback = pd.Series([False, True, False, True, False, True, True])
+    assert add(split, together, feedback).to_dict() == {1: "", 3: "", 5: "train", 6: "train"}

@@ -89,7 +89,7 @@ def memory() -> Iterator[str]:
 
 
 def run(images: str, out: Path, source: dict[str, Any]) -> list[tuple[str, str]]:
-    ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=images, out=out)
+    ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=images, feedback=out / "none", out=out)
     return [*zip(*(table.read(out)[column] for column in ("name", "label")), strict=True)]
 
 

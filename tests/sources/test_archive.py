@@ -93,7 +93,7 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     file = pack(tmp_path / "x.tar.gz", images)
     source = {"_target_": "pipeline.sources.archive.read", **LIMITS}
     settings = schema.Ingest(source=source, max_megapixels=1.0)
-    ingest.run(Config(ingest=settings), images=file, out=tmp_path / "out")
+    ingest.run(Config(ingest=settings), images=file, feedback=tmp_path / "none", out=tmp_path / "out")
     assert {path.name for path in tmp_path.rglob("*.png")} == set()
 
 

@@ -30,7 +30,7 @@ Maker = Callable[[], bytes]
 def run(images: Path, out: Path, source: dict[str, object], max_megapixels: float = 50.0) -> pd.DataFrame:
     """The table; what was left out is in quarantine.csv."""
     settings = schema.Ingest(source=source, max_megapixels=max_megapixels)
-    ingest.run(Config(ingest=settings), images=images, out=out)
+    ingest.run(Config(ingest=settings), images=images, feedback=out / "none", out=out)
     return table.read(out)
 
 

@@ -63,7 +63,7 @@ def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
     write_forty_photos(project / "photos")
     text = CliRunner().invoke(cli.app, ["ingest", "--check", "folder", "--images", "photos"]).stdout
     cfg = config.load("images", "ingest", use={"ingest": "folder"})
-    metrics = ingest.run(cfg, images=project / "photos", out=project / "out")
+    metrics = ingest.run(cfg, images=project / "photos", feedback=project / "data" / "feedback", out=project / "out")
     n = round(metrics["n_images"] + metrics["n_exact_duplicates"])
     assert f"decoded all: {n} are images, 2 are not, 1 are exact duplicates" in text
     assert "class folder holds no files: nothing here/" in text

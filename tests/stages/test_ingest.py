@@ -17,9 +17,9 @@ from pipeline.stages import ingest
 FOLDER = {"_target_": "pipeline.sources.folder.read", "unlabelled": "unlabelled"}
 
 
-def run(images: Path, out: Path, **changes: Any) -> dict[str, float]:
+def run(images: Path, out: Path, feedback: Path = Path("none"), **changes: Any) -> dict[str, float]:
     settings = {"source": FOLDER, "max_megapixels": 1.0, **changes}
-    return ingest.run(Config(ingest=schema.Ingest(**settings)), images=images, out=out)
+    return ingest.run(Config(ingest=schema.Ingest(**settings)), images=images, feedback=feedback, out=out)
 
 
 def photo(seed: int) -> Image.Image:
@@ -180,3 +180,49 @@ def test_a_packaged_source_needs_no_folder(tmp_path: Path) -> None:
     digits = {"_target_": "pipeline.sources.packaged.read_digits", "per_class": 1}
     metrics = run(tmp_path / "nowhere", tmp_path / "out", source=digits)
     assert metrics["n_images"] == metrics["n_classes"] == 10
+
+
+def accept(feedback: Path, *pictures: Image.Image) -> Path:
+    feedback.mkdir()
+    (feedback / "README.md").write_text("about")
+    for number, picture in enumerate(pictures):
+        picture.save(feedback / f"{number}.png")
+    return feedback
+
+
+def test_accepted_feedback_comes_in_behind_the_source_without_a_label(tmp_path: Path) -> None:
+    draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
+    feedback = accept(tmp_path / "feedback", photo(3), photo(1))
+    metrics = run(tmp_path / "in", tmp_path / "out", feedback=feedback)
+    rows = table.read(tmp_path / "out")
+    assert rows[["name", "label", "given_split", "metadata"]].to_numpy().tolist()[2:] == [["feedback/0.png", "", "", '{"origin": "feedback"}']]
+    assert (metrics["n_images"], metrics["n_feedback"], metrics["n_classes"]) == (3, 1, 2)
+    assert "feedback/1.png,\"exact duplicate of ant/1.png, which is labelled ant" in (tmp_path / "out" / "quarantine.csv").read_text()
+
+
+def test_feedback_does_not_stand_in_for_classes_that_are_missing(tmp_path: Path) -> None:
+    draw(tmp_path / "in", ["ant/1.png"])
+    with pytest.raises(FieldmarkError, match="1 readable images in 1 classes"):
+        run(tmp_path / "in", tmp_path / "out", feedback=accept(tmp_path / "feedback", photo(3)))
+
+
+def test_what_is_no_image_in_the_feedback_folder_is_accounted_for(tmp_path: Path) -> None:
+    draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
+    feedback = accept(tmp_path / "feedback")
+    (feedback / "cut.png").write_bytes((tmp_path / "in" / "ant" / "1.png").read_bytes()[:-100])
+    (feedback / "note.txt").touch()
+    run(tmp_path / "in", tmp_path / "out", feedback=feedback)
+    left_out = pd.read_csv(tmp_path / "out" / "quarantine.csv").set_index("name")["reason"]
+    assert left_out.to_dict() == {
+        "feedback/cut.png": "truncated: the file ends too early",
+        "feedback/note.txt": "not a PNG; `fieldmark review` writes this folder",
+    }
+
+
+def test_without_feedback_no_byte_tells_of_it(tmp_path: Path) -> None:
+    """Otherwise the hash of the data, and so every version's lineage, would change."""
+    draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
+    metrics = [run(tmp_path / "in", tmp_path / name, feedback=folder) for name, folder in
+               (("a", tmp_path / "none"), ("b", accept(tmp_path / "feedback")))]  # fmt: skip
+    assert metrics[0] == metrics[1] and "n_feedback" not in metrics[0]
+    assert [file.read_bytes() for file in sorted((tmp_path / "a").iterdir())] == [file.read_bytes() for file in sorted((tmp_path / "b").iterdir())]

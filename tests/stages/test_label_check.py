@@ -170,3 +170,34 @@ def test_small_classes_and_shortcuts_are_named(ingested: Path, tmp_path: Path) -
     assert "by size (AUC 1.00; right 100 %" in found.loc["classes told apart by one property alone", "note"]
     assert found.loc["classes with few images", "note"] == "ant: 31; bee: 29"
     assert found.loc["classes far smaller than the largest", "note"] == "bee: 29"
+
+
+def with_feedback(ingested: Path, folder: Path, copies_of: list[str]) -> tuple[Path, str]:
+    """A copy of the folder with near-copies of some images behind it, as feedback named f0, f1, ..., and the decisions that label them.
+
+    Their ids come first in the alphabet of all ids, so that they would name a group if they could.
+    """
+    files, rows = dict(store.read_images(ingested, batch=64)), table.read(ingested)
+    lighter = [png(np.asarray(Image.open(io.BytesIO(files[id]))) + 2) for id in copies_of]
+    added = {f"f{i}": file for i, file in enumerate(lighter)}
+    store.write_images(folder, {**files, **added}.items(), shard_bytes=10**6)
+    new = rows.tail(len(added)).assign(id=[*added], name=[*added], label="", metadata='{"origin": "feedback"}')
+    table.write(pd.concat([rows, new]), folder)
+    return folder, "".join(f"{id},relabel,{'ant' if i % 2 else 'bee'},me,2026-01-01\n" for i, id in enumerate(added))
+
+
+def test_feedback_is_trained_on_unless_it_is_like_a_held_out_image_and_moves_no_other(ingested: Path, tmp_path: Path) -> None:
+    _, before = run(ingested, tmp_path)
+    like = {split: before.index[(before["split"] == split) & ~before["dup_group"].duplicated(keep=False)][0] for split in ("train", "val", "test")}
+    folder, decided = with_feedback(ingested, tmp_path / "more", [*like.values()])
+    metrics, after = run(folder, tmp_path, decided)
+    assert after["split"].tail(3).tolist() == ["train", "", ""]
+    assert after.loc[before.index, ["split", "dup_group"]].equals(before[["split", "dup_group"]])
+    assert after["dup_group"].tail(3).tolist() == before.loc[[*like.values()], "dup_group"].tolist()
+    assert (metrics["n_feedback_images"], metrics["n_feedback_images_left_out_as_they_are_like_held_out_ones"]) == (3, 2)
+
+
+def test_feedback_whose_acceptance_was_taken_back_is_used_for_nothing(ingested: Path, tmp_path: Path) -> None:
+    folder, decided = with_feedback(ingested, tmp_path / "more", ["i20"])
+    _, rows = run(folder, tmp_path, decided + "f0,withdraw,,me,2026-01-02\n")
+    assert rows.loc["f0", ["label", "split"]].tolist() == ["", ""]
