@@ -2,6 +2,7 @@
 
 import os
 import sys
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,14 @@ _STAGES = {
 _WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 PRODUCTION_PANEL = "Production"
+
+
+class Format(StrEnum):
+    """What `fieldmark predict` writes."""
+
+    json = "json"
+    csv = "csv"
+    pictures = "pictures"
 
 
 def _stage(name: str) -> None:
@@ -123,6 +132,26 @@ def serve(
         raise FieldmarkError("name a folder or a version, not both")
     else:
         server.serve(folder=folder, version=version, host=host, port=port)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path] | None, typer.Argument(help="Images, folders of them, videos.")] = None,
+    model: Annotated[str, typer.Option(help="An exported folder, a registered version, an alias, or an address models:/...")] = "production",
+    format: Annotated[Format, typer.Option(help="json: a line an image; pictures: PNG files with the answer below.")] = Format.json,
+    out: Annotated[Path, typer.Option(help="With --format pictures: an empty folder.")] = Path("predictions"),
+    top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 5,
+    camera: Annotated[str, typer.Option(help="A camera's number, a stream's address or a video file, at its own rate. Ctrl-C ends it.")] = "",
+    every_seconds: Annotated[float, typer.Option(min=0.0, help="Of a video file, a frame each so many seconds.")] = 1.0,
+    max_megapixels: Annotated[float, typer.Option(min=0.0, help="A larger image is not read.")] = 100.0,
+) -> None:
+    """What a model in production says of images, on stdout; exit code 1 where one could not be read."""
+    command = import_module("pipeline.prediction.command")
+    unread = command.predict(
+        files or [], source=camera, model=model, form=format.value, out=out, top=top, every_seconds=every_seconds,
+        max_pixels=round(max_megapixels * 1e6),
+    )  # fmt: skip
+    raise typer.Exit(1 if unread else 0)
 
 
 @app.command()

@@ -38,12 +38,13 @@ def read(
         if isinstance(entry, Skipped):
             yield entry
         else:
-            yield from _frames(entry, every_seconds, scene_change, min_difference)
+            yield from frames(entry, every_seconds=every_seconds, scene_change=scene_change, min_difference=min_difference)
 
 
-def _frames(
-    video: Placed[Path], every_seconds: float, scene_change: float | None, min_difference: float
+def frames(
+    video: Placed[Path], *, every_seconds: float, scene_change: float | None, min_difference: float
 ) -> Iterator[Item | Skipped]:
+    """The frames of one video, sampled as `read` says, and what was wrong with it."""
     reason = _unusable(video.content)
     capture = cv2.VideoCapture() if reason else cv2.VideoCapture(str(video.content), cv2.CAP_FFMPEG)
     try:

@@ -1,0 +1,1 @@
+"""`fieldmark predict`: images, folders, videos and cameras through a model in production, streamed, without torch."""

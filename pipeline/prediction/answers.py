@@ -1,0 +1,43 @@
+"""What a model says of pictures, a few of them in memory at a time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import store
+from pipeline.prediction.pictures import AT_ONCE, Picture
+from pipeline.serving.model import Model
+
+
+class Answer(NamedTuple):
+    """What the model says of a picture; `top` is the likeliest classes with their probabilities, [] where it could not be read."""
+
+    name: str
+    top: list[tuple[str, float]]
+    abstain: bool = False
+    ood: bool = False
+    ood_score: float = 0.0
+    error: str = ""
+
+
+def answers(model: Model, pictures: Iterable[Picture], *, top: int) -> Iterator[tuple[Answer, Picture]]:
+    """In the order of the pictures, of which a few are in memory at a time."""
+    for some in store.chunks(pictures, AT_ONCE):
+        read = [picture for picture in some if picture.pixels is not None]
+        said = iter(_ask(model, read, top) if read else [])
+        for picture in some:
+            yield (Answer(picture.name, [], error=picture.error) if picture.pixels is None else next(said)), picture
+
+
+def _ask(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
+    probs, ood, _ = model.predict(np.stack([model.prepare(picture.pixels) for picture in pictures if picture.pixels is not None]))
+    limits = model.thresholds
+    return [
+        Answer(
+            picture.name,
+            [(model.classes[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]],
+            abstain=bool(row.max() < limits.abstain.confidence), ood=bool(score > limits.ood.score), ood_score=float(score),
+        )
+        for picture, row, score in zip(pictures, probs, ood, strict=True)
+    ]  # fmt: skip

@@ -1,0 +1,62 @@
+"""The command itself: a model, pictures, a writer, and what could not be read."""
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.errors import FieldmarkError
+from pipeline.prediction import answers, camera, pictures, writers
+from pipeline.prediction.pictures import Picture
+from pipeline.serving.model import Model, load
+
+REGISTERED = "fieldmark"
+
+
+def predict(
+    paths: list[Path], *, source: str, model: str, form: str, out: Path, top: int, every_seconds: float, max_pixels: int
+) -> int:
+    """Answers for the files, or for the camera `source`; how many could not be read, which are listed on stderr.
+
+    Raises FieldmarkError where there is nothing to look at, nothing to write to, or no such model.
+    """
+    if bool(paths) == bool(source):
+        raise FieldmarkError("name files or folders to look at, or a --camera, and not both")
+    write = {"json": writers.as_json, "csv": writers.as_csv}[form](sys.stdout) if form != "pictures" else writers.as_pictures(out)
+    shots = camera.frames(source) if source else pictures.pictures(paths, every_seconds=every_seconds, max_pixels=max_pixels)
+    unread = run(named(model), shots, write, top=top, live=bool(source))
+    for name, reason in unread:
+        print(f"not read: {name}: {reason}", file=sys.stderr)
+    return len(unread)
+
+
+def named(model: str) -> Model:
+    """The model of an exported folder, or of the registry by address, version or alias.
+
+    Raises FieldmarkError where there is none of that name.
+    """
+    if Path(model).is_dir():
+        return load(Path(model))
+    from pipeline import tracking  # MLflow takes seconds, and a folder needs none of it
+
+    joint = "/" if model.isdigit() else "@"
+    address = model if model.startswith("models:/") else f"models:/{REGISTERED}{joint}{model}"
+    with tempfile.TemporaryDirectory() as scratch:
+        return load(tracking.download(address, Path(scratch)))
+
+
+def run(model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False) -> list[tuple[str, str]]:
+    """Write an answer for each picture, with progress on stderr; what could not be read, and why."""
+    unread = []
+    groups = ([shot] for shot in shots) if live else [shots]  # a frame that waited for others would be an old one
+    with suppress(*[KeyboardInterrupt] * live), tqdm(desc="predict", unit="image", mininterval=1) as progress:
+        for group in groups:
+            for answer, picture in answers.answers(model, group, top=top):
+                write(answer, picture)
+                progress.update()
+                if answer.error:
+                    unread.append((answer.name, answer.error))
+    return unread

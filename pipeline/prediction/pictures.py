@@ -1,0 +1,74 @@
+"""Pictures of files, of the files below folders and of videos, in order; what cannot be read comes with the reason."""
+
+import mimetypes
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import images, store
+from pipeline.errors import FieldmarkError
+from pipeline.sources import Item, Skipped, video
+from pipeline.sources.layout import LITTER, Placed, printable
+
+AT_ONCE = 16  # images in memory
+
+
+class Picture(NamedTuple):
+    """One image on its way: RGB pixels uint8 (h, w, 3), or why there are none."""
+
+    name: str
+    pixels: np.ndarray | None
+    error: str = ""
+
+
+def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) -> Iterator[Picture]:
+    """Of files, of the files below folders, and a frame of each video every so often; what cannot be read has an error.
+
+    Raises FieldmarkError for a path that is not there.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise FieldmarkError(f"{', '.join(missing)}: there is no such file or folder")
+    decode = partial(_decoded, max_pixels=max_pixels)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for some in store.chunks(_items(paths, every_seconds), AT_ONCE):
+            yield from pool.map(decode, some)
+
+
+def _items(paths: Sequence[Path], every_seconds: float) -> Iterator[Item | Skipped]:
+    for path in (file for given in paths for file in _files(given)):
+        if (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
+            placed = Placed(printable(str(path)), path, "", "")
+            yield from video.frames(placed, every_seconds=every_seconds, scene_change=None, min_difference=0.0)
+        else:
+            yield Item(printable(str(path)), path.read_bytes, "")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file itself, or the files below the folder, sorted; without hidden ones and the litter of file managers."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        yield from (Path(folder, name) for name in sorted(names) if not _hidden(name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in LITTER
+
+
+def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:
+    if isinstance(entry, Skipped):
+        return Picture(entry.name, None, entry.reason)
+    try:
+        return Picture(entry.name, images.decode(entry.load(), max_pixels=max_pixels))
+    except OSError as problem:
+        return Picture(entry.name, None, f"cannot be read: {problem.strerror or problem}")
+    except images.BadImage as problem:
+        return Picture(entry.name, None, str(problem))

@@ -1,0 +1,84 @@
+"""Answers as lines of JSON, as CSV, or written below the pictures; each is out before the next is made."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.errors import FieldmarkError
+from pipeline.prediction.answers import Answer
+from pipeline.prediction.pictures import Picture
+
+COLUMNS = ["name", "class", "prob", "abstain", "ood", "ood_score", "error"]
+CELL_PX = 640  # of an annotated picture
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What text is written to, at once."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+Write = Callable[[Answer, Picture], None]
+
+
+def as_json(stream: Stream) -> Write:
+    """A line of JSON a picture."""
+
+    def write(answer: Answer, _: Picture) -> None:
+        stream.write(json.dumps(_plain(answer), ensure_ascii=False) + "\n")
+        stream.flush()
+
+    return write
+
+
+def as_csv(stream: Stream) -> Write:
+    """A line of COLUMNS a picture, below a header."""
+    lines = csv.writer(stream, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    stream.flush()
+
+    def write(answer: Answer, _: Picture) -> None:
+        first = (answer.top[0][0], f"{answer.top[0][1]:.6f}") if answer.top else ("", "")
+        flags = (str(answer.abstain).lower(), str(answer.ood).lower(), f"{answer.ood_score:.6g}") if answer.top else ("", "", "")
+        lines.writerow([answer.name, *first, *flags, answer.error])
+        stream.flush()
+
+    return write
+
+
+def as_pictures(folder: Path) -> Write:
+    """A PNG a picture, with the answer written below it; raises FieldmarkError where the folder is not empty."""
+    from pipeline import sheets  # matplotlib, for its fonts, takes a second
+
+    if folder.exists() and any(folder.iterdir()):
+        raise FieldmarkError(f"{folder} is not empty; name another folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers: Iterator[int] = iter(range(1, sys.maxsize))
+
+    def write(answer: Answer, picture: Picture) -> None:
+        if picture.pixels is None:
+            return
+        data = sheets.sheet([picture.pixels], [caption(answer)], columns=1, cell_px=CELL_PX)
+        name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in Path(answer.name).name)
+        (folder / f"{next(numbers):05d}-{name[:80]}.png").write_bytes(data)
+
+    return write
+
+
+def caption(answer: Answer) -> str:
+    """The answer in words, as the page says it."""
+    (name, prob), *_ = answer.top
+    said = f"not sure: perhaps {name} ({prob:.0%})" if answer.abstain else f"{name} ({prob:.0%})"
+    return f"{said}; a strange image" if answer.ood else said
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    if answer.error:
+        return {"name": answer.name, "error": answer.error}
+    top = [{"class": name, "prob": prob} for name, prob in answer.top]
+    return {"name": answer.name, "top": top, "abstain": answer.abstain, "ood": answer.ood, "ood_score": answer.ood_score}
