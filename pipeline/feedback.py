@@ -23,9 +23,11 @@ FOLDER = Path(".fieldmark/feedback")
 ACCEPTED = Path("data/feedback")
 FILE = "inbox.db"
 SIDE_PX = 1600  # of the longer side; bounds what one image costs to encode and to keep
-TABLE = """CREATE TABLE IF NOT EXISTS images (
+TABLES = """CREATE TABLE IF NOT EXISTS images (
     upload TEXT PRIMARY KEY, id TEXT, at TEXT, model TEXT, predicted TEXT, confidence REAL, abstain INTEGER,
-    label TEXT DEFAULT '', width INTEGER, height INTEGER, n_bytes INTEGER, png BLOB)"""
+    label TEXT DEFAULT '', width INTEGER, height INTEGER, n_bytes INTEGER, png BLOB);
+CREATE TABLE IF NOT EXISTS predictions (prediction TEXT PRIMARY KEY, upload TEXT)"""
+REMEMBERED = 10_000  # predictions, which may be many of one image
 # What a person said is kept longest, then what the model doubted; of each the newest.
 DISPENSABLE = "ORDER BY label != '', abstain, at"
 
@@ -63,8 +65,8 @@ class Inbox:
         self._file = folder / FILE
         self._max_bytes = max_bytes
 
-    def keep(self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer) -> None:
-        """Keep pixels and answer; what was kept before goes where there would be more than max_bytes of images."""
+    def keep(self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer, prediction: str = "") -> None:
+        """Keep pixels and answer, under which `say` finds them by the prediction's name, or by the upload's; what was kept before goes where there would be more than max_bytes of images."""
         png, width, height = _png(pixels)
         values = (upload, sha256(png).hexdigest(), _now(), *answer, width, height, len(png), png)
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,15 +77,17 @@ class Inbox:
                 "predicted = excluded.predicted, confidence = excluded.confidence, abstain = excluded.abstain",
                 values,
             )
+            db.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (prediction or upload, upload))
             self._make_room(db)
 
-    def say(self, upload: str, label: str) -> None:
+    def say(self, prediction: str, label: str) -> None:
         """Note what a person says the image is; raises KeyError for an image that is not kept (any more)."""
         if not self._file.exists():
-            raise KeyError(upload)
+            raise KeyError(prediction)
         with self._opened() as db:
-            if not db.execute("UPDATE images SET label = ? WHERE upload = ?", (label, upload)).rowcount:
-                raise KeyError(upload)
+            named = "UPDATE images SET label = ? WHERE upload = (SELECT upload FROM predictions WHERE prediction = ?)"
+            if not db.execute(named, (label, prediction)).rowcount:
+                raise KeyError(prediction)
 
     def waiting(self) -> list[Waiting]:
         """What a person should look at, the newest first: what someone objected to, then what the model doubted."""
@@ -112,18 +116,20 @@ class Inbox:
             return int(db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0])
 
     def _make_room(self, db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM predictions WHERE rowid <= (SELECT MAX(rowid) FROM predictions) - ?", (REMEMBERED,))
         too_much = db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0] - self._max_bytes
         for upload, n_bytes in db.execute(f"SELECT upload, n_bytes FROM images {DISPENSABLE}").fetchall():
             if too_much <= 0:
                 return
             db.execute("DELETE FROM images WHERE upload = ?", (upload,))
+            db.execute("DELETE FROM predictions WHERE upload = ?", (upload,))
             too_much -= n_bytes
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._file, timeout=30)) as db, db:
             db.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no pixels in the file
-            db.execute(TABLE)
+            db.executescript(TABLES)
             yield db
 
 

@@ -212,6 +212,12 @@ class Export(Section):
 ImageFormat = Literal["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
 
 
+class Feedback(Section):
+    keep: bool
+    max_mb: PositiveFloat
+    new_classes: bool
+
+
 class Serving(Section):
     host: str
     port: int = Field(ge=0, le=65535)
@@ -230,6 +236,7 @@ class Serving(Section):
     max_images: PositiveInt
     max_megapixels: PositiveFloat
     formats: list[ImageFormat] = Field(min_length=1)
+    feedback: Feedback
 
 
 class Drift(Section):

@@ -29,7 +29,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import config, processes
-from pipeline.errors import FieldmarkError
 
 EXPERIMENT = "fieldmark"
 RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
@@ -168,15 +167,9 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
 
 
 def download(uri: str, to: Path) -> Path:
-    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid out as in data/export.
-
-    Raises FieldmarkError where there is no such model.
-    """
+    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid out as in data/export."""
     connect()
-    try:
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
-    except MlflowException as error:
-        raise FieldmarkError(f"{uri} cannot be had ({error.message}); `fieldmark promote` puts a version in production") from error
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
 
 def alias_version(name: str, alias: str) -> str:

@@ -1,7 +1,6 @@
 """The command itself: a model, pictures, a writer, and what could not be read."""
 
 import sys
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model, load
+from pipeline.serving.swap import Registry
 
 REGISTERED = "fieldmark"
 
@@ -40,12 +40,16 @@ def named(model: str) -> Model:
     """
     if Path(model).is_dir():
         return load(Path(model))
-    from pipeline import tracking  # MLflow takes seconds, and a folder needs none of it
-
-    joint = "/" if model.isdigit() else "@"
-    address = model if model.startswith("models:/") else f"models:/{REGISTERED}{joint}{model}"
-    with tempfile.TemporaryDirectory() as scratch:
-        return load(tracking.download(address, Path(scratch)))
+    name, joint, which = model.removeprefix("models:/").rpartition("@" if "@" in model else "/")
+    versioned = which.isdigit() and joint != "@"
+    source = Registry(name or REGISTERED, which) if versioned else Registry(name or REGISTERED, alias=which)
+    version = source.current()
+    try:
+        return source.load(version)
+    except FieldmarkError:
+        raise
+    except Exception as error:  # whatever a registry comes up with; only tracking knows its types
+        raise FieldmarkError(f"models:/{name or REGISTERED}/{version} cannot be had: {str(error).splitlines()[0]}") from error
 
 
 def run(model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False) -> list[tuple[str, str]]:

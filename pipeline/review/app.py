@@ -4,9 +4,6 @@ It writes files, so a page from elsewhere must not reach it: requests under anot
 another origin are refused, and the page may load nothing but what comes from here.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.errors import FieldmarkError
+from pipeline.pages import content_security_policy
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
 from pipeline.review.messages import (
@@ -146,21 +144,6 @@ def _write(app: FastAPI, board: Board) -> None:
     @app.post("/api/undo")
     def undo(action: Undo) -> Done:
         return Done(when=action.when, ids=board.undo(action.when), summary=_summary(board))
-
-
-def content_security_policy(page: str) -> str:
-    """Only the page's own style and script, by their hashes; pictures and requests from here; text is never markup."""
-    own = {tag: _hashes(page, tag) for tag in ("style", "script")}
-    return (
-        f"default-src 'none'; style-src {own['style']}; script-src {own['script']}; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    )
-
-
-def _hashes(page: str, tag: str) -> str:
-    parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-    digests = (hashlib.sha256(part.encode()).digest() for part in parts)
-    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 def _from_here(request: Request) -> bool:

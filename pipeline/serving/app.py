@@ -14,6 +14,7 @@ from pipeline.serving import limits, problems
 from pipeline.serving.answers import About, Answer, Health, Images, Problem
 from pipeline.serving.batching import Batcher
 from pipeline.serving.counters import Counters
+from pipeline.serving.feedback import Keeping
 from pipeline.serving.guard import LOOPBACK, Guard
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB, Door
@@ -38,8 +39,8 @@ BODY = {
 class Server:
     """What the routes share."""
 
-    def __init__(self, cfg: Serving, source: Source, explain: Explain | None) -> None:
-        self.cfg, self.counters = cfg, Counters()
+    def __init__(self, cfg: Serving, source: Source, explain: Explain | None, keeping: Keeping | None) -> None:
+        self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
         self.door = Door(cfg.max_waiting, cfg.max_waiting_mb * MB)
         self.batcher = Batcher(cfg.max_batch, self._ran)
         self.predictor = Predictor(cfg, self.batcher, explain)
@@ -70,13 +71,13 @@ class Server:
 
 def create(
     cfg: Serving, source: Source, *, keys: Keys | None = None, recorder: Recorder | None = None, explain: Explain | None = None,
-    routers: Sequence[APIRouter] = (),
+    keeping: Keeping | None = None, routers: Sequence[APIRouter] = (),
 ) -> FastAPI:  # fmt: skip
     """Loads the first version; raises FieldmarkError where that is not possible.
 
-    `app.state.server` holds what the routes share. Without keys only this machine's own names are answered to.
+    With `keeping`, images are kept for people to look at. `app.state.server` holds what the routes share. Without keys only this machine's own names are answered to.
     """
-    server = Server(cfg, source, explain)
+    server = Server(cfg, source, explain, keeping)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -87,6 +88,8 @@ def create(
         server.predictor.close()
         if server.notes:
             server.notes.close()
+        if keeping:
+            keeping.close()
 
     app = FastAPI(title="Fieldmark", description="Predictions of a model in production.", lifespan=life, redoc_url=None)
     app.state.server, app.state.recorder = server, recorder
@@ -117,6 +120,8 @@ def _predict(server: Server) -> APIRouter:
                 files = await limits.read(request, visit, server.cfg)
                 judged = await server.predictor.answer(server.keeper.model, files, top_k=top_k, explain=explain)
             server.count(judged)
+            if server.keeping:
+                server.keeping.offer(files, judged.answer)
             status = 200
             return Response(judged.answer.model_dump_json(by_alias=True), media_type="application/json")
         except Refusal as refusal:

@@ -15,15 +15,17 @@ from pipeline import config
 from pipeline.errors import FieldmarkError
 from pipeline.monitor import tables
 from pipeline.schema import Serving
+from pipeline.serving import explanation, feedback, page
 from pipeline.serving import keys as api_keys
 from pipeline.serving.app import create
 from pipeline.serving.keys import Keys
+from pipeline.serving.limits import MB
 from pipeline.serving.swap import Folder, Registry, Source
 from pipeline.serving.watched import watched
 
 
-def serve(*, folder: Path | None, version: str, host: str, port: int | None) -> None:
-    """Serve until a signal; raises FieldmarkError where keys are missing, the port is taken or there is no sound model."""
+def serve(*, folder: Path | None, version: str, host: str, port: int | None, keep: bool | None = None) -> None:
+    """Serve until a signal, keeping images for feedback or not as `keep` or else conf/ says; raises FieldmarkError where keys are missing, the port is taken or there is no sound model."""
     cfg = config.load("serving", "export", "monitor")
     name = cfg.export.registered_name
     serving = cfg.serving.model_copy(update={"host": host or cfg.serving.host, "port": cfg.serving.port if port is None else port})
@@ -31,7 +33,9 @@ def serve(*, folder: Path | None, version: str, host: str, port: int | None) -> 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     source: Source = Folder(folder, name) if folder else Registry(name, version)
     with _listening(serving) as listening:
-        app = create(serving, source, keys=keys)
+        kept = feedback.Keeping(serving.feedback, round(serving.max_megapixels * MB)) if keep or (keep is None and serving.feedback.keep) else None
+        routers = [page.router(), feedback.router(kept)]
+        app = create(serving, source, keys=keys, explain=explanation.explain, keeping=kept, routers=routers)
         model = app.state.server.keeper.model
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         print(f"Serving {model.name} version {model.version} ({model.engine.name}): http://{shown}:{listening.getsockname()[1]}", flush=True)

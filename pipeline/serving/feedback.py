@@ -1,0 +1,139 @@
+"""Feedback over HTTP: what a person says of a prediction, and the images that are kept so that it means something.
+
+Off, nothing is kept at all. On, one thread decodes and keeps what was answered, after the answer has gone.
+"""
+
+import logging
+import queue
+import sqlite3
+import threading
+import unicodedata
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooSlow
+from hashlib import sha256
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from pipeline import images, schema
+from pipeline.feedback import FOLDER, Inbox
+from pipeline.feedback import Answer as Kept
+from pipeline.serving import problems
+from pipeline.serving.answers import Answer, Prediction
+from pipeline.serving.limits import MB
+from pipeline.serving.problems import Refusal
+
+log = logging.getLogger(__name__)
+WAITING = 64  # images and words on their way to the disk
+PATIENCE_S = 20.0  # for a word to get there
+
+
+class Objection(BaseModel):
+    """What a person says is in the image of a prediction."""
+
+    id: str = Field(max_length=64, description="of the prediction")
+    label: str = Field(min_length=1, max_length=100, description="a class, or a new one where that is allowed")
+
+
+class Possible(BaseModel):
+    """What feedback is taken."""
+
+    on: bool
+    new_classes: bool
+
+
+class _Image(BaseModel):
+    file: bytes
+    prediction: Prediction
+    model: str
+
+
+class Keeping:
+    """A bounded queue before the inbox. What finds it full is not kept: answers come first."""
+
+    def __init__(self, cfg: schema.Feedback, max_pixels: int) -> None:
+        self.new_classes, self._max_pixels = cfg.new_classes, max_pixels
+        self._inbox = Inbox(FOLDER.absolute(), round(cfg.max_mb * MB))
+        self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._work, name="feedback", daemon=True)
+        self._thread.start()
+
+    def offer(self, files: list[bytes], answer: Answer) -> None:
+        """Keep the images of an answer if there is room on the way; never waits."""
+        model = f"{answer.model.name}/{answer.model.version}"
+        for file, prediction in zip(files, answer.predictions, strict=True):
+            try:
+                self._queue.put_nowait(_Image.model_construct(file=file, prediction=prediction, model=model))
+            except queue.Full:
+                log.warning("an image is not kept: more come than can be written")
+
+    def say(self, said: Objection) -> bool:
+        """Whether the image is kept, and the word with it; behind all images that came before. Raises TooSlow or queue.Full."""
+        done: Future[bool] = Future()
+        self._queue.put((said, done), timeout=PATIENCE_S)
+        return done.result(PATIENCE_S)
+
+    def close(self) -> None:
+        """Keep what is on its way, for so long at most."""
+        try:
+            self._queue.put(None, timeout=PATIENCE_S)
+            self._thread.join(PATIENCE_S)
+        except queue.Full:
+            log.warning("%d images are not kept at the end", self._queue.qsize())
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, _Image):
+                self._keep(item)
+            else:
+                said, done = item
+                try:
+                    self._inbox.say(said.id, said.label)
+                    done.set_result(True)
+                except KeyError:
+                    done.set_result(False)
+                except (OSError, sqlite3.Error) as error:
+                    done.set_exception(error)
+
+    def _keep(self, item: _Image) -> None:
+        said = item.prediction
+        answer = Kept(item.model, said.top[0].class_, said.top[0].prob, said.abstain)
+        try:
+            pixels = images.decode(item.file, max_pixels=self._max_pixels)
+            self._inbox.keep(sha256(item.file).hexdigest(), pixels, answer, said.id)
+        except (images.BadImage, OSError, sqlite3.Error) as error:
+            log.warning("an image is not kept: %s", error)
+
+
+def router(keeping: Keeping | None) -> APIRouter:
+    """GET /feedback says what is taken; POST takes it, and is refused with 404 where nothing is kept."""
+    routes = APIRouter()
+
+    @routes.get("/feedback", summary="What feedback is taken", responses=problems.described(400, 401, 403, 429))
+    async def possible() -> Possible:
+        return Possible(on=keeping is not None, new_classes=keeping is not None and keeping.new_classes)
+
+    @routes.post("/feedback", status_code=204, summary="Say what is in an image", responses=problems.described(400, 401, 403, 404, 422, 429, 503))
+    def say(said: Objection, request: Request) -> None:
+        """The image of that prediction waits on the review page with what was said."""
+        if keeping is None:
+            raise Refusal(404, "feedback-off", "no images are kept here, so there is nothing to object to; see `fieldmark serve --feedback`")
+        label = _label(said.label, request.app.state.server.keeper.model.classes, keeping.new_classes)
+        try:
+            kept = keeping.say(Objection(id=said.id, label=label))
+        except (TooSlow, queue.Full, OSError, sqlite3.Error) as error:
+            log.error("feedback cannot be written: %s", error)
+            raise Refusal(503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}) from error
+        if not kept:
+            raise Refusal(404, "forgotten", "that image is not kept any more; send it again")
+
+    return routes
+
+
+def _label(label: str, classes: list[str], new_classes: bool) -> str:
+    name = unicodedata.normalize("NFC", label.strip())
+    if not name or not name.isprintable():
+        raise Refusal(422, "label", "a class needs a name of visible characters")
+    if name not in classes and not new_classes:
+        raise Refusal(422, "label", "there is no such class, and new ones are not taken here")
+    return name

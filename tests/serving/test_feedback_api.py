@@ -1,0 +1,153 @@
+"""Feedback over HTTP: off, nothing is kept; on, pixels are kept without their file, and what a person says goes with them."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from pipeline import feedback as inbox
+from pipeline.feedback import Inbox
+from pipeline.schema import Serving
+from pipeline.serving import app, explanation, feedback, page
+from pipeline.serving.feedback import Keeping
+from pipeline.serving.swap import Folder
+
+RED, GREY = (220, 30, 30), (90, 90, 90)
+
+
+def jpeg(colour: tuple[int, int, int], **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(buffer, "JPEG", **how)
+    return buffer.getvalue()
+
+
+def server(export: Path, *, on: bool, new_classes: bool = True) -> TestClient:
+    told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    cfg = Serving.model_validate(told | {"feedback": {"keep": on, "max_mb": 1.0, "new_classes": new_classes}})
+    kept = Keeping(cfg.feedback, 10**6) if on else None
+    routers = [page.router(), feedback.router(kept)]
+    made = app.create(cfg, Folder(export, "fieldmark"), explain=explanation.explain, keeping=kept, routers=routers)
+    return TestClient(made, base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def keeping(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.chdir(tmp_path)
+    with server(export, on=True) as api:
+        yield api
+
+
+def predict(api: TestClient, data: bytes, **params: Any) -> dict[str, Any]:
+    answer = api.post("/predict", content=data, headers={"content-type": "image/jpeg"}, params=params)
+    assert answer.status_code == 200, answer.text
+    said: dict[str, Any] = answer.json()["predictions"][0]
+    return said
+
+
+def test_off_nothing_is_written_and_feedback_is_refused(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with server(export, on=False) as api:
+        id = predict(api, jpeg(GREY))["id"]
+        assert api.get("/feedback").json() == {"on": False, "new_classes": False}
+        refused = api.post("/feedback", json={"id": id, "label": "red"})
+    assert (refused.status_code, refused.json()["type"]) == (404, "urn:fieldmark:problem:feedback-off")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_person_says_waits_with_the_image(keeping: TestClient, tmp_path: Path) -> None:
+    id = predict(keeping, jpeg(RED))["id"]
+    assert keeping.post("/feedback", json={"id": id, "label": "green"}).status_code == 204
+    (waiting,) = Inbox(tmp_path / inbox.FOLDER).waiting()
+    assert (waiting.label, waiting.predicted, waiting.model.split("/")[0]) == ("green", "red", "fieldmark")
+    assert waiting.confidence > 0.9
+
+
+def test_what_the_model_doubts_waits_without_a_word_and_what_it_knows_does_not(keeping: TestClient, tmp_path: Path) -> None:
+    predict(keeping, jpeg(RED))
+    predict(keeping, jpeg(GREY))
+    keeping.post("/feedback", json={"id": "none", "label": "red"})  # is answered behind what came before
+    assert [(each.label, each.predicted) for each in Inbox(tmp_path / inbox.FOLDER).waiting()] == [("", "red")]
+
+
+def test_pixels_are_kept_and_nothing_else_of_the_file(keeping: TestClient, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "A camera that tells"
+    exif[0x8825] = {1: "N", 2: (48.0, 8.0, 0.0)}
+    data = jpeg(GREY, exif=exif, comment=b"and so does this")
+    id = predict(keeping, data)["id"]
+    keeping.post("/feedback", json={"id": id, "label": "red"})
+    box = Inbox(tmp_path / inbox.FOLDER)
+    kept = Image.open(io.BytesIO(box.png(box.waiting()[0].id)))
+    assert kept.info == {} and not kept.getexif()
+    assert np.array_equal(np.asarray(kept), np.asarray(Image.open(io.BytesIO(data))))
+    stored = (tmp_path / inbox.FOLDER / inbox.FILE).read_bytes()
+    assert b"tells" not in stored and b"so does this" not in stored
+
+
+def test_an_earlier_answer_on_the_same_photo_can_still_be_objected_to(keeping: TestClient) -> None:
+    """The page asks again when it is to show where the model looked."""
+    first = predict(keeping, jpeg(RED))["id"]
+    predict(keeping, jpeg(RED), explain=True)
+    assert keeping.post("/feedback", json={"id": first, "label": "green"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "kind"),
+    [
+        ({"id": "unknown", "label": "red"}, 404, "forgotten"),
+        ({"id": "a", "label": "  "}, 422, "label"),
+        ({"id": "a", "label": "bell\u0007"}, 422, "label"),
+        ({"id": "a", "label": "x" * 101}, 422, "invalid"),
+        ({"id": "a"}, 422, "invalid"),
+    ],
+)
+def test_feedback_that_makes_no_sense_is_told_why(keeping: TestClient, said: dict[str, str], status: int, kind: str) -> None:
+    answer = keeping.post("/feedback", json=said)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:fieldmark:problem:{kind}")
+
+
+def test_new_classes_are_taken_only_where_they_are_allowed(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with server(export, on=True, new_classes=False) as api:
+        id = predict(api, jpeg(RED))["id"]
+        assert api.post("/feedback", json={"id": id, "label": "violet"}).status_code == 422
+        assert api.post("/feedback", json={"id": id, "label": "blue"}).status_code == 204
+
+
+def test_a_disk_that_cannot_be_written_costs_no_prediction(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".fieldmark").write_text("a file where a folder is needed")
+    with server(export, on=True) as api:
+        id = predict(api, jpeg(RED))["id"]
+        assert api.post("/feedback", json={"id": id, "label": "green"}).status_code == 404
+        assert predict(api, jpeg(RED))["top"][0]["class"] == "red"
+
+
+def test_explanations_come_as_a_picture_of_what_the_model_saw(keeping: TestClient) -> None:
+    import base64
+
+    shown = predict(keeping, jpeg(RED), explain=True)["explanation"]
+    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (32, 32)
+    assert predict(keeping, jpeg(RED))["explanation"] is None
+
+
+def test_the_page_loads_nothing_from_elsewhere(keeping: TestClient) -> None:
+    answer = keeping.get("/")
+    assert "http://" not in answer.text and "https://" not in answer.text and "<script src" not in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+
+
+def test_the_document_describes_feedback(keeping: TestClient) -> None:
+    paths = keeping.get("/openapi.json").json()["paths"]
+    assert "/" not in paths
+    assert json.dumps(paths["/feedback"]["post"]["requestBody"]).count("Objection") == 1
