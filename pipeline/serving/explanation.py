@@ -18,7 +18,7 @@ Probabilities = Callable[[UInt8[np.ndarray, "n s s 3"]], Float32[np.ndarray, "n 
 
 CELLS = 10  # a side; (CELLS - 1)² covered images are looked at
 BATCH = 27  # a third of them at a time: a request must not hold much memory
-FAINT = 0.05  # a largest effect below this (in log-odds) is noise, and is not shown as if it were none
+FAINT = 0.05  # an effect (in log-odds) below this is noise, and is not blown up to look like more
 COLOUR = np.array([255.0, 96.0, 0.0])  # visible on dark and light, and to people who are colour-blind
 
 
@@ -46,10 +46,8 @@ def occlusion(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: i
 
 
 def overlay(image: UInt8[np.ndarray, "s s 3"], seen: Float32[np.ndarray, "g g"]) -> bytes:
-    """PNG of the image with what speaks for the class coloured and the rest greyed and dimmed; as it is where nothing stands out."""
-    if seen.max() < FAINT:
-        return _png(image)
-    strength = np.clip(seen / seen.max(), 0, 1)
+    """PNG of the image with what speaks for the class coloured and the rest greyed and dimmed: all of it where nothing stands out."""
+    strength = np.clip(seen / max(float(seen.max()), FAINT), 0, 1)
     smooth = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
     grey = image.mean(axis=2, keepdims=True) * 0.6 + image * 0.15
     lit = image * 0.65 + COLOUR * 0.35

@@ -1,42 +1,31 @@
 """The review page in a real browser, by keyboard, with a server that is killed in the middle."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
+from browser import press, wait_for
 from conftest import ROOT
 from projects import HOSTILE, square, twelve, write_project
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
 
 from pipeline.labels import decisions
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
-)
+pytestmark = browser.needed
 
 
 @pytest.fixture(scope="module")
 def chrome() -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = BROWSER or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with browser.opened() as driver:
+        yield driver
 
 
 class Server:
@@ -62,17 +51,6 @@ def servers() -> Iterator[list[Server]]:
     yield running
     for server in running:
         server.kill()
-
-
-def press(chrome: Chrome, *keys: str) -> None:
-    for key in keys:
-        ActionChains(chrome).send_keys(key).perform()
-
-
-def wait_for(chrome: Chrome, css: str, text: str) -> None:
-    WebDriverWait(chrome, 20, poll_frequency=0.05).until(
-        lambda page: text in page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
-    )
 
 
 def open_page(chrome: Chrome, server: Server) -> None:
