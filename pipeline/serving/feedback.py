@@ -126,6 +126,8 @@ def router(keeping: Keeping | None) -> APIRouter:
             raise Refusal(503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}) from error
         if not kept:
             raise Refusal(404, "forgotten", "that image is not kept any more; send it again")
+        if recorder := request.app.state.recorder:
+            recorder.label(said.id, label)  # the monitor's true accuracy
 
     return routes
 

@@ -20,6 +20,9 @@ class Recorder(Protocol):
     def put(self, record: Mapping[str, Any], /) -> bool:
         """False where it had to be dropped; never waits."""
 
+    def label(self, id: str, label: str, /) -> bool:
+        """What the image of a prediction really showed; False where it had to be dropped, never waits."""
+
 
 class Notes:
     """A bounded queue and one thread; brightness and sharpness are those of the reference, by labels.quality."""

@@ -1,16 +1,24 @@
 """What was decided on the page is applied by the next `dvc repro`, which runs label-check and what follows it."""
 
+import io
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_project, rebuild_environment, write_forty_photos
+import yaml
+from conftest import ROOT, copy_project, rebuild_environment, write_forty_photos
 from fastapi.testclient import TestClient
+from PIL import Image
 from projects import browser_of
+from skimage import data as photos
 
-from pipeline import store, table
+from pipeline import images, schema, store, table
+from pipeline.serving import app, feedback
+from pipeline.serving.feedback import Keeping
+from pipeline.serving.swap import Folder
 
 
 @pytest.fixture
@@ -51,6 +59,33 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(rebuilt: Path, c
     found = pd.read_csv(rebuilt / "data" / "label-check" / "findings.csv").set_index("finding")["n"]
     assert found["labels changed by decisions"] == 1
     assert "labels changed by decisions" in report
+
+
+def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(rebuilt: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the server to the review page to the training images; the held-out ones stay as they were."""
+    monkeypatch.chdir(rebuilt)
+    told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    kept = Keeping(schema.Feedback(keep=True, max_mb=10.0, new_classes=True), 10**8)
+    made = app.create(schema.Serving.model_validate(told), Folder(rebuilt / "data" / "export", "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
+    photo = io.BytesIO()
+    Image.fromarray(photos.chelsea()).save(photo, "JPEG")
+    with TestClient(made, base_url="http://127.0.0.1") as api:
+        said = api.post("/predict", content=photo.getvalue(), headers={"content-type": "image/jpeg"}).json()["predictions"][0]
+        assert api.post("/feedback", json={"id": said["id"], "label": "coffee"}).status_code == 204
+    page = browser_of(rebuilt, "Ada")
+    (item,) = page.get("/api/items", params={"kind": "feedback"}).json()
+    decide(page, item["id"], "relabel", item["suggested_label"])
+    before = table.read(rebuilt / "data" / "preprocess" / "test")
+    done = repro(rebuilt, cache, "preprocess")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    dev = table.read(rebuilt / "data" / "preprocess" / "dev").set_index("id")
+    assert dev.loc[item["id"], ["label", "split"]].tolist() == ["coffee", "train"]
+    pixels = store.read_array(rebuilt / "data" / "preprocess" / "dev" / "images.npy")[dev.index.get_loc(item["id"])]
+    size_px = len(pixels)
+    own = images.square(photos.chelsea(), size_px=size_px, fit="crop", denoise=0.0, clahe=0.0, normalise_brightness=False)
+    assert np.abs(pixels.astype(int) - own).mean() < 6  # the very photo, but for JPEG's loss
+    assert table.read(rebuilt / "data" / "preprocess" / "test")["id"].equals(before["id"])
+    assert page.get("/api/items", params={"kind": "feedback"}).json() == []
 
 
 def repro(folder: Path, cache: Path, stage: str) -> subprocess.CompletedProcess[str]:

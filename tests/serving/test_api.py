@@ -252,6 +252,9 @@ def test_each_prediction_and_each_error_leaves_a_record(export: Path) -> None:
             records.append(record)
             return True
 
+        def label(self, id: str, label: str, /) -> bool:
+            raise AssertionError("nobody said anything")
+
     made = serving_app.create(settings(), Folder(export, "fieldmark"), recorder=Kept())
     with TestClient(made, base_url=BASE) as api:
         said = api.post("/predict", content=picture("blue"), headers={"content-type": "image/jpeg"}).json()["predictions"][0]

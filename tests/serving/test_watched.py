@@ -19,7 +19,7 @@ from pipeline.labels import quality
 from pipeline.monitor import reading, tables
 from pipeline.schema import Serving
 from pipeline.serving import app as serving_app
-from pipeline.serving import model
+from pipeline.serving import feedback, model
 from pipeline.serving.swap import Folder
 from pipeline.serving.watched import watched
 
@@ -77,6 +77,19 @@ def test_darkened_images_raise_the_alert_on_the_page_and_in_the_metrics(api: Tes
     with tables.connect(store).connect() as connection:
         window = reading.next_window(connection, reading.versions(connection)[0], 50, after=0, not_before=0.0)
     assert window["brightness"].to_numpy() == pytest.approx([quality.scores(photo(100 + i, 0.6))["brightness"] for i in range(50)])
+
+
+def test_what_people_say_of_a_prediction_is_the_true_label_of_its_record(referenced: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
+    kept = feedback.Keeping(settings.feedback, 10**6)
+    app = serving_app.create(settings, Folder(referenced, "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
+    with watched(app, MONITOR, store), TestClient(app, base_url="http://127.0.0.1") as client:
+        said = client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"}).json()["predictions"][0]
+        assert client.post("/feedback", json={"id": said["id"], "label": "blue"}).status_code == 204
+    with tables.connect(store).connect() as connection:
+        row = reading.recent(connection, 0.0, 1e12).iloc[0]
+    assert row["label"] == "blue"
 
 
 def test_refused_requests_are_on_record_and_the_last_records_are_written_at_the_end(referenced: Path, store: str) -> None:

@@ -1,0 +1,137 @@
+"""One image, every way to a prediction: training's own, the exported file, the command, the server, MLflow."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from fastapi.testclient import TestClient
+
+from pipeline import packaging, schema, store, table
+from pipeline.prediction.answers import answers
+from pipeline.prediction.pictures import pictures
+from pipeline.serving import app, model
+from pipeline.serving.swap import Folder
+from pipeline.training import network
+
+REGISTERED = "models:/fieldmark@candidate"
+
+
+class Images:
+    """The first test images of a rebuilt project (then others, where it has fewer): files, and arrays as training has them."""
+
+    def __init__(self, project: Path, n: int, scratch: Path) -> None:
+        data, packed = project / "data", store.PackedImages(project / "data" / "ingest")
+        self.files, arrays = [], []
+        for part in ("test", "dev"):
+            rows, pixels = table.read(data / "preprocess" / part), store.read_array(data / "preprocess" / part / "images.npy")
+            for row, (id, name) in enumerate(zip(rows["id"], rows["name"], strict=True)):
+                if len(arrays) < n:
+                    self.files.append(scratch / f"{len(arrays):04d}{Path(name).suffix or '.png'}")
+                    self.files[-1].write_bytes(packed[id])
+                    arrays.append(pixels[row])
+        self.arrays = np.stack(arrays)
+
+
+Said = tuple[np.ndarray, np.ndarray]  # probs (n, k), ood (n,)
+
+
+def in_training(project: Path, images: Images) -> np.ndarray:
+    """Probabilities of the network that was trained, in torch, on training's own arrays."""
+    import torch
+
+    trained, *_ = network.load(project / "data" / "tune")
+    with torch.inference_mode():
+        probs: np.ndarray = torch.softmax(trained(torch.from_numpy(images.arrays)), 1).numpy()
+    return probs
+
+
+def in_onnx(project: Path, images: Images) -> Said:
+    """The exported file in ONNX Runtime, on training's own arrays."""
+    probs, ood, _ = packaging.run(packaging.session(project / "data" / "export" / "model.onnx"), [*images.arrays])
+    return probs, ood
+
+
+def by_command(project: Path, images: Images) -> Said:
+    """`fieldmark predict`, from the files."""
+    loaded = model.load(project / "data" / "export")
+    shots = pictures(images.files, every_seconds=1.0, max_pixels=10**9)
+    said = [answer for answer, _ in answers(loaded, shots, top=len(loaded.classes))]
+    return _rows([dict(answer.top) for answer in said], loaded.classes), np.array([answer.ood_score for answer in said])
+
+
+def by_server(project: Path, images: Images, conf: Path) -> Said:
+    """POST /predict, from the files."""
+    cfg = schema.Serving.model_validate(yaml.safe_load(conf.read_text()) | {"max_megapixels": 1000.0, "formats": ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]})
+    with TestClient(app.create(cfg, Folder(project / "data" / "export", "fieldmark")), base_url="http://127.0.0.1") as api:
+        classes = api.get("/model").json()["classes"]
+        said = [_asked(api, file, len(classes)) for file in images.files]
+    chances = [{each["class"]: each["prob"] for each in one["top"]} for one in said]
+    return _rows(chances, classes), np.array([one["ood_score"] for one in said])
+
+
+def by_pyfunc(project: Path, images: Images) -> Said:
+    """What `mlflow models serve` calls, in this process."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    said = mlflow.pyfunc.load_model(REGISTERED).predict(images.arrays)
+    return said["probs"], said["ood"]
+
+
+def by_mlflow_server(project: Path, images: Images) -> Said:
+    """A real `mlflow models serve` on the registered model."""
+    found: list[dict[str, Any]] = []
+    with _mlflow(project) as url:
+        for part in np.array_split(images.arrays, max(1, len(images.arrays) // 8)):
+            body = json.dumps({"inputs": {"images": part.tolist()}}).encode()
+            asked = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                found.append(json.load(answer)["predictions"])
+    return np.concatenate([np.array(part["probs"]) for part in found]), np.concatenate([np.array(part["ood"]) for part in found])
+
+
+@contextmanager
+def _mlflow(project: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", REGISTERED, "--env-manager", "local", "-p", str(port)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("mlflow models serve ended")
+
+
+def _asked(api: TestClient, file: Path, k: int) -> dict[str, Any]:
+    answer = api.post(f"/predict?top_k={k}", files={"files": (file.name, file.read_bytes())})
+    assert answer.status_code == 200, answer.text
+    said: dict[str, Any] = answer.json()["predictions"][0]
+    return said
+
+
+def _rows(chances: list[dict[str, float]], classes: list[str]) -> np.ndarray:
+    return np.array([[one[name] for name in classes] for one in chances])
