@@ -3,7 +3,8 @@
 images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, since images already are
 """
 
-from collections.abc import Iterable, Iterator
+import mmap
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,27 +17,40 @@ from numpy.typing import DTypeLike
 T = TypeVar("T")
 
 SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
+SHARD_IMAGES = 8192  # of small images a shard holds so many, which bounds what a kill costs
 GROUP_BYTES = 2**20  # what is read to get at a single image
 SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.large_binary())])
 
 
-def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: int = SHARD_BYTES) -> None:
-    """Pack (id, bytes) in the order given; a shard ends before it would hold more than shard_bytes.
-
-    One shard at a time is in memory. An image larger than that has a shard to itself.
-    """
+def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: int | None = None) -> None:
+    """Pack (id, bytes) in the order given, in the shards that `shards` makes; one at a time is in memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, shard in enumerate(_shards(items, shard_bytes)):
-        with pq.ParquetWriter(
-            folder / f"images-{number:05d}.parquet",
-            SCHEMA,
-            compression="none",
-            use_dictionary=False,  # no two images are alike
-            write_statistics=False,  # would copy a smallest and a largest image into the footer
-        ) as file:
-            for group in _shards(shard, GROUP_BYTES):
-                ids, contents = zip(*group, strict=True)
-                file.write_table(pa.table({"id": ids, "bytes": contents}, schema=SCHEMA))
+    for number, shard in enumerate(shards(items, lambda item: len(item[1]), shard_bytes)):
+        write_shard(shard_path(folder, number), shard)
+
+
+def shards(items: Iterable[T], n_bytes: Callable[[T], int], shard_bytes: int | None = None) -> Iterator[list[T]]:
+    """A shard ends before it would hold more than shard_bytes or SHARD_IMAGES; a larger image has one to itself."""
+    return _cut(items, n_bytes, shard_bytes or SHARD_BYTES, SHARD_IMAGES)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where the reading functions look for it."""
+    return folder / f"images-{number:05d}.parquet"
+
+
+def write_shard(path: Path, items: Iterable[tuple[str, bytes]]) -> None:
+    """One file of (id, bytes), of which a piece at a time is drawn."""
+    with pq.ParquetWriter(
+        path,
+        SCHEMA,
+        compression="none",
+        use_dictionary=False,  # no two images are alike
+        write_statistics=False,  # would copy a smallest and a largest image into the footer
+    ) as file:
+        for group in _cut(items, lambda item: len(item[1]), GROUP_BYTES, SHARD_IMAGES):
+            ids, contents = zip(*group, strict=True)
+            file.write_table(pa.table({"id": ids, "bytes": contents}, schema=SCHEMA))
 
 
 def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
@@ -48,9 +62,10 @@ def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
 
 
 class PackedImages:
-    """The packed images of a folder by id: only the ids are in memory."""
+    """The packed images of a folder by id: only the ids are in memory, and the piece that was read last."""
 
     def __init__(self, folder: Path) -> None:
+        self._last: tuple[tuple[Path, int], list[bytes]] = (folder, -1), []
         self._places: dict[str, tuple[Path, int, int]] = {}
         for path in sorted(folder.glob("images-*.parquet")):
             with pq.ParquetFile(path) as shard:
@@ -64,9 +79,11 @@ class PackedImages:
     def __getitem__(self, id: str) -> bytes:
         """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
         path, group, row = self._places[id]
-        with pq.ParquetFile(path) as shard:
-            data: bytes = shard.read_row_group(group, columns=["bytes"])["bytes"][row].as_py()
-        return data
+        last = self._last
+        if last[0] != (path, group):
+            with pq.ParquetFile(path) as shard:
+                last = self._last = (path, group), shard.read_row_group(group, columns=["bytes"])["bytes"].to_pylist()
+        return last[1][row]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -88,14 +105,26 @@ def read_array(path: Path) -> np.ndarray:
     return array
 
 
-def _shards(items: Iterable[tuple[str, bytes]], shard_bytes: int) -> Iterator[list[tuple[str, bytes]]]:
-    shard: list[tuple[str, bytes]] = []
+def release(array: np.ndarray) -> None:
+    """Give back the memory that holds what was read from or written to a mapped file; nothing is lost, other arrays stay.
+
+    What was touched of a map counts as memory of the process until the system needs it for something else.
+    """
+    mapped: object = array
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _cut(items: Iterable[T], n_bytes: Callable[[T], int], most_bytes: int, most: int) -> Iterator[list[T]]:
+    part: list[T] = []
     size = 0
     for item in items:
-        if shard and size + len(item[1]) > shard_bytes:
-            yield shard
-            shard, size = [], 0
-        shard.append(item)
-        size += len(item[1])
-    if shard:
-        yield shard
+        if part and (size + n_bytes(item) > most_bytes or len(part) == most):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += n_bytes(item)
+    if part:
+        yield part

@@ -32,7 +32,7 @@ class Kill(NamedTuple):
 KILLS = [
     Kill("ingest", "partial/ingest/quarantine.csv", "stage"),  # images are packed, without a table
     Kill("label-check", "partial/label-check/suspects.csv", "dvc"),  # the table is there, its report is not
-    Kill("preprocess", "partial/preprocess/test/images.npy", "both"),  # an array of the right shape, all black
+    Kill("preprocess", "scratch/preprocess/done", "both"),  # arrays of the right shape, and no word on how much is filled
     Kill("augment", "partial/augment/sheet.png", "stage"),
     Kill("model-search", r"cache/features/.*\.partial", "dvc"),  # features computed, not yet in the cache
     Kill("tune", "scratch/tune/study.journal", "both", text='(?s)"state":1,.*"op_code":7'),  # a trial is complete, the next reports

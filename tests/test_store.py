@@ -86,3 +86,17 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="[Oo]bject"):
         store.read_array(tmp_path / "images.npy")
+
+
+def test_what_is_released_is_still_there(tmp_path: Path) -> None:
+    array = store.open_array(tmp_path / "images.npy", (50, 64, 64, 3), np.uint8)
+    array[:] = 7
+    store.release(array[10:20, None])
+    assert (array == 7).all() and (store.read_array(tmp_path / "images.npy") == 7).all()
+    store.release(np.ones(3))
+
+
+def test_a_shard_of_small_images_ends_at_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SHARD_IMAGES", 4)
+    store.write_images(tmp_path, ITEMS)
+    assert [len(list(store.read_images(tmp_path, 3))), len(list(tmp_path.iterdir()))] == [10, 3]

@@ -1,13 +1,15 @@
 """Features of a frozen module, computed once: kept by the content of weights and pixels.
 
 .fieldmark/cache/features/<module>/<view>/<shard>.npz   keys S32 (n,), values float16 (n, d)
-Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted at any time.
+Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted at any time, and a
+shard that cannot be read is computed again.
 """
 
 import hashlib
-import os
 import uuid
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from pipeline.training.views import SYMMETRIES, view
 SHARD = 32 * engine.BATCH
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
+Missing = dict[Flips, list[int]]
+Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 _last: dict[tuple[object, ...], np.ndarray] = {}
 
 
@@ -32,26 +36,75 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
     images: anything with a length that gives square uint8 arrays of one size, a memory map included.
     """
     folder = _root() / _fingerprint(module)
-    keys = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode() for image in images]
+    keys = _keys(images)
     asked = (folder, symmetry, *keys)
     if asked not in _last:  # a search asks for the same ones in every trial
         _last.clear()
-        _last[asked] = _assembled(module, images, keys, folder, symmetry)
+        _last[asked] = _assembled(module, images, keys, folder, symmetry, partial(np.empty, dtype=np.float16))
     return _last[asked]
 
 
-def _assembled(module: nn.Module, images: Images, keys: list[bytes], folder: Path, symmetry: str) -> np.ndarray:
+def write_features(module: nn.Module, images: Images, path: Path) -> Float16[np.ndarray, "n d"]:
+    """Features of every image as it is, in a new .npy file: mapped from there, they take no memory for long."""
+
+    def allocate(shape: tuple[int, int, int]) -> np.ndarray:
+        return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
+
+    found: np.ndarray = _assembled(module, images, _keys(images), _root() / _fingerprint(module), "none", allocate)[:, 0]
+    return found
+
+
+def _keys(images: Images) -> list[bytes]:
+    keys = []
+    for image in images:
+        keys.append(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode())
+        if len(keys) % SHARD == 0:
+            _release(images)
+    return keys
+
+
+def _release(images: Images) -> None:
+    if isinstance(images, np.ndarray):
+        store.release(images)
+
+
+def _assembled(
+    module: nn.Module, images: Images, keys: list[bytes], folder: Path, symmetry: str, allocate: Allocate
+) -> np.ndarray:
+    """(n, v, d), filled from one shard after the other."""
     places = {flips: folder / "-".join(["view", *map(str, flips)]) for flips in SYMMETRIES[symmetry]}
-    known = {flips: _read(place) for flips, place in places.items()}
-    missing = {flips: [i for i, key in enumerate(keys) if key not in known[flips]] for flips in places}
-    _compute(module, images, keys, missing, known, places)
-    return np.stack([[known[flips][key] for flips in places] for key in keys])
+    missing: Missing = {flips: [*range(len(keys))] for flips in places}
+    result = _fill(None, keys, missing, places, allocate)
+    while any(missing.values()):  # once, unless somebody deletes the shards meanwhile
+        _compute(module, images, keys, missing, places)
+        result = _fill(result, keys, missing, places, allocate)
+    if result is None:
+        raise ValueError("there are no images to compute features of")
+    return result
 
 
-def _compute(
-    module: nn.Module, images: Images, keys: list[bytes], missing: dict[Flips, list[int]],
-    known: dict[Flips, dict[bytes, np.ndarray]], places: dict[Flips, Path],
-) -> None:  # fmt: skip
+def _fill(
+    result: np.ndarray | None, keys: list[bytes], missing: Missing, places: dict[Flips, Path], allocate: Allocate
+) -> np.ndarray | None:
+    """Copy what the cache has to its rows, and strike these off the missing ones."""
+    for column, (flips, place) in enumerate(places.items()):
+        rows: dict[bytes, list[int]] = {}
+        for i in missing[flips]:
+            rows.setdefault(keys[i], []).append(i)
+        found = set[bytes]()
+        for shard in sorted(place.glob("*.npz")) if rows else []:
+            for key, value in _rows(shard):
+                if key in rows:
+                    result = allocate((len(keys), len(places), len(value))) if result is None else result
+                    result[rows[key], column] = value
+                    found.add(key)
+            if result is not None:
+                store.release(result)
+        missing[flips] = [i for i in missing[flips] if keys[i] not in found]
+    return result
+
+
+def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Missing, places: dict[Flips, Path]) -> None:
     """All views in one stream, since preparing the engine for a module takes seconds."""
     jobs = [(flips, which) for flips, rows in missing.items() for which in store.chunks(rows, engine.BATCH)]
     if not jobs:
@@ -63,10 +116,11 @@ def _compute(
             pending[flips] += [(keys[i], row) for i, row in zip(which, output.astype(np.float16), strict=True)]
             progress.update(len(which))
             if len(pending[flips]) >= SHARD:
-                known[flips].update(_write(places[flips], pending[flips]))
+                _write(places[flips], pending[flips])
                 pending[flips] = []
+                _release(images)
     for flips, rows in pending.items():
-        known[flips].update(_write(places[flips], rows))
+        _write(places[flips], rows)
 
 
 def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
@@ -87,24 +141,26 @@ def _fingerprint(module: nn.Module) -> str:
 
 
 def _root() -> Path:
-    return Path(os.environ.get("FIELDMARK_CACHE", config.home() / ".fieldmark" / "cache")) / "features"
-
-
-def _read(folder: Path) -> dict[bytes, np.ndarray]:
-    return {key: row for shard in sorted(folder.glob("*.npz")) for key, row in _rows(shard)}
+    return config.cache_folder() / "features"
 
 
 def _rows(shard: Path) -> Iterator[tuple[bytes, np.ndarray]]:
-    with np.load(shard, allow_pickle=False) as stored:
-        keys, values = stored["keys"], stored["values"]
-    return zip(keys.tolist(), values, strict=True)
+    """Nothing, and the file is gone, where it is damaged: a disk was full, or the machine lost power."""
+    try:
+        with np.load(shard, allow_pickle=False) as stored:
+            keys, values = stored["keys"], stored["values"]
+        if len(keys) == len(values):
+            return zip(keys.tolist(), values, strict=True)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):  # whatever a file cut short looks like
+        pass
+    shard.unlink(missing_ok=True)
+    return iter(())
 
 
-def _write(folder: Path, rows: list[tuple[bytes, np.ndarray]]) -> list[tuple[bytes, np.ndarray]]:
+def _write(folder: Path, rows: list[tuple[bytes, np.ndarray]]) -> None:
     if rows:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{uuid.uuid4().hex}.partial"
-        with partial.open("wb") as file:
+        half = folder / f".{uuid.uuid4().hex}.partial"
+        with half.open("wb") as file:
             np.savez(file, keys=np.array([key for key, _ in rows]), values=np.stack([value for _, value in rows]))
-        partial.rename(folder / f"{rows[0][0].decode()}-{len(rows)}.npz")
-    return rows
+        half.rename(folder / f"{rows[0][0].decode()}-{len(rows)}.npz")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
-from pipeline import table
+from pipeline import store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import errors, remember
@@ -94,7 +94,7 @@ def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -
     rows = table.read(CHECKED)
     if rows.loc[rows["label"] != "", "label"].nunique() < 2:
         raise FieldmarkError("an audit needs labels of at least two classes")
-    features = np.load(CHECKED / "embedding.npy", allow_pickle=False).astype(np.float32)
+    features = store.read_array(CHECKED / "embedding.npy")
     settings = cfg.label_check.audit
     found = of_table(
         rows, features, cfg, fractions=fractions or settings.fractions, verified=verified or settings.verified

@@ -5,24 +5,40 @@ the embeddings, blind to position. Axes: n images, d numbers an embedding, c can
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import faiss
 import imagehash
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import BallTree
+
+from pipeline import store
 
 HASH_BYTES = 8
 HASH_BITS = 8 * HASH_BYTES
 
-# Bounds the memory of the search: this many images are looked up at once.
-QUERIES_AT_ONCE = 512
+# Bounds the memory of the search: this many images are looked up, and this many pairs compared, at once.
+QUERIES_AT_ONCE = 128
+PAIRS_AT_ONCE = 4096
+# Thousands of blank images would all be pairs of each other: an image is compared with the next ones that hash alike.
+MOST_PAIRS = 256
+# Up to here the hash tables prune; beyond, they would look at nearly every image several times.
+MOST_TABLES = 10
 
-Pair = tuple[int, int, float]
+Rows = Int64[np.ndarray, " c"]
 Hashes = UInt8[np.ndarray, "n 8"]
-Embeddings = Float32[np.ndarray, "n d"]
+Embeddings = Float[np.ndarray, "n d"]
+
+
+class Pairs(NamedTuple):
+    """Rows of images, first < second, ordered by both; and the cosine of their embeddings."""
+
+    first: Rows
+    second: Rows
+    cosine: Float32[np.ndarray, " c"]
 
 
 def perceptual_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "8"]:
@@ -30,24 +46,31 @@ def perceptual_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "8"
     return np.packbits(imagehash.phash(Image.fromarray(pixels)).hash.ravel())
 
 
-def near_duplicates(
-    hashes: Hashes, embeddings: Embeddings, *, max_hamming: int, min_cosine: float
-) -> list[Pair]:
-    """Pairs (i, j, cosine), i < j, in order, at most max_hamming bits apart and at least min_cosine alike.
+def near_duplicates(hashes: Hashes, embeddings: Embeddings, *, max_hamming: int, min_cosine: float) -> Pairs:
+    """Pairs at most max_hamming bits apart and at least min_cosine alike: all of them, up to MOST_PAIRS for each first.
 
-    Embeddings need no normalisation; an embedding of zeros is like nothing.
+    Embeddings need no normalisation, and may be mapped from disk; an embedding of zeros is like nothing.
     """
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
-    pairs: list[Pair] = []
+    found = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float32)))]
     for first, second in _candidates(hashes, max_hamming):
-        cosine = np.einsum("cd,cd->c", unit[first], unit[second])
-        kept = cosine >= min_cosine
-        pairs += zip(first[kept].tolist(), second[kept].tolist(), cosine[kept].tolist(), strict=True)
-    return sorted(pairs)
+        for start in range(0, len(first), PAIRS_AT_ONCE):
+            a, b = first[start : start + PAIRS_AT_ONCE], second[start : start + PAIRS_AT_ONCE]
+            cosine = np.einsum("cd,cd->c", unit(embeddings[a]), unit(embeddings[b]))
+            kept = cosine >= min_cosine
+            found.append(Pairs(a[kept], b[kept], cosine[kept]))
+        store.release(embeddings)
+    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def groups(n: int, pairs: Sequence[Pair], given: Sequence[str], ids: Sequence[str]) -> list[str]:
+def unit(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:
+    """Scaled to length 1 in single precision; zeros stay zeros."""
+    wide = embeddings.astype(np.float32)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: np.ndarray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return scaled
+
+
+def groups(n: int, pairs: Pairs, given: Sequence[str], ids: Sequence[str]) -> list[str]:
     """For each of n images the smallest id among all those tied to it, by pairs or by the same given group.
 
     An empty given group ties to nothing. Raises ValueError where given or ids are not n.
@@ -56,8 +79,7 @@ def groups(n: int, pairs: Sequence[Pair], given: Sequence[str], ids: Sequence[st
         raise ValueError(f"{n} images, {len(given)} given groups, {len(ids)} ids")
     first_of: dict[str, int] = {}
     ties = [(first_of.setdefault(group, i), i) for i, group in enumerate(given) if group]
-    ties += [(first, second) for first, second, _ in pairs]
-    ends = np.array(ties, dtype=np.int64).reshape(-1, 2)
+    ends = np.concatenate([np.array(ties, np.int64).reshape(-1, 2), np.stack([pairs.first, pairs.second], axis=1)])
     graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(n, n))
     members = connected_components(graph, directed=False)[1] if n else []
     names: dict[int, str] = {}
@@ -66,17 +88,27 @@ def groups(n: int, pairs: Sequence[Pair], given: Sequence[str], ids: Sequence[st
     return [names[member] for member in members]
 
 
-def _candidates(
-    hashes: Hashes, max_hamming: int
-) -> Iterator[tuple[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]]]:
-    if len(hashes) == 0:
-        return
-    bits = np.unpackbits(hashes, axis=1).astype(np.float64)
-    tree = BallTree(bits, metric="hamming")
-    # Distances are fractions of the bits; half a bit keeps rounding from deciding.
-    radius = (max_hamming + 0.5) / HASH_BITS
-    for start in range(0, len(bits), QUERIES_AT_ONCE):
-        found = tree.query_radius(bits[start : start + QUERIES_AT_ONCE], r=radius)
-        first = np.repeat(np.arange(start, start + len(found)), [len(near) for near in found])
-        second = np.concatenate(found).astype(np.int64)
-        yield first[first < second], second[first < second]
+def _candidates(hashes: Hashes, max_hamming: int) -> Iterator[tuple[Rows, Rows]]:
+    """Exact: of max_hamming + 1 pieces of two such hashes at least one is equal, and each piece has a hash table.
+
+    Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012).
+    """
+    tables = max_hamming + 1
+    few = tables <= MOST_TABLES
+    index = faiss.IndexBinaryMultiHash(HASH_BITS, tables, HASH_BITS // tables) if few else faiss.IndexBinaryFlat(HASH_BITS)
+    index.add(hashes)
+    for start in range(0, len(hashes), QUERIES_AT_ONCE):
+        ends, _, found = index.range_search(hashes[start : start + QUERIES_AT_ONCE], tables)  # strictly nearer than
+        counts: Rows = np.diff(ends.astype(np.int64))
+        first = np.repeat(np.arange(start, start + len(counts)), counts)
+        yield _next_ones(first[first < found], found[first < found])
+
+
+def _next_ones(
+    first: Rows, second: Rows
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " kept"]]:
+    """Ordered by both, at most MOST_PAIRS for each first."""
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    place = np.arange(len(first)) - np.searchsorted(first, first)
+    return first[place < MOST_PAIRS], second[place < MOST_PAIRS]

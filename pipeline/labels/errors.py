@@ -16,37 +16,47 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipeline import store
+
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
+# Bound the memory, and the time of a fit: a model learns from no more rows, and judges this many at once.
+LEARN = 20_000
+JUDGE_AT_ONCE = 10_000
 
 Labels = Int64[np.ndarray, " n"]
-Features = Float32[np.ndarray, "n d"]
+Features = Float[np.ndarray, "m d"]
 Weights = Float32[np.ndarray, " n"]
 
 
 def out_of_fold(
     features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None,
+    weights: Weights | None = None, rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
-    learned. There are no more folds than the rarest class has groups. Where nothing can be learned about an image's own
-    class, because the class has a single group or all of it fell into one fold, its row is uniform: no evidence against
-    the label.
+    learned. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
+    most LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
+    groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
+    fell into one fold, its row is uniform: no evidence against the label.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
-    x = features.astype(np.float64)
-    for train, held_out in _folds(labels, np.asarray(groups), folds, seed):
+    place = np.arange(len(labels)) if rows is None else rows
+    for whole, held_out in _folds(labels, np.asarray(groups), folds, seed):
+        train = _drawn(whole, labels, seed)
         known = np.unique(labels[train] if weights is None else labels[train][weights[train] > 0])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
-        model.fit(x[train], labels[train], logisticregression__sample_weight=None if weights is None else weights[train])
+        counted = None if weights is None else weights[train]
+        model.fit(features[place[train]].astype(np.float64), labels[train], logisticregression__sample_weight=counted)
         probs[judged] = 0
-        probs[np.ix_(judged, known)] = model.predict_proba(x[judged])
+        for some in np.array_split(judged, -(-len(judged) // JUDGE_AT_ONCE)):
+            probs[np.ix_(some, known)] = model.predict_proba(features[place[some]].astype(np.float64))
+            store.release(features)
     return probs
 
 
@@ -82,6 +92,16 @@ def _folds(
     dealer = StratifiedGroupKFold(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
     for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
         yield rows[train], rows[held_out]
+
+
+def _drawn(rows: Int64[np.ndarray, " r"], labels: Labels, seed: int) -> Int64[np.ndarray, " t"]:
+    """At most LEARN of the rows, in order; the first of a class, in an order by chance, come before the later ones."""
+    if len(rows) <= LEARN:
+        return rows
+    chance = pd.Series(np.random.default_rng(seed).permutation(len(rows)))
+    within = chance.groupby(labels[rows]).rank(pct=True)
+    within[chance.groupby(labels[rows]).rank() == 1] = 0
+    return rows[np.sort(np.argsort(within.to_numpy(), kind="stable")[:LEARN])]
 
 
 def _issues(

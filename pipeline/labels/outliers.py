@@ -4,22 +4,28 @@ Axes: n images, d numbers an embedding, k neighbours.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float, Float64, Int32
+
+from pipeline import store
+from pipeline.labels.duplicates import unit
 
 # Bounds the memory: the neighbours of this many images are looked at at once.
-AT_ONCE = 4096
+AT_ONCE = 1024
 # Makes a median absolute deviation a standard deviation, where values are normal.
 MAD_TO_STD = 1.4826
 
 
-def distances(embeddings: Float32[np.ndarray, "n d"], nearest: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
-    """Mean of 1 - cosine to the k nearest others, 0 to 2; zeros where there are no others."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
-    found = np.zeros(len(unit))
-    for start in range(0, len(unit) if nearest.shape[1] else 0, AT_ONCE):
+def distances(embeddings: Float[np.ndarray, "n d"], nearest: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
+    """Mean of 1 - cosine to the k nearest others, 0 to 2; zeros where there are no others.
+
+    Embeddings need no normalisation, and may be mapped from disk.
+    """
+    found = np.zeros(len(embeddings))
+    for start in range(0, len(embeddings) if nearest.shape[1] else 0, AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        found[part] = 1 - np.einsum("nd,nkd->nk", unit[part], unit[nearest[part]]).mean(axis=1)
+        near = unit(embeddings[nearest[part].ravel()]).reshape(*nearest[part].shape, -1)
+        found[part] = 1 - np.einsum("nd,nkd->nk", unit(embeddings[part]), near).mean(axis=1)
+        store.release(embeddings)
     return found
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float64, UInt8
 # Part of the figures' definition: another size makes another blur score.
 WORKING_PX = 256
 LEVELS = 256
+FIGURES = ["dark", "bright", "brightness", "contrast", "blur", "low_information"]
 
 
 def scores(pixels: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +12,23 @@ import numpy as np
 import sklearn
 from jaxtyping import Float64
 
-from pipeline import config
+from pipeline import config, store
 from pipeline.labels import errors
 from pipeline.labels.errors import Features, Labels, Weights
+
+AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
 
 
 def out_of_fold(
     features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None,
+    weights: Weights | None = None, rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """errors.out_of_fold, or what it said of the same arguments before."""
-    file = _folder() / f"{_content(features, labels, groups, weights, (folds, C, seed))}.npy"
+    file = _folder() / f"{_content(features, labels, groups, weights, rows, (folds, C, seed))}.npy"
     if file.exists():
         kept: np.ndarray = np.load(file, allow_pickle=False)
         return kept
-    probs = errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights)
+    probs = errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, rows=rows)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{uuid.uuid4().hex}.partial")
     with partial.open("wb") as opened:
@@ -37,16 +38,19 @@ def out_of_fold(
 
 
 def _content(
-    features: Features, labels: Labels, groups: Sequence[str], weights: Weights | None, settings: tuple[int | float, ...]
-) -> str:
+    features: Features, labels: Labels, groups: Sequence[str], weights: Weights | None, rows: Labels | None,
+    settings: tuple[int | float, ...],
+) -> str:  # fmt: skip
     digest = hashlib.blake2b(digest_size=16)
-    for array in (features, labels, *([] if weights is None else [weights])):
+    for array in (features, labels, *(given for given in (weights, rows) if given is not None)):
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for start in range(0, len(array), AT_ONCE):
+            digest.update(np.ascontiguousarray(array[start : start + AT_ONCE]).data)
+        store.release(array)
     digest.update("\0".join([*groups, str(settings), sklearn.__version__]).encode("utf-8", "surrogatepass"))
     digest.update(Path(errors.__file__).read_bytes())  # another method, another answer
     return digest.hexdigest()
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("FIELDMARK_CACHE", config.home() / ".fieldmark" / "cache")) / "folds"
+    return config.cache_folder() / "folds"

@@ -1,30 +1,33 @@
 """What label-check found, for people: counts with a word on each, and which pairs of images show it best."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from pipeline.labels.duplicates import Pair
+from pipeline.labels.duplicates import Pairs
 from pipeline.schema import Classes
 
-LEAK, DIFFER, ALIKE = "given to different splits", "labels differ", "near-duplicates"
+WHY = LEAK, DIFFER, ALIKE = "given to different splits", "labels differ", "near-duplicates"
+
+Pair = tuple[int, int, float]  # two rows and the cosine of their embeddings
 
 
 def findings(
-    rows: pd.DataFrame, pairs: Sequence[Pair], told: pd.DataFrame, leaks: pd.Series, *, problems: Sequence[str], unmatched: int,
+    rows: pd.DataFrame, pairs: Pairs, told: pd.DataFrame, leaks: pd.Series, *, problems: Sequence[str], unmatched: int,
     classes: Classes, feedback: pd.Series,
 ) -> pd.DataFrame:  # fmt: skip
     """A row a kind of finding: finding, n, note. told: the rows of `correlates` that are named; leaks: see `splits.leaking`."""
     label = rows["label"].to_numpy(dtype=object)
-    carried = [json.loads(text) for text in rows["metadata"]]
+    carried = Counter(key for text in rows["metadata"] for key in json.loads(text))
     counts = rows.loc[rows["split"] != "", "label"].value_counts().sort_index()
     found: list[tuple[str, int, str]] = [
         ("suspect labels", int(rows["suspect"].sum()), ""),
-        ("near-duplicate pairs", len(pairs), ""),
-        ("near-duplicate pairs with different labels", sum(label[i] != label[j] for i, j, _ in pairs), ""),
+        ("near-duplicate pairs", len(pairs.first), ""),
+        ("near-duplicate pairs with different labels", int((label[pairs.first] != label[pairs.second]).sum()), ""),
         *((name.replace("_", " "), int(rows[name].sum()), "") for name in problems),
         ("outliers", int(rows["outlier"].sum()), ""),
         ("classes with few images", *_named(counts[counts < classes.min_images])),
@@ -36,8 +39,8 @@ def findings(
         ("decisions on images not in the data", unmatched, ""),
         ("images without a label", int((label == "").sum()), ""),
         ("groups moved as they were given to several splits", int(rows.loc[leaks, "dup_group"].nunique()), _share(leaks, rows)),
-        ("images that carried a place (GPS)", sum("has_gps" in row for row in carried), "left behind in data/ingest"),
-        ("images that carried other metadata", sum("has_metadata" in row for row in carried), "left behind in data/ingest, but for the camera's model"),
+        ("images that carried a place (GPS)", carried["has_gps"], "left behind in data/ingest"),
+        ("images that carried other metadata", carried["has_metadata"], "left behind in data/ingest, but for the camera's model"),
     ]
     if feedback.any():
         n_alike = int((feedback & (rows["split"] == "") & (rows["decision"] != "drop") & (label != "")).sum())
@@ -45,24 +48,18 @@ def findings(
     return pd.DataFrame(found, columns=["finding", "n", "note"])
 
 
-def telling_pairs(rows: pd.DataFrame, pairs: Sequence[Pair], *, at_most: int) -> list[tuple[str, Pair]]:
+def telling_pairs(rows: pd.DataFrame, pairs: Pairs, *, at_most: int) -> list[tuple[str, Pair]]:
     """Why and which: pairs across given splits first, then those whose labels differ, the most alike first; one a group."""
     given, label, group = (rows[name].to_numpy(dtype=object) for name in ("given_split", "label", "dup_group"))
-
-    def why(pair: Pair) -> str:
-        i, j, _ = pair
-        if given[i] and given[j] and given[i] != given[j]:
-            return LEAK
-        return DIFFER if label[i] != label[j] else ALIKE
-
-    order = [LEAK, DIFFER, ALIKE]
-    reasons = sorted(((why(pair), pair) for pair in pairs), key=lambda one: (order.index(one[0]), -one[1][2], one[1][:2]))
-    chosen: dict[str, tuple[str, Pair]] = {}
-    for reason, pair in reasons:
-        chosen.setdefault(group[pair[0]], (reason, pair))
-    kept = [[one for one in chosen.values() if one[0] == reason] for reason in order]
-    shares = _fair(np.array([len(some) for some in kept]), at_most)
-    return [one for some, n in zip(kept, shares, strict=True) for one in some[:n]]
+    one, other = given[pairs.first], given[pairs.second]
+    leak = (one != other) & (one != "") & (other != "")
+    why = np.select([leak, label[pairs.first] != label[pairs.second]], [0, 1], 2)
+    order = np.lexsort((pairs.second, pairs.first, -pairs.cosine, why))
+    _, first_of_group = np.unique(group[pairs.first[order]].astype(str), return_index=True)
+    chosen = order[np.sort(first_of_group)]
+    shares = _fair(np.bincount(why[chosen], minlength=len(WHY)), at_most)
+    kept = [i for reason, n in enumerate(shares) for i in chosen[why[chosen] == reason][:n]]
+    return [(WHY[why[i]], (int(pairs.first[i]), int(pairs.second[i]), float(pairs.cosine[i]))) for i in kept]
 
 
 def _fair(wanted: Int64[np.ndarray, " k"], at_most: int) -> Int64[np.ndarray, " k"]:

@@ -1,6 +1,8 @@
 """Files behind an address such as s3://bucket/photos or https://host/labels.csv, by fsspec."""
 
+import hashlib
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,10 @@ from pipeline.errors import FieldmarkError
 from pipeline.sources.layout import MAX_DEPTH, Node, grown
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> the extra that installs it
+
+
+# A file that changes twice within a tick of the clock keeps its time; the coarsest ticks are this long.
+UNSETTLED_SECONDS = 2.0
 
 
 def is_remote(images: Path | str) -> bool:
@@ -40,17 +46,28 @@ class Address:
             raise FieldmarkError(f"{url}: {scheme}:// needs a package that is not installed: {how} ({problem})") from problem
         except ValueError as problem:
             raise FieldmarkError(f"{url}: {problem}") from problem
+        self._tags: dict[str, str] = {}
 
     def tree(self) -> Node[str]:
         """All files below; raises FieldmarkError where they cannot be asked for."""
         root = self._fs._strip_protocol(self._path).rstrip("/") + "/"
         try:
-            paths = self._on_the_web(root) if root.startswith("http") else list(self._fs.find(self._path))
+            paths = self._on_the_web(root) if root.startswith("http") else self._below()
         except Exception as problem:  # each file system has errors of its own
             raise FieldmarkError(f"{self.url} cannot be listed: {_said(problem)}") from problem
         files = sorted(path for path in paths if path.startswith(root) and not path.endswith("/"))
         named = [(unquote(path[len(root) :]) if root.startswith("http") else path[len(root) :], path) for path in files]
         return grown((tuple(part for part in name.split("/") if part), path) for name, path in named)
+
+    def _below(self) -> list[str]:
+        found = self._fs.find(self._path, detail=True)
+        self._tags = {path: str(info.get("ETag") or info.get("etag") or "") for path, info in found.items()}
+        return [*found]
+
+    def stamp(self, path: str) -> str:
+        """By the tag that S3 and GCS give to each content; "" where a server gives none."""
+        tag = self._tags.get(path, "")
+        return tag and _short(f"{self._fs.protocol} {path} {tag}")
 
     def _on_the_web(self, root: str) -> list[str]:
         """By the links of a web server's pages; fsspec's own walk would follow the one to the folder above."""
@@ -80,6 +97,21 @@ def loader(place: str) -> Callable[[], bytes]:
     if not is_remote(place):
         return partial(_read_local, Path(place))
     return partial(_read_address, place)
+
+
+def stamp(path: Path | str) -> str:
+    """Changes with whatever changes a file of this machine; "" where it changed just now, or cannot be looked at.
+
+    The time of the last change of its inode is part of it, which nobody can set back.
+    """
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ""
+    if time.time() - info.st_ctime < UNSETTLED_SECONDS:
+        return ""
+    found = info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+    return _short(f"{os.path.abspath(path)!r} {found}")
 
 
 def opened(place: Path | str) -> IO[bytes]:
@@ -116,6 +148,10 @@ def _read_local(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError("not a file but a folder, pipe, socket or device")  # reading a pipe would wait for ever
     return path.read_bytes()
+
+
+def _short(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
 def _said(problem: Exception) -> str:

@@ -61,6 +61,7 @@ class _Archive:
         weakref.finalize(self, stream.close)
         self.stream, self.where, self.max_bytes, self.max_ratio = stream, where, max_bytes, max_ratio
         self.lock = threading.Lock()
+        self.stamp = "" if address.is_remote(where) else address.stamp(where)
         self.in_order_only = False
 
     def members(self) -> Iterator[Member | Skipped]:
@@ -85,7 +86,8 @@ class _Archive:
             else:
                 assert entry.content.load is not None
                 load = _at_once(entry.content.load) if self.in_order_only else entry.content.load
-                yield Item(entry.name, load, entry.label, given_split=entry.split)
+                stamp = self.stamp and f"{self.stamp} {entry.content.position}"
+                yield Item(entry.name, load, entry.label, given_split=entry.split, stamp=stamp)
 
     def _locked(self, load: Callable[[], bytes]) -> bytes:
         with self.lock:

@@ -19,12 +19,12 @@ def read(*, images: Path | str, unlabelled: str | None = None) -> Iterator[Item 
         place = address.Address(str(images))
         for entry in arranged(place.tree(), str(images), unlabelled):
             yield entry if isinstance(entry, Skipped) else Item(
-                entry.name, place.loader(entry.content), entry.label, given_split=entry.split
+                entry.name, place.loader(entry.content), entry.label, given_split=entry.split, stamp=place.stamp(entry.content)
             )
         return
     for local in arranged(tree(Path(images)), str(images), unlabelled):
         yield local if isinstance(local, Skipped) else Item(
-            local.name, local.content.read_bytes, local.label, given_split=local.split
+            local.name, local.content.read_bytes, local.label, given_split=local.split, stamp=address.stamp(local.content)
         )
 
 

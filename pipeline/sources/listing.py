@@ -152,6 +152,7 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
         soft_label=soft or None,
         group=_text(row.get(columns.group)),
         given_split=SPLITS.get(split, ""),
+        stamp="" if address.is_remote(place) else address.stamp(place),
         metadata={name: _plain(value) for name, value in row.items() if name not in used and _text(value)},
     )
 

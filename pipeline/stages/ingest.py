@@ -13,27 +13,29 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import store, table
+from pipeline import table
 from pipeline.config import Config, build
 from pipeline.errors import FieldmarkError
-from pipeline.sources import Item, Skipped, preview
+from pipeline.sources import Item, Skipped, known, preview
 from pipeline.sources import feedback as accepted
+from pipeline.sources.known import Verified
 from pipeline.sources.layout import printable
-from pipeline.sources.verify import Verified, max_pixels, verified
+from pipeline.sources.verify import max_pixels, verified
 
 DUPLICATE = "exact duplicate of "
 
 
 def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[str, float]:
-    """Pack every readable image once, and list what was left out, with the reason.
+    """Pack every readable image once, and list what was left out, with the reason; what an earlier run has read is known.
 
     Raises FieldmarkError where fewer than two classes remain, and no image without a label that may become one.
     """
     rows: dict[str, dict[str, Any]] = {}
     quarantine: list[Skipped] = []
     source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
-    entries = verified(source, max_pixels(cfg.ingest))
-    store.write_images(out, _unique(entries, rows, quarantine))
+    limit = max_pixels(cfg.ingest)
+    with known.opened(limit) as memory:
+        memory.pack(out, _unique(verified(source, limit, memory), rows, quarantine))
     pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
     own = [row for row in rows.values() if not table.from_feedback(row["metadata"])]
     labels = {row["label"] for row in own}
@@ -60,7 +62,7 @@ def check(cfg: Config, *, images: Path | str) -> str:
 
 def _unique(
     entries: Iterable[Verified | Skipped], rows: dict[str, dict[str, Any]], quarantine: list[Skipped]
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[Verified]:
     """What to pack, while `rows` (by id) and `quarantine` fill: the bytes are never all in memory."""
     for entry in entries:
         if isinstance(entry, Skipped):
@@ -69,7 +71,7 @@ def _unique(
             quarantine.append(_duplicate(entry.item, rows[entry.id]))
         else:
             rows[entry.id] = _row(entry)
-            yield entry.id, entry.data
+            yield entry
 
 
 def _duplicate(item: Item, first: dict[str, Any]) -> Skipped:
@@ -94,7 +96,7 @@ def _row(image: Verified) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "format": found.format,
-        "n_bytes": len(image.data),
+        "n_bytes": image.n_bytes,
         "metadata": _json({**{key: value for key, value in carried.items() if value}, **item.metadata, **noted}),
     }
 

@@ -17,17 +17,16 @@ audit.csv      how well planted label errors are found; see labels/audit.py
 findings.csv   how often each kind of finding occurs: finding, n, note
 """
 
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline import config, images, sheets, store, table
+from pipeline import config, images, parallel, resumable, sheets, store, table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import (
@@ -49,7 +48,7 @@ SHOWN_PAIRS = 12
 SHOWN_OUTLIERS = 6
 
 
-def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
+def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path, scratch: Path) -> dict[str, float]:
     """Doubt every label and look at every image, apply what people decided, and deal the images into splits.
 
     Raises FieldmarkError where given splits share more than label_check.max_leakage of their images.
@@ -58,9 +57,10 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     decided = people.read(decisions)
     given = table.read(ingest)
     rows = people.apply(given, decided).assign(given_label=given["label"])
-    squares = store.open_array(out / "squares.npy", (len(rows), settings.size_px, settings.size_px, 3), np.uint8)
-    rows, hashes = _measure(rows, ingest, squares, settings.quality.model_dump())
-    seen = cache.features(config.build(cfg.embedding.features).eval(), squares, symmetry="none")[:, 0].astype(np.float32)
+    measured = _measured(ingest, len(rows), settings.size_px, scratch)
+    squares, hashes = measured["squares"], np.array(measured["hashes"])
+    rows = _judged(rows, measured["scores"], settings.quality.model_dump())
+    seen = cache.write_features(config.build(cfg.embedding.features).eval(), squares, out / "embedding.npy")
     pairs = duplicates.near_duplicates(hashes, seen, **settings.duplicates.model_dump())
     feedback = rows["metadata"].map(table.from_feedback)
     rows, together = _grouped(rows, pairs, feedback)
@@ -69,7 +69,6 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     rows = rows.assign(outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump()))
     rows, leaks = _dealt(_doubt(rows, seen, cfg), together, feedback, cfg)
     rows = table.write(rows, out)
-    np.save(out / "embedding.npy", seen.astype(np.float16))
     np.save(out / "neighbours.npy", near)
     shortcuts = correlates.correlates(rows[rows["split"] != ""], ignore=settings.correlates.ignore, seed=cfg.seed)
     found = summary.findings(
@@ -81,7 +80,6 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     _report(rows, pairs, squares, out)
     for name, frame in {"findings": found, "correlates": shortcuts, "audit": audited}.items():
         frame.to_csv(out / f"{name}.csv", index=False)
-    (out / "squares.npy").unlink()
     counts = {f"n_{_key(name)}": float(n) for name, n in zip(found["finding"], found["n"], strict=True)}
     good = {f"audit/average_precision_{one['kind']}_{100 * one['fraction']:.0f}": one["average_precision"] for one in audited.to_dict("records")}
     return {**counts, **good, "leaks": float(rows.loc[leaks, "dup_group"].nunique())}
@@ -106,21 +104,32 @@ def _key(finding: str) -> str:
     return re.sub(r"\W+", "_", finding).strip("_")
 
 
-def _measure(
-    rows: pd.DataFrame, ingest: Path, squares: np.ndarray, limits: dict[str, float]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Fill the squares; quality scores and problems as columns, and the perceptual hashes."""
-    look = partial(_look, size_px=squares.shape[1])
-    looked: list[tuple[np.ndarray, dict[str, float]]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc="quality", unit="image", mininterval=1) as progress:
-        for chunk in store.chunks(store.read_images(ingest, batch=64), 256):
-            for square, fingerprint, scores in pool.map(look, [data for _, data in chunk]):
-                squares[len(looked)] = square
-                looked.append((fingerprint, scores))
-                progress.update()
-    scored = pd.DataFrame([scores for _, scores in looked], index=rows.index)
+def _measured(ingest: Path, n: int, size_px: int, scratch: Path) -> dict[str, np.ndarray]:
+    """squares uint8 (n, size_px, size_px, 3), perceptual hashes uint8 (n, 8), quality scores float64 (n, figures)."""
+    done, arrays = resumable.begin(
+        scratch,
+        {
+            "squares": ((n, size_px, size_px, 3), np.uint8),
+            "hashes": ((n, duplicates.HASH_BYTES), np.uint8),
+            "scores": ((n, len(quality.FIGURES)), np.float64),
+        },
+    )
+    files = islice((data for _, data in store.read_images(ingest, batch=64)), done, None)
+    looks = parallel.in_order(partial(_look, size_px=size_px), files)
+    for i, (square, fingerprint, scores) in enumerate(tqdm(looks, "quality", n, initial=done, unit="image", mininterval=1), done):
+        arrays["squares"][i], arrays["hashes"][i] = square, fingerprint
+        arrays["scores"][i] = [scores[figure] for figure in quality.FIGURES]
+        if (i + 1) % resumable.EVERY == 0:
+            resumable.mark(scratch, i + 1, arrays)
+    resumable.mark(scratch, n, arrays)
+    return arrays
+
+
+def _judged(rows: pd.DataFrame, scores: np.ndarray, limits: dict[str, float]) -> pd.DataFrame:
+    """The rows with quality scores and problems as columns."""
+    scored = pd.DataFrame(np.array(scores), columns=quality.FIGURES, index=rows.index)
     wrong = quality.problems(pd.concat([scored, rows[["width", "height"]]], axis=1), **limits)
-    return pd.concat([rows, scored.add_suffix("_score"), wrong], axis=1), np.stack([fingerprint for fingerprint, _ in looked])
+    return pd.concat([rows, scored.add_suffix("_score"), wrong], axis=1)
 
 
 def _look(data: bytes, *, size_px: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -131,12 +140,14 @@ def _look(data: bytes, *, size_px: int) -> tuple[np.ndarray, np.ndarray, dict[st
     return square, duplicates.perceptual_hash(pixels), quality.scores(pixels)
 
 
-def _grouped(rows: pd.DataFrame, pairs: list[duplicates.Pair], feedback: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+def _grouped(rows: pd.DataFrame, pairs: duplicates.Pairs, feedback: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
     """Rows with dup_group, and what is tied to what when feedback images count, too.
 
     They must not move any other image to another split, so dup_group is made without them, and they join one.
     """
-    own = [pair for pair in pairs if not (feedback.iat[pair[0]] or feedback.iat[pair[1]])]
+    came = feedback.to_numpy(bool)
+    without = ~(came[pairs.first] | came[pairs.second])
+    own = duplicates.Pairs(pairs.first[without], pairs.second[without], pairs.cosine[without])
     ids, given = rows["id"].tolist(), rows["group"].tolist()
     together, alone = (pd.Series(duplicates.groups(len(rows), some, given, ids), rows.index) for some in (pairs, own))
     joined = together.map(alone[~feedback].groupby(together[~feedback]).min()).fillna(together)
@@ -150,8 +161,9 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     labels = rows.loc[labelled, "label"].map({name: i for i, name in enumerate(names)}).to_numpy(np.int64)
     limits = cfg.label_check.errors
     probs = remember.out_of_fold(
-        seen[labelled.to_numpy()], labels, rows.loc[labelled, "dup_group"].tolist(), folds=limits.folds, C=limits.C, seed=cfg.seed
-    )
+        seen, labels, rows.loc[labelled, "dup_group"].tolist(), folds=limits.folds, C=limits.C, seed=cfg.seed,
+        rows=np.flatnonzero(labelled),
+    )  # fmt: skip
     found = errors.suspects(labels, probs, max_fraction=limits.max_fraction)
     rows = rows.assign(suspect=False, suspect_score=0.0, suggested_label="")
     rows.loc[labelled, "suspect"] = found["suspect"].to_numpy() & ~rows.loc[labelled, "decision"].isin(["keep", "relabel"])
@@ -160,7 +172,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     return rows
 
 
-def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarray, out: Path) -> None:
+def _report(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: np.ndarray, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
     first = doubted.head(SHOWN)
@@ -176,11 +188,12 @@ def _report(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarra
     counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
 
 
-def _write_pairs(rows: pd.DataFrame, pairs: list[duplicates.Pair], squares: np.ndarray, out: Path) -> None:
+def _write_pairs(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: np.ndarray, out: Path) -> None:
     id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
     columns = ["name", "other", "label", "other_label", "cosine"]
-    alike = [(name[i], name[j], label[i], label[j], cosine, id[i], id[j]) for i, j, cosine in pairs]
-    pd.DataFrame(alike, columns=[*columns, "id", "other_id"]).to_csv(out / "near_duplicates.csv", index=False)
+    i, j = pairs.first, pairs.second
+    alike = dict(zip(columns, (name[i], name[j], label[i], label[j], pairs.cosine.astype(float)), strict=True))
+    pd.DataFrame({**alike, "id": id[i], "other_id": id[j]}).to_csv(out / "near_duplicates.csv", index=False)
     shown = summary.telling_pairs(rows, pairs, at_most=SHOWN_PAIRS)
     told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
     pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)

@@ -9,30 +9,30 @@ Pixels only: whatever else a file carried (place, camera, time) ends here.
 """
 
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline import images, store, table
+from pipeline import images, parallel, resumable, store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 
 PARTS = {"dev": ["train", "val"], "test": ["test"]}
 
 
-def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path) -> dict[str, float]:
+def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratch: Path) -> dict[str, float]:
     """Square every image, and keep the test rows in a room of their own; raises FieldmarkError below two classes."""
     rows = table.read(label_check_table.parent)
     classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
     if len(classes) < 2:
         raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
     parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
-    _write_squares(cfg, ingest, parts, out)
+    _write_squares(cfg, ingest, parts, scratch)
+    for part in PARTS:
+        resumable.take(scratch, part, out / part / "images.npy")
     (out / "dev" / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n")
     stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(parts["dev"]["split"] == "train"))
     (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")
@@ -40,18 +40,24 @@ def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path) -> dic
     return {f"n_{split}": float(counts.get(split, 0)) for split in ("train", "val", "test")}
 
 
-def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], out: Path) -> None:
+def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], scratch: Path) -> None:
+    """An array a part, in scratch, where a killed run goes on."""
     size = cfg.preprocess.size_px
-    arrays = {p: store.open_array(out / p / "images.npy", (len(rows), size, size, 3), np.uint8) for p, rows in parts.items()}
+    done, arrays = resumable.begin(scratch, {part: ((len(rows), size, size, 3), np.uint8) for part, rows in parts.items()})
     place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
-    square = partial(images.read_square, max_pixels=None, **cfg.preprocess.model_dump())
-    wanted = ((id, data) for id, data in store.read_images(ingest, batch=64) if id in place)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(place), desc="preprocess", unit="image", mininterval=1) as progress:
-        for chunk in store.chunks(wanted, 256):
-            for (id, _), pixels in zip(chunk, pool.map(square, [data for _, data in chunk]), strict=True):
-                part, i = place[id]
-                arrays[part][i] = pixels
-                progress.update()
+    settings = cfg.preprocess.model_dump()
+
+    def square(image: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+        return image[0], images.read_square(image[1], max_pixels=None, **settings)
+
+    wanted = islice(((id, data) for id, data in store.read_images(ingest, batch=64) if id in place), done, None)
+    made = parallel.in_order(square, wanted)
+    for n, (id, pixels) in enumerate(tqdm(made, "preprocess", len(place), initial=done, unit="image", mininterval=1), done + 1):
+        part, i = place[id]
+        arrays[part][i] = pixels
+        if n % resumable.EVERY == 0:
+            resumable.mark(scratch, n, arrays)
+    resumable.mark(scratch, len(place), arrays)
 
 
 def _stats(array: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
@@ -60,5 +66,7 @@ def _stats(array: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
     for i in train:
         pixels = array[i].reshape(-1, 3).astype(np.float64)
         n, total, squares = n + len(pixels), total + pixels.sum(0), squares + (pixels * pixels).sum(0)
+        if i % resumable.EVERY == 0:
+            store.release(array)
     mean = total / n
     return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(squares / n - mean * mean, 0)).tolist()}

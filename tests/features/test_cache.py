@@ -137,3 +137,21 @@ def test_the_cache_may_be_deleted_at_any_time() -> None:
     first = cache.features(Projection(), IMAGES, symmetry="none")
     shutil.rmtree(os.environ["FIELDMARK_CACHE"])
     np.testing.assert_array_equal(cache.features(Projection(), IMAGES, symmetry="none"), first)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "emptied", "a bit flipped"])
+def test_a_damaged_shard_is_computed_again(damage: str) -> None:
+    first = cache.features(Projection(), IMAGES, symmetry="none")
+    (shard,) = Path(os.environ["FIELDMARK_CACHE"]).rglob("*.npz")
+    whole = bytearray(shard.read_bytes())
+    whole[-300 if damage == "a bit flipped" else 0] ^= 1
+    shard.write_bytes({"cut short": whole[: len(whole) // 2], "emptied": b"", "a bit flipped": whole}[damage])
+    cache._last.clear()
+    np.testing.assert_array_equal(cache.features(Projection(), IMAGES, symmetry="none"), first)
+    assert sum(shards().values()) == len(IMAGES)
+
+
+def test_features_on_disk_are_those_in_memory(tmp_path: Path) -> None:
+    found = cache.write_features(Projection(), IMAGES, tmp_path / "features.npy")
+    np.testing.assert_array_equal(found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0])
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found)

@@ -8,12 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jaxtyping import Float32, UInt8
 
-from pipeline.labels.duplicates import groups, near_duplicates, perceptual_hash
+from pipeline.labels.duplicates import MOST_PAIRS, Pairs, groups, near_duplicates, perceptual_hash
 
 
 def blobs(seed: int) -> UInt8[np.ndarray, "64 64 3"]:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def ties(*ends: tuple[int, int]) -> Pairs:
+    both = np.array(ends, np.int64).reshape(-1, 2)
+    return Pairs(both[:, 0], both[:, 1], np.ones(len(both), np.float32))
+
+
+def found(pairs: Pairs) -> list[tuple[int, int]]:
+    return [*zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)]
 
 
 def distance(first: UInt8[np.ndarray, "8"], second: UInt8[np.ndarray, "8"]) -> int:
@@ -51,14 +60,14 @@ def test_the_pairs_are_those_of_comparing_all_with_all(
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2)
     expected = np.argwhere(np.triu((apart <= max_hamming) & (cosines >= min_cosine), 1))
     pairs = near_duplicates(hashes, embeddings, max_hamming=max_hamming, min_cosine=min_cosine)
-    assert [pair[:2] for pair in pairs] == [tuple(pair) for pair in expected.tolist()]
+    assert found(pairs) == [tuple(pair) for pair in expected.tolist()]
 
 
 def test_either_criterion_alone_is_not_enough() -> None:
     hashes = np.zeros((3, 8), np.uint8)
     hashes[2] = 255
     embeddings = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
-    assert near_duplicates(hashes, embeddings, max_hamming=4, min_cosine=0.9) == []
+    assert found(near_duplicates(hashes, embeddings, max_hamming=4, min_cosine=0.9)) == []
 
 
 def test_more_images_than_are_looked_up_at_once_are_all_compared() -> None:
@@ -66,26 +75,32 @@ def test_more_images_than_are_looked_up_at_once_are_all_compared() -> None:
     hashes[599] = hashes[3]
     embeddings = np.ones((600, 2), np.float32)
     pairs = near_duplicates(hashes, embeddings, max_hamming=2, min_cosine=0.9)
-    assert [pair[:2] for pair in pairs] == [(3, 599)]
-    assert pairs[0][2] == pytest.approx(1.0)
+    assert found(pairs) == [(3, 599)]
+    assert pairs.cosine[0] == pytest.approx(1.0)
+
+
+def test_a_thousand_blank_images_are_one_group_and_not_half_a_million_pairs() -> None:
+    pairs = near_duplicates(np.zeros((1000, 8), np.uint8), np.ones((1000, 2), np.float16), max_hamming=4, min_cosine=0.9)
+    assert np.bincount(pairs.first).max() == MOST_PAIRS
+    assert len(set(groups(1000, pairs, [""] * 1000, [str(i) for i in range(1000)]))) == 1
 
 
 def test_ties_are_passed_on_through_pairs_and_given_groups() -> None:
-    named = groups(6, [(0, 1, 1.0), (4, 2, 1.0)], ["", "g", "g", "", "", "h"], list("fedcba"))
+    named = groups(6, ties((0, 1), (4, 2)), ["", "g", "g", "", "", "h"], list("fedcba"))
     assert named == ["b", "b", "b", "c", "b", "a"]
 
 
 def test_an_empty_given_group_ties_nothing() -> None:
-    assert groups(3, [], ["", "", ""], list("abc")) == list("abc")
+    assert groups(3, ties(), ["", "", ""], list("abc")) == list("abc")
 
 
 def test_no_images_are_in_no_groups() -> None:
-    assert groups(0, [], [], []) == []
+    assert groups(0, ties(), [], []) == []
 
 
 def test_groups_need_a_given_group_and_an_id_for_each_image() -> None:
     with pytest.raises(ValueError, match="2 images, 1 given groups, 2 ids"):
-        groups(2, [], [""], ["a", "b"])
+        groups(2, ties(), [""], ["a", "b"])
 
 
 @given(
@@ -98,8 +113,8 @@ def test_all_that_is_tied_has_one_name_which_is_an_id_of_its_own(
 ) -> None:
     n = len(given_groups)
     ids = [f"{(7 * i) % 16:02}" for i in range(n)]
-    pairs = [(a, b, 1.0) for a, b in ends if max(a, b) < n]
-    named = groups(n, pairs, given_groups, ids)
-    assert all(named[a] == named[b] for a, b, _ in pairs)
+    pairs = [(a, b) for a, b in ends if max(a, b) < n]
+    named = groups(n, ties(*pairs), given_groups, ids)
+    assert all(named[a] == named[b] for a, b in pairs)
     assert all(len({named[i] for i in range(n) if given_groups[i] == group}) <= 1 for group in "ghi")
     assert all(name == min(ids[i] for i in range(n) if named[i] == name) for name in named)

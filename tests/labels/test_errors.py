@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float32, Int64
 
+from pipeline.labels import errors
 from pipeline.labels.errors import out_of_fold, suspects
 
 Data = tuple[Float32[np.ndarray, "n d"], Int64[np.ndarray, " n"]]
@@ -101,3 +102,25 @@ def test_any_classes_and_groups_give_probabilities_and_a_bounded_number_of_suspe
     assert np.allclose(probs.sum(axis=1), 1)
     assert found["suspect_score"].between(0, 1).all()
     assert found["suspect"].sum() <= max_fraction * len(labels)
+
+
+def test_the_images_may_be_some_rows_of_the_features() -> None:
+    features, labels = clusters(120, 3)
+    rows = np.random.default_rng(0).permutation(120)[:60]
+    direct = out_of_fold(features[rows], labels[rows], singles(60), folds=5, C=0.01, seed=0)
+    np.testing.assert_array_equal(out_of_fold(features, labels[rows], singles(60), folds=5, C=0.01, seed=0, rows=rows), direct)
+
+
+def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = clusters(600, 3)
+    labels[:4] = 3  # a class so rare that chance alone could leave it out
+    features[:4] += 20
+    whole = out_of_fold(features, labels, singles(600), folds=4, C=0.01, seed=0)
+    monkeypatch.setattr(errors, "LEARN", 150)
+    monkeypatch.setattr(errors, "JUDGE_AT_ONCE", 40)
+    some = errors._drawn(np.arange(600), labels, 0)
+    assert len(some) == 150 and len(set(some)) == 150 and (np.diff(some) > 0).all()
+    assert np.bincount(labels[some])[:3].min() >= 48 and np.bincount(labels[some])[3] >= 1
+    drawn = out_of_fold(features, labels, singles(600), folds=4, C=0.01, seed=0)
+    assert (drawn.argmax(axis=1) == whole.argmax(axis=1))[4:].all()
+    np.testing.assert_allclose(drawn.sum(axis=1), 1)

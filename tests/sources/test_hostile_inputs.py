@@ -335,7 +335,7 @@ def test_a_hostile_archive_gives_what_is_good_in_it(tmp_path: Path, name: str, m
     rows = run(tmp_path / "in", tmp_path / "out", ARCHIVE)
     assert rows["name"].tolist() == ["ant/good.png", "bee/good.png"]
     assert any(reason in said for said in left_out(tmp_path / "out").values()), left_out(tmp_path / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "cache"}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -44,7 +44,7 @@ def made(tmp_path: Path) -> Path:
 
 def run(made: Path, **changes: Any) -> dict[str, float]:
     cfg = Config(preprocess=schema.Preprocess.model_validate({**SETTINGS, **changes}))
-    return preprocess.run(cfg, ingest=made / "ingest", label_check_table=made / "label-check" / "table.parquet", out=made / "out")
+    return preprocess.run(cfg, ingest=made / "ingest", label_check_table=made / "label-check" / "table.parquet", out=made / "out", scratch=made / "scratch")
 
 
 def test_test_images_lie_in_a_room_of_their_own(made: Path) -> None:

@@ -1,0 +1,29 @@
+import os
+import time
+
+import pytest
+
+from pipeline import parallel
+
+
+def test_results_come_in_order_and_little_is_drawn_ahead() -> None:
+    drawn: list[int] = []
+
+    def items() -> object:
+        for i in range(200):
+            drawn.append(i)
+            yield i
+
+    def square(i: int) -> int:
+        time.sleep(0.002 * (i % 3 == 0))
+        return i * i
+
+    for n, result in enumerate(parallel.in_order(square, items())):  # type: ignore[arg-type]
+        assert result == n * n
+        assert len(drawn) <= n + parallel.AHEAD * (os.cpu_count() or 1) + 1
+    assert len(drawn) == 200
+
+
+def test_an_error_of_one_item_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(parallel.in_order(lambda i: 1 // i, [1, 0, 2]))
