@@ -6,7 +6,9 @@ Axes: n images, h height, w width.
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 import openvino as ov  # noqa: E402
 
 BATCH = 16
+AHEAD = 4  # batches for each request of the engine, which are done or waiting for those before them
 
 
 def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
@@ -57,21 +60,19 @@ def _run_torch(module: nn.Module, batches: Iterable[np.ndarray]) -> Iterator[np.
 
 def _run_openvino(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
     compiled = _compile(module, size_px, "THROUGHPUT")
-    done: dict[int, np.ndarray] = {}
     queue = ov.AsyncInferQueue(compiled)
-    queue.set_callback(lambda request, i: done.__setitem__(i, request.get_output_tensor(0).data.copy()))
-    sent = given = 0
+    queue.set_callback(lambda request, output: output.set_result(request.get_output_tensor(0).data.copy()))
+    waiting: deque[Future[np.ndarray]] = deque()
     try:
         for batch in batches:
-            queue.start_async([np.ascontiguousarray(batch)], sent)
-            sent += 1
-            while given in done:  # hand over what is ready, so that a long run never piles up
-                yield done.pop(given)
-                given += 1
+            waiting.append(Future())
+            queue.start_async([np.ascontiguousarray(batch)], waiting[-1])
+            if len(waiting) > AHEAD * len(queue):  # one slow batch must not let those behind it pile up
+                yield waiting.popleft().result()
     finally:
         queue.wait_all()  # also on an error: a queue that is dropped while it works takes the process down
-    for i in range(given, sent):
-        yield done.pop(i)
+    for output in waiting:
+        yield output.result()
 
 
 def _compile(module: nn.Module, size_px: int, hint: str) -> Any:
