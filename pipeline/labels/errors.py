@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from pipeline import store
 
@@ -22,7 +23,7 @@ from pipeline import store
 MAX_ITERATIONS = 10_000
 # Bound the memory, and the time of a fit: a model learns from no more rows, and judges this many at once.
 LEARN = 20_000
-JUDGE_AT_ONCE = 10_000
+JUDGE_AT_ONCE = 4096
 
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
@@ -50,9 +51,11 @@ def out_of_fold(
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
+        model = make_pipeline(StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
         counted = None if weights is None else weights[train]
-        model.fit(features[place[train]].astype(np.float64), labels[train], logisticregression__sample_weight=counted)
+        # Its steps are so small that several threads would mostly wait for each other.
+        with threadpool_limits(1):
+            model.fit(features[place[train]].astype(np.float64), labels[train], logisticregression__sample_weight=counted)
         probs[judged] = 0
         for some in np.array_split(judged, -(-len(judged) // JUDGE_AT_ONCE)):
             probs[np.ix_(some, known)] = model.predict_proba(features[place[some]].astype(np.float64))
