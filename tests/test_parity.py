@@ -47,7 +47,7 @@ def test_the_server_says_the_same(built: Path, images: Images, onnx: parity.Said
     agree(parity.by_server(built, images, CONF), onnx)
 
 
-@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning", "ignore:.*AnyType.*:UserWarning")  # MLflow's own
 def test_the_registered_model_says_the_same(built: Path, images: Images, onnx: parity.Said) -> None:
     agree(parity.by_pyfunc(built, images), onnx)
 

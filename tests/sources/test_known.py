@@ -35,7 +35,7 @@ def run(images: Path, out: Path, **source: object) -> dict[str, bytes]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     settings = schema.Ingest(source={**FOLDER, **source}, max_megapixels=1.0)
-    ingest.run(Config(ingest=settings), images=images, out=out)
+    ingest.run(Config(ingest=settings), images=images, feedback=Path("none"), out=out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
@@ -154,7 +154,7 @@ def test_another_limit_judges_every_file_again(photos: Path, tmp_path: Path, rea
     run(photos, tmp_path / "out")
     read.clear()
     with pytest.raises(FieldmarkError, match="two classes"):
-        ingest.run(Config(ingest=schema.Ingest(source=FOLDER, max_megapixels=0.0001)), images=photos, out=tmp_path / "small")
+        ingest.run(Config(ingest=schema.Ingest(source=FOLDER, max_megapixels=0.0001)), images=photos, feedback=Path("none"), out=tmp_path / "small")
     assert len(read) == N + 3
 
 
@@ -217,7 +217,7 @@ def dying(path, items):
 
 store.write_shard = dying
 source = {"_target_": "pipeline.sources.folder.read", "unlabelled": "unlabelled"}
-ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=Path("photos").absolute(), out=Path("out"))
+ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=Path("photos").absolute(), feedback=Path("none"), out=Path("out"))
 """
 
 

@@ -190,7 +190,7 @@ def test_feedback_is_trained_on_unless_it_is_like_a_held_out_image_and_moves_no_
     _, before = run(ingested, tmp_path)
     like = {split: before.index[(before["split"] == split) & ~before["dup_group"].duplicated(keep=False)][0] for split in ("train", "val", "test")}
     folder, decided = with_feedback(ingested, tmp_path / "more", [*like.values()])
-    metrics, after = run(folder, tmp_path, decided)
+    metrics, after = run(folder, folder, decided)
     assert after["split"].tail(3).tolist() == ["train", "", ""]
     assert after.loc[before.index, ["split", "dup_group"]].equals(before[["split", "dup_group"]])
     assert after["dup_group"].tail(3).tolist() == before.loc[[*like.values()], "dup_group"].tolist()
