@@ -172,7 +172,7 @@ def promote(
     why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "",
 ) -> None:
     """Put a version into production, if the gates of conf/promotion/ pass."""
-    cfg = config.load("preprocess", "export", "promotion")
+    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
     import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why)
 
 

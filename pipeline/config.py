@@ -26,7 +26,7 @@ from pipeline.errors import FieldmarkError
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
 CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
-PLAIN = {"seed": int, "images": str}  # the parameters that are values, not sections
+PLAIN = {"seed": int, "images": str, "blur_faces": bool}  # the parameters that are values, not sections
 TARGETS = ("pipeline.", "albumentations.")  # what a configuration file may call
 
 
@@ -35,6 +35,7 @@ class Config:
 
     seed: int
     images: str
+    blur_faces: bool
     ingest: schema.Ingest
     label_check: schema.LabelCheck
     embedding: schema.Model
@@ -74,7 +75,8 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     _check_names(params, [*PLAIN, *groups], PARAMS, "")
     missing = [name for name in [*PLAIN, *groups] if name not in params]
     if missing:
-        raise FieldmarkError(f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {{use: default}}`")
+        example = {bool: "false", int: "0", str: "data/images"}.get(PLAIN.get(missing[0], dict), "{use: default}")
+        raise FieldmarkError(f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {example}`")
     composed = _compose({name: _choice(name, group, params[name]) for name, group in groups.items()})
     values: dict[str, Any] = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
     for name, group in groups.items():

@@ -90,12 +90,15 @@ class Inbox:
                 raise KeyError(prediction)
 
     def waiting(self) -> list[Waiting]:
-        """What a person should look at, the newest first: what someone objected to, then what the model doubted."""
+        """What a person should look at, the newest first: what someone objected to, then what the model doubted.
+
+        That someone agreed with the model is for the monitor; only where the model was not sure does it teach anything.
+        """
         if not self._file.exists():
             return []
         with self._opened() as db:
             rows = db.execute(
-                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE label != '' OR abstain ORDER BY label = '', at DESC"
+                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE label NOT IN ('', predicted) OR abstain ORDER BY label = '', at DESC"
             ).fetchall()
         return [Waiting(*row) for row in rows]
 

@@ -84,6 +84,7 @@ def read_square(
     denoise: float,
     clahe: float,
     normalise_brightness: bool,
+    blur_faces: bool = False,
     formats: Sequence[str] = FORMATS,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """From a file's bytes to the network's input: `decode`, then `square`."""
@@ -95,6 +96,7 @@ def read_square(
         denoise=denoise,
         clahe=clahe,
         normalise_brightness=normalise_brightness,
+        blur_faces=blur_faces,
     )
 
 
@@ -106,14 +108,19 @@ def square(
     denoise: float,
     clahe: float,
     normalise_brightness: bool,
+    blur_faces: bool = False,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Fit into a square, then enhance at that size, where the cost no longer depends on the camera.
 
     `fit` is stretch, crop (the central square) or pad (with the median colour of the image's edge).
     `denoise` is the strength of non-local means, `clahe` the clip limit on an 8 x 8 grid over L of LAB;
     0 switches either off. `normalise_brightness` then scales L so that its mean is mid-grey, where white
-    does not clip it; a black image stays black.
+    does not clip it; a black image stays black. `blur_faces` comes before all that, see pipeline.faces.
     """
+    if blur_faces:
+        from pipeline import faces  # the detector takes a while to load
+
+        pixels = faces.blurred(pixels)
     small = _fitted(pixels, size_px, fit)
     if denoise:
         small = _denoised(small, denoise)

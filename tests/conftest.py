@@ -93,6 +93,7 @@ def write_forty_photos(folder: Path) -> Path:
 SMOKE = """\
 seed: 0
 images: data/images
+blur_faces: false
 ingest: {use: folder}
 label_check: {use: default, size_px: 64}
 embedding: {use: efficientnet_lite0}

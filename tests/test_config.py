@@ -84,7 +84,7 @@ def test_a_slip_in_conf_names_that_file() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_missing_section_says_how_to_write_it() -> None:
-    Path("params.yaml").write_text("seed: 0\nimages: data/images\n")
+    Path("params.yaml").write_text("seed: 0\nimages: data/images\nblur_faces: false\n")
     with pytest.raises(FieldmarkError, match=re.escape("write for example `ingest: {use: default}`")):
         config.load()
 

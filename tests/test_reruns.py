@@ -23,6 +23,7 @@ STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tun
 USED_BY = {
     "seed": {*STAGES},
     "images": {"ingest"},
+    "blur_faces": {"label-check", "preprocess", "export"},
     "ingest": {"ingest"},
     "label_check": {"label-check"},
     "embedding": {"label-check"},

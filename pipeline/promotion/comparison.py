@@ -59,7 +59,7 @@ def compare(cfg: Config, wanted: ModelVersion, now: ModelVersion) -> Pair:
     with tempfile.TemporaryDirectory() as folder:
         pair = [_fetch(version, Path(folder) / str(version.version)) for version in (wanted, now)]
         for served in pair:
-            _check(served, cfg.preprocess.model_dump(mode="json"), set(labels))
+            _check(served, cfg.preprocess.model_dump(mode="json") | {"blur_faces": cfg.blur_faces}, set(labels))
         if set(pair[0].classes) != set(pair[1].classes):
             differing = ", ".join(sorted(set(pair[0].classes) ^ set(pair[1].classes)))
             raise FieldmarkError(f"the two do not tell the same classes apart ({differing}): no image is the same task for both; {ANYWAY}")
@@ -73,7 +73,7 @@ def _fetch(version: ModelVersion, to: Path) -> Served:
         to.mkdir()
         folder = tracking.download(f"models:/{version.name}/{version.version}", to)
         signature = json.loads((folder / "signature.json").read_text())
-        return Served(title, folder / "model.onnx", signature["classes"], signature["preprocess"])
+        return Served(title, folder / "model.onnx", signature["classes"], {"blur_faces": False, **signature["preprocess"]})
     except (*NO_ANSWER, KeyError, ValueError) as error:
         raise FieldmarkError(f"the files of {title} are not all there ({_short(error)}); {ANYWAY}") from error
 

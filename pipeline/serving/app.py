@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from pipeline.schema import Serving
@@ -15,7 +16,7 @@ from pipeline.serving.answers import About, Answer, Health, Images, Problem
 from pipeline.serving.batching import Batcher
 from pipeline.serving.counters import Counters
 from pipeline.serving.feedback import Keeping
-from pipeline.serving.guard import LOOPBACK, Guard
+from pipeline.serving.guard import DOCS_FILES, LOOPBACK, Guard
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB, Door
 from pipeline.serving.notes import Notes, Recorder
@@ -91,7 +92,7 @@ def create(
         if keeping:
             keeping.close()
 
-    app = FastAPI(title="Fieldmark", description="Predictions of a model in production.", lifespan=life, redoc_url=None)
+    app = FastAPIOffline(title="Fieldmark", description="Predictions of a model in production.", lifespan=life, redoc_url=None, static_url=DOCS_FILES)
     app.state.server, app.state.recorder = server, recorder
     problems.install(app)
     app.include_router(_predict(server))

@@ -15,6 +15,7 @@ from pipeline.serving.problems import Refusal, busy
 
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+DOCS_FILES = "/docs-files"  # what the page /docs loads
 OPEN = frozenset({"/", "/health/live", "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -63,7 +64,7 @@ class Guard:
         shown = scope["path"] == "/" and scope["method"] == "GET"
         if (site not in (None, "same-origin", "none") and not shown) or (origin is not None and _host(origin) != host):
             raise Refusal(403, "origin", "requests from another page are refused")
-        if self._keys and scope["path"] not in OPEN:
+        if self._keys and scope["path"] not in OPEN and not scope["path"].startswith(f"{DOCS_FILES}/"):
             self._check_key(headers)
 
     def _check_key(self, headers: Headers) -> None:

@@ -33,11 +33,17 @@ class Outputs(NamedTuple):
     sketch: Float32[np.ndarray, "n 16"]
 
 
+class Steps(schema.Preprocess):
+    """What is done to an image, by images.read_square."""
+
+    blur_faces: bool = False
+
+
 class Signature(BaseModel):
     """What serving needs of signature.json."""
 
     classes: list[str] = Field(min_length=2)
-    preprocess: schema.Preprocess
+    preprocess: Steps
 
 
 class Abstain(BaseModel):

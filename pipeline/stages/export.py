@@ -102,5 +102,5 @@ def _signature(classes: list[str], size_px: int, cfg: Config) -> dict[str, objec
             {"name": "sketch", "dtype": "float32", "shape": [-1, density.SKETCH]},
         ],
         "classes": classes,
-        "preprocess": cfg.preprocess.model_dump(),
+        "preprocess": cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces},
     }

@@ -57,7 +57,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path, scratch: Path)
     decided = people.read(decisions)
     given = table.read(ingest)
     rows = people.apply(given, decided).assign(given_label=given["label"])
-    measured = _measured(ingest, len(rows), settings.size_px, scratch)
+    measured = _measured(ingest, len(rows), settings.size_px, cfg.blur_faces, scratch)
     squares, hashes = measured["squares"], np.array(measured["hashes"])
     rows = _judged(rows, measured["scores"], settings.quality.model_dump())
     seen = cache.write_features(config.build(cfg.embedding.features).eval(), squares, out / "embedding.npy")
@@ -104,7 +104,7 @@ def _key(finding: str) -> str:
     return re.sub(r"\W+", "_", finding).strip("_")
 
 
-def _measured(ingest: Path, n: int, size_px: int, scratch: Path) -> dict[str, np.ndarray]:
+def _measured(ingest: Path, n: int, size_px: int, blur_faces: bool, scratch: Path) -> dict[str, np.ndarray]:
     """squares uint8 (n, size_px, size_px, 3), perceptual hashes uint8 (n, 8), quality scores float64 (n, figures)."""
     done, arrays = resumable.begin(
         scratch,
@@ -115,7 +115,7 @@ def _measured(ingest: Path, n: int, size_px: int, scratch: Path) -> dict[str, np
         },
     )
     files = islice((data for _, data in store.read_images(ingest, batch=64)), done, None)
-    looks = parallel.in_order(partial(_look, size_px=size_px), files)
+    looks = parallel.in_order(partial(_look, size_px=size_px, blur_faces=blur_faces), files)
     for i, (square, fingerprint, scores) in enumerate(tqdm(looks, "quality", n, initial=done, unit="image", mininterval=1), done):
         arrays["squares"][i], arrays["hashes"][i] = square, fingerprint
         arrays["scores"][i] = [scores[figure] for figure in quality.FIGURES]
@@ -132,10 +132,10 @@ def _judged(rows: pd.DataFrame, scores: np.ndarray, limits: dict[str, float]) ->
     return pd.concat([rows, scored.add_suffix("_score"), wrong], axis=1)
 
 
-def _look(data: bytes, *, size_px: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _look(data: bytes, *, size_px: int, blur_faces: bool) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     pixels = images.decode(data, max_pixels=None)  # ingest kept nothing too large
     square = images.square(
-        pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False
+        pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False, blur_faces=blur_faces
     )
     return square, duplicates.perceptual_hash(pixels), quality.scores(pixels)
 

@@ -45,7 +45,7 @@ def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], sc
     size = cfg.preprocess.size_px
     done, arrays = resumable.begin(scratch, {part: ((len(rows), size, size, 3), np.uint8) for part, rows in parts.items()})
     place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
-    settings = cfg.preprocess.model_dump()
+    settings = cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces}
 
     def square(image: tuple[str, bytes]) -> tuple[str, np.ndarray]:
         return image[0], images.read_square(image[1], max_pixels=None, **settings)

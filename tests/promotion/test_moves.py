@@ -30,7 +30,7 @@ TEST = Path("data/preprocess/test")
 @pytest.fixture
 def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     """The configuration as it is in the checkout, beside test images and a store of one's own."""
-    cfg = config.load("preprocess", "export", "promotion")
+    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -107,7 +107,7 @@ def test_a_version_worse_on_the_same_images_is_refused(cfg: config.Config, tmp_p
 def test_a_robustness_floor_counts_where_it_was_measured(cfg: config.Config, tmp_path: Path) -> None:
     floors = {"robustness/pgd": 0.3}
     strict = config.Config(
-        preprocess=cfg.preprocess, export=cfg.export, promotion=cfg.promotion.model_copy(update={"robustness_floors": floors})
+        blur_faces=cfg.blur_faces, preprocess=cfg.preprocess, export=cfg.export, promotion=cfg.promotion.model_copy(update={"robustness_floors": floors})
     )
     register(tmp_path, **{"robustness/pgd": "0.1"})
     with pytest.raises(FieldmarkError, match="refused: robustness/pgd;"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import struct
 import threading
 import time
@@ -144,7 +145,10 @@ def test_the_model_its_health_and_its_figures_are_told(api: TestClient) -> None:
     figures = api.get("/metrics").text
     assert 'fieldmark_requests_total{status="200"} 1.0' in figures
     assert "fieldmark_batch_images_count 1.0" in figures
-    assert "swagger" in api.get("/docs").text
+    page = api.get("/docs").text
+    assert "https://" not in page
+    loaded = re.findall(r'(?:src|href)="(/[^"]+)"', page)
+    assert len(loaded) >= 2 and all(api.get(file).status_code == 200 for file in loaded)
 
 
 def test_not_ready_while_it_drains(api: TestClient) -> None:

@@ -71,6 +71,12 @@ def test_what_a_person_says_waits_with_the_image(keeping: TestClient, tmp_path: 
     assert waiting.confidence > 0.9
 
 
+def test_an_answer_that_was_right_waits_for_nobody(keeping: TestClient, tmp_path: Path) -> None:
+    id = predict(keeping, jpeg(RED))["id"]
+    assert keeping.post("/feedback", json={"id": id, "label": "red"}).status_code == 204
+    assert Inbox(tmp_path / inbox.FOLDER).waiting() == []
+
+
 def test_what_the_model_doubts_waits_without_a_word_and_what_it_knows_does_not(keeping: TestClient, tmp_path: Path) -> None:
     predict(keeping, jpeg(RED))
     predict(keeping, jpeg(GREY))

@@ -62,7 +62,7 @@ def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> 
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     embedding = candidate({**HOG, "input_px": 32}).model
-    cfg = Config(seed=0, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
+    cfg = Config(seed=0, blur_faces=False, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
     metrics = label_check.run(cfg, ingest=ingested, decisions=tmp_path / "decisions", out=out, scratch=tmp_path / "scratch")
     return metrics, table.read(out).set_index("id")
 

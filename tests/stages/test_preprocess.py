@@ -43,7 +43,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def run(made: Path, **changes: Any) -> dict[str, float]:
-    cfg = Config(preprocess=schema.Preprocess.model_validate({**SETTINGS, **changes}))
+    cfg = Config(blur_faces=False, preprocess=schema.Preprocess.model_validate({**SETTINGS, **changes}))
     return preprocess.run(cfg, ingest=made / "ingest", label_check_table=made / "label-check" / "table.parquet", out=made / "out", scratch=made / "scratch")
 
 
