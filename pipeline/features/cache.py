@@ -6,9 +6,7 @@ shard that cannot be read is computed again.
 """
 
 import hashlib
-import uuid
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from jaxtyping import Float16
 from torch import nn
 from tqdm import tqdm
 
-from pipeline import config, store
+from pipeline import config, parallel, shards, store
 from pipeline.features import engine
 from pipeline.training.views import SYMMETRIES, view
 
@@ -44,20 +42,30 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
     return _last[asked]
 
 
-def write_features(module: nn.Module, images: Images, path: Path) -> Float16[np.ndarray, "n d"]:
-    """Features of every image as it is, in a new .npy file: mapped from there, they take no memory for long."""
+def write_features(
+    module: nn.Module, images: Images, path: Path, keys: list[bytes] | None = None
+) -> Float16[np.ndarray, "n d"]:
+    """Features of every image as it is, in a new .npy file: mapped from there, they take no memory for long.
+
+    keys: of the images (see `key`), where they are known; then only the images that the cache lacks are looked at.
+    """
 
     def allocate(shape: tuple[int, int, int]) -> np.ndarray:
         return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
 
-    found: np.ndarray = _assembled(module, images, _keys(images), _root() / _fingerprint(module), "none", allocate)[:, 0]
+    found: np.ndarray = _assembled(module, images, keys or _keys(images), _root() / _fingerprint(module), "none", allocate)[:, 0]
     return found
+
+
+def key(image: np.ndarray) -> bytes:
+    """The content of an image, 32 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode()
 
 
 def _keys(images: Images) -> list[bytes]:
     keys = []
     for image in images:
-        keys.append(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode())
+        keys.append(key(image))
         if len(keys) % SHARD == 0:
             _release(images)
     return keys
@@ -92,8 +100,8 @@ def _fill(
         for i in missing[flips]:
             rows.setdefault(keys[i], []).append(i)
         found = set[bytes]()
-        for shard in sorted(place.glob("*.npz")) if rows else []:
-            for key, value in _rows(shard):
+        for shard in shards.read(place) if rows else ():
+            for key, value in shard:
                 if key in rows:
                     result = allocate((len(keys), len(places), len(value))) if result is None else result
                     result[rows[key], column] = value
@@ -110,17 +118,17 @@ def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Miss
     if not jobs:
         return
     pending: dict[Flips, list[tuple[bytes, np.ndarray]]] = {flips: [] for flips in places}
-    batches = (_batch(images, which, flips) for flips, which in jobs)
+    batches = parallel.in_order(lambda job: _batch(images, job[1], job[0]), jobs)
     with tqdm(total=sum(map(len, missing.values())), desc="features", unit="view", mininterval=1) as progress:
         for (flips, which), output in zip(jobs, engine.run(module, batches, images[0].shape[0]), strict=True):
             pending[flips] += [(keys[i], row) for i, row in zip(which, output.astype(np.float16), strict=True)]
             progress.update(len(which))
             if len(pending[flips]) >= SHARD:
-                _write(places[flips], pending[flips])
+                shards.write(places[flips], pending[flips])
                 pending[flips] = []
                 _release(images)
     for flips, rows in pending.items():
-        _write(places[flips], rows)
+        shards.write(places[flips], rows)
 
 
 def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
@@ -142,25 +150,3 @@ def _fingerprint(module: nn.Module) -> str:
 
 def _root() -> Path:
     return config.cache_folder() / "features"
-
-
-def _rows(shard: Path) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Nothing, and the file is gone, where it is damaged: a disk was full, or the machine lost power."""
-    try:
-        with np.load(shard, allow_pickle=False) as stored:
-            keys, values = stored["keys"], stored["values"]
-        if len(keys) == len(values):
-            return zip(keys.tolist(), values, strict=True)
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):  # whatever a file cut short looks like
-        pass
-    shard.unlink(missing_ok=True)
-    return iter(())
-
-
-def _write(folder: Path, rows: list[tuple[bytes, np.ndarray]]) -> None:
-    if rows:
-        folder.mkdir(parents=True, exist_ok=True)
-        half = folder / f".{uuid.uuid4().hex}.partial"
-        with half.open("wb") as file:
-            np.savez(file, keys=np.array([key for key, _ in rows]), values=np.stack([value for _, value in rows]))
-        half.rename(folder / f"{rows[0][0].decode()}-{len(rows)}.npz")

@@ -18,15 +18,12 @@ findings.csv   how often each kind of finding occurs: finding, n, note
 """
 
 import re
-from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from pipeline import config, images, parallel, resumable, sheets, store, table
+from pipeline import config, sheets, table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import (
@@ -34,6 +31,7 @@ from pipeline.labels import (
     correlates,
     duplicates,
     errors,
+    looks,
     neighbours,
     outliers,
     quality,
@@ -48,7 +46,7 @@ SHOWN_PAIRS = 12
 SHOWN_OUTLIERS = 6
 
 
-def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path, scratch: Path) -> dict[str, float]:
+def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
     """Doubt every label and look at every image, apply what people decided, and deal the images into splits.
 
     Raises FieldmarkError where given splits share more than label_check.max_leakage of their images.
@@ -57,11 +55,13 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path, scratch: Path)
     decided = people.read(decisions)
     given = table.read(ingest)
     rows = people.apply(given, decided).assign(given_label=given["label"])
-    measured = _measured(ingest, len(rows), settings.size_px, cfg.blur_faces, scratch)
-    squares, hashes = measured["squares"], np.array(measured["hashes"])
-    rows = _judged(rows, measured["scores"], settings.quality.model_dump())
-    seen = cache.write_features(config.build(cfg.embedding.features).eval(), squares, out / "embedding.npy")
-    pairs = duplicates.near_duplicates(hashes, seen, **settings.duplicates.model_dump())
+    ids, size_px, blur_faces = rows["id"].tolist(), settings.size_px, cfg.blur_faces
+    looked = looks.looks(ingest, ids, size_px=size_px, blur_faces=blur_faces)
+    squares = looks.Squares(ingest, ids, size_px=size_px, blur_faces=blur_faces)
+    rows = _judged(rows, looked["scores"], settings.quality.model_dump())
+    network = config.build(cfg.embedding.features).eval()
+    seen = cache.write_features(network, squares, out / "embedding.npy", looked["key"].tolist())
+    pairs = duplicates.near_duplicates(np.ascontiguousarray(looked["hash"]), seen, **settings.duplicates.model_dump())
     feedback = rows["metadata"].map(table.from_feedback)
     rows, together = _grouped(rows, pairs, feedback)
     near = neighbours.nearest(seen, k=settings.neighbours)
@@ -104,40 +104,11 @@ def _key(finding: str) -> str:
     return re.sub(r"\W+", "_", finding).strip("_")
 
 
-def _measured(ingest: Path, n: int, size_px: int, blur_faces: bool, scratch: Path) -> dict[str, np.ndarray]:
-    """squares uint8 (n, size_px, size_px, 3), perceptual hashes uint8 (n, 8), quality scores float64 (n, figures)."""
-    done, arrays = resumable.begin(
-        scratch,
-        {
-            "squares": ((n, size_px, size_px, 3), np.uint8),
-            "hashes": ((n, duplicates.HASH_BYTES), np.uint8),
-            "scores": ((n, len(quality.FIGURES)), np.float64),
-        },
-    )
-    files = islice((data for _, data in store.read_images(ingest, batch=64)), done, None)
-    looks = parallel.in_order(partial(_look, size_px=size_px, blur_faces=blur_faces), files)
-    for i, (square, fingerprint, scores) in enumerate(tqdm(looks, "quality", n, initial=done, unit="image", mininterval=1), done):
-        arrays["squares"][i], arrays["hashes"][i] = square, fingerprint
-        arrays["scores"][i] = [scores[figure] for figure in quality.FIGURES]
-        if (i + 1) % resumable.EVERY == 0:
-            resumable.mark(scratch, i + 1, arrays)
-    resumable.mark(scratch, n, arrays)
-    return arrays
-
-
 def _judged(rows: pd.DataFrame, scores: np.ndarray, limits: dict[str, float]) -> pd.DataFrame:
     """The rows with quality scores and problems as columns."""
-    scored = pd.DataFrame(np.array(scores), columns=quality.FIGURES, index=rows.index)
+    scored = pd.DataFrame(scores, columns=quality.FIGURES, index=rows.index)
     wrong = quality.problems(pd.concat([scored, rows[["width", "height"]]], axis=1), **limits)
     return pd.concat([rows, scored.add_suffix("_score"), wrong], axis=1)
-
-
-def _look(data: bytes, *, size_px: int, blur_faces: bool) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    pixels = images.decode(data, max_pixels=None)  # ingest kept nothing too large
-    square = images.square(
-        pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False, blur_faces=blur_faces
-    )
-    return square, duplicates.perceptual_hash(pixels), quality.scores(pixels)
 
 
 def _grouped(rows: pd.DataFrame, pairs: duplicates.Pairs, feedback: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
@@ -172,23 +143,24 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     return rows
 
 
-def _report(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: np.ndarray, out: Path) -> None:
+def _report(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: looks.Squares, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
     first = doubted.head(SHOWN)
-    np.save(out / "suspects.npy", squares[first.index.to_numpy()])
+    pictures = squares.stack(first.index.to_numpy())
+    np.save(out / "suspects.npy", pictures)
     captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
     if captions:
-        (out / "suspects.png").write_bytes(sheets.sheet(list(squares[first.index.to_numpy()]), captions, columns=6, cell_px=160))
+        (out / "suspects.png").write_bytes(sheets.sheet(list(pictures), captions, columns=6, cell_px=160))
     strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
     strange[["id", "name", "label", "outlier_score"]].to_csv(out / "outliers.csv", index=False)
-    np.save(out / "outliers.npy", squares[strange.head(SHOWN_OUTLIERS).index.to_numpy()])
+    np.save(out / "outliers.npy", squares.stack(strange.head(SHOWN_OUTLIERS).index.to_numpy()))
     _write_pairs(rows, pairs, squares, out)
     counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
     counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
 
 
-def _write_pairs(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: np.ndarray, out: Path) -> None:
+def _write_pairs(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: looks.Squares, out: Path) -> None:
     id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
     columns = ["name", "other", "label", "other_label", "cosine"]
     i, j = pairs.first, pairs.second
@@ -198,4 +170,5 @@ def _write_pairs(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: np.ndarra
     told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
     pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)
     sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
-    np.save(out / "pairs.npy", squares[sides.ravel()].reshape(*sides.shape, *squares.shape[1:]))
+    pictures = squares.stack(sides.ravel())
+    np.save(out / "pairs.npy", pictures.reshape(*sides.shape, *pictures.shape[1:]))

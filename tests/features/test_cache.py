@@ -155,3 +155,19 @@ def test_features_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     found = cache.write_features(Projection(), IMAGES, tmp_path / "features.npy")
     np.testing.assert_array_equal(found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0])
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found)
+
+
+def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it costs to decode the others is saved."""
+    keys = [cache.key(image) for image in IMAGES]
+    cache.write_features(Projection(), IMAGES[:-2], tmp_path / "before.npy", keys[:-2])
+    monkeypatch.setattr(cache, "_keys", lambda images: pytest.fail("the keys are known"))
+    taken, batch = [], cache._batch
+
+    def noted(images: np.ndarray, which: list[int], flips: tuple[int, ...]) -> np.ndarray:
+        taken.extend(which)
+        return batch(images, which, flips)
+
+    monkeypatch.setattr(cache, "_batch", noted)
+    cache.write_features(Projection(), IMAGES, tmp_path / "features.npy", keys)
+    assert taken == [len(IMAGES) - 2, len(IMAGES) - 1]

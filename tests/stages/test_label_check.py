@@ -63,7 +63,7 @@ def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> 
     out.mkdir(exist_ok=True)
     embedding = candidate({**HOG, "input_px": 32}).model
     cfg = Config(seed=0, blur_faces=False, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
-    metrics = label_check.run(cfg, ingest=ingested, decisions=tmp_path / "decisions", out=out, scratch=tmp_path / "scratch")
+    metrics = label_check.run(cfg, ingest=ingested, decisions=tmp_path / "decisions", out=out)
     return metrics, table.read(out).set_index("id")
 
 

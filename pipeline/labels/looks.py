@@ -1,0 +1,94 @@
+"""One look at each image: what label-check needs of its pixels, kept by the image's id.
+
+<cache>/looks/<settings>/<shard>.npz   see pipeline/shards.py; values are LOOK
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+from jaxtyping import UInt8
+from PIL import __version__ as pillow_version
+from tqdm import tqdm
+
+from pipeline import config, images, parallel, shards, store
+from pipeline.features import cache
+from pipeline.labels import duplicates, quality
+
+# hash: see duplicates.perceptual_hash; scores: quality.FIGURES; key: of the square, in the feature cache
+LOOK = np.dtype([("hash", np.uint8, duplicates.HASH_BYTES), ("scores", np.float64, len(quality.FIGURES)), ("key", "S32")])
+EVERY = 1024  # images between two files: no more are looked at again after a kill
+
+
+class Squares(Sequence[np.ndarray]):
+    """The images of an ingest as uint8 (size_px, size_px, 3), decoded when they are asked for; threads may share it."""
+
+    def __init__(self, ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> None:
+        self._packed, self._ids = store.PackedImages(ingest), ids
+        self._size_px, self._blur_faces = size_px, blur_faces
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "s s 3"]:  # type: ignore[override]
+        return _square(_decoded(self._packed[self._ids[i]]), self._size_px, self._blur_faces)
+
+    def stack(self, rows: np.ndarray) -> UInt8[np.ndarray, "n s s 3"]:
+        """Those of some rows, in memory."""
+        return np.array([self[i] for i in rows.tolist()], np.uint8).reshape(-1, self._size_px, self._size_px, 3)
+
+
+def looks(ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> np.ndarray:
+    """LOOK (n,), a row an id; only images that nobody has looked at are decoded."""
+    folder = config.cache_folder() / "looks" / _settings(size_px, blur_faces)
+    missing = {id.encode(): i for i, id in enumerate(ids)}
+    found = np.zeros(len(ids), LOOK)
+    for shard in shards.read(folder):
+        for id, look in shard:
+            if id in missing:
+                found[missing.pop(id)] = look
+    if missing:
+        _look_at(ingest, missing, found, folder, partial(_look, size_px=size_px, blur_faces=blur_faces))
+    return found
+
+
+def _look_at(
+    ingest: Path, missing: dict[bytes, int], found: np.ndarray, folder: Path, look: Callable[[tuple[bytes, bytes]], shards.Row]
+) -> None:
+    """Fill the rows of what is missing."""
+    files = ((id.encode(), data) for id, data in store.read_images(ingest, batch=64) if id.encode() in missing)
+    seen = parallel.in_order(look, files)
+    for some in store.chunks(tqdm(seen, "looks", len(missing), unit="image", mininterval=1), EVERY):
+        for id, one in some:
+            found[missing[id]] = one
+        shards.write(folder, some)
+
+
+def _look(image: tuple[bytes, bytes], *, size_px: int, blur_faces: bool) -> shards.Row:
+    id, data = image
+    pixels = _decoded(data)
+    scores = quality.scores(pixels)
+    figures = tuple(scores[figure] for figure in quality.FIGURES)
+    return id, np.array((duplicates.perceptual_hash(pixels), figures, cache.key(_square(pixels, size_px, blur_faces))), LOOK)
+
+
+def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    return images.decode(data, max_pixels=None)  # ingest kept nothing too large
+
+
+def _square(pixels: UInt8[np.ndarray, "h w 3"], size_px: int, blur_faces: bool) -> UInt8[np.ndarray, "s s 3"]:
+    return images.square(
+        pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False, blur_faces=blur_faces
+    )
+
+
+def _settings(size_px: int, blur_faces: bool) -> str:
+    """What else than the bytes of an image decides on its look."""
+    faces = Path(images.__file__).with_name("faces.py")
+    code = b"".join(Path(file).read_bytes() for file in (images.__file__, faces, quality.__file__, duplicates.__file__, __file__))
+    versions = size_px, blur_faces, pillow_version, cv2.__version__, imagehash.__version__
+    return hashlib.blake2b(f"{versions} ".encode() + code, digest_size=16).hexdigest()

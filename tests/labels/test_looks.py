@@ -1,0 +1,111 @@
+"""A look at an image is taken once: what was seen before comes from the cache, whatever stands beside it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from pipeline import store
+from pipeline.features import cache
+from pipeline.labels import duplicates, looks, quality
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 30, 3), np.uint8)
+IDS = [f"id{i:02d}" for i in range(12)]
+
+
+def how(size_px: int, blur_faces: bool = False) -> dict[str, Any]:
+    return {"size_px": size_px, "blur_faces": blur_faces}
+
+
+def packed(folder: Path, which: range) -> Path:
+    files = []
+    for i in which:
+        file = io.BytesIO()
+        Image.fromarray(PIXELS[i]).save(file, "PNG")
+        files.append((IDS[i], file.getvalue()))
+    store.write_images(folder, files)
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for each image that is decoded."""
+    monkeypatch.setattr(looks, "EVERY", 4)
+    seen: list[int] = []
+    decode = looks._decoded
+
+    def noted(data: bytes) -> np.ndarray:
+        seen.append(1)
+        return decode(data)
+
+    monkeypatch.setattr(looks, "_decoded", noted)
+    return seen
+
+
+def test_a_look_holds_what_the_pixels_say(tmp_path: Path) -> None:
+    folder = packed(tmp_path / "ingest", range(12))
+    found, squares = looks.looks(folder, IDS, **how(16)), looks.Squares(folder, IDS, **how(16))
+    for i, pixels in enumerate(PIXELS):
+        np.testing.assert_array_equal(found["hash"][i], duplicates.perceptual_hash(pixels))
+        assert found["scores"][i].tolist() == [quality.scores(pixels)[figure] for figure in quality.FIGURES]
+        assert found["key"][i] == cache.key(squares[i])
+    np.testing.assert_array_equal(squares.stack(np.array([3, 1])), [squares[3], squares[1]])
+    assert squares.stack(np.array([], int)).shape == (0, 16, 16, 3)
+
+
+def test_the_second_time_nothing_is_decoded(tmp_path: Path, decoded: list[int]) -> None:
+    folder = packed(tmp_path / "ingest", range(12))
+    first = looks.looks(folder, IDS, **how(16))
+    assert len(decoded) == 12
+    np.testing.assert_array_equal(looks.looks(folder, IDS[::-1], **how(16)), first[::-1])
+    assert len(decoded) == 12
+
+
+def test_only_new_images_are_looked_at(tmp_path: Path, decoded: list[int]) -> None:
+    looks.looks(packed(tmp_path / "first", range(8)), IDS[:8], **how(16))
+    decoded.clear()
+    looks.looks(packed(tmp_path / "second", range(12)), IDS, **how(16))
+    assert len(decoded) == 4
+
+
+def test_another_size_is_another_look(tmp_path: Path, decoded: list[int]) -> None:
+    folder = packed(tmp_path / "ingest", range(12))
+    assert looks.looks(folder, IDS, **how(16))["key"].tolist() != looks.looks(folder, IDS, **how(8))["key"].tolist()
+    assert len(decoded) == 24
+
+
+def test_after_a_kill_what_was_kept_is_not_looked_at_again(
+    tmp_path: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed(tmp_path / "ingest", range(12))
+    scores, scored = quality.scores, []
+
+    def failing(pixels: np.ndarray) -> dict[str, float]:
+        scored.append(1)
+        if len(scored) > 9:
+            raise KeyboardInterrupt
+        return scores(pixels)
+
+    monkeypatch.setattr("pipeline.parallel.AHEAD", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(quality, "scores", failing)
+        looks.looks(folder, IDS, **how(16))
+    decoded.clear()
+    again = looks.looks(folder, IDS, **how(16))
+    assert len(decoded) == 4
+    assert (again["key"] != b"").all()
+
+
+def test_blurred_faces_are_another_look(tmp_path: Path) -> None:
+    """Or else what was learnt from the faces would come back from the cache."""
+    file = io.BytesIO()
+    Image.fromarray(data.astronaut()).save(file, "PNG")
+    store.write_images(tmp_path / "ingest", [("a", file.getvalue())])
+    plain, blurred = (looks.looks(tmp_path / "ingest", ["a"], **how(64, blur))["key"][0] for blur in (False, True))
+    shown = looks.Squares(tmp_path / "ingest", ["a"], **how(64, blur_faces=True))[0]
+    assert plain != blurred == cache.key(shown)
