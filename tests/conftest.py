@@ -14,6 +14,9 @@ from PIL import Image
 from skimage import data as photos
 from sklearn.datasets import load_sample_images
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads of several workers would mostly wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
 
