@@ -29,7 +29,7 @@ from PIL import Image
 from scipy.ndimage import affine_transform
 
 from pipeline import config, store, table
-from pipeline.features import cache
+from pipeline.features import engine
 
 N = int(os.environ.get("FIELDMARK_SCALE", "100000"))
 ADDED = 100
@@ -226,10 +226,16 @@ def test_what_was_done_before_a_kill_is_kept(large: tuple[Project, dict[str, Ran
 
 
 @pytest.mark.parametrize("size_px", [PX, config.load("label_check").label_check.size_px])
-def test_what_the_network_takes(size_px: int, tmp_path: Path) -> None:
-    """The default one of label-check, with the start of the engine, which takes seconds."""
-    squares = np.random.default_rng(0).integers(0, 256, (1000 * PX // size_px, size_px, size_px, 3), np.uint8)
-    start = time.perf_counter()
-    cache.write_features(config.build(config.load("embedding").embedding.features).eval(), squares, tmp_path / "embedding.npy")
-    seconds = time.perf_counter() - start
-    print(f"features at {size_px} px: {len(squares) / seconds:.0f} images/s with the start, {len(squares)} of them")
+def test_what_the_network_takes(size_px: int) -> None:
+    """The default one of label-check, after the engine has started, which takes seconds."""
+    batch, n = np.random.default_rng(0).integers(0, 256, (engine.BATCH, size_px, size_px, 3), np.uint8), 40
+    times: list[float] = []
+
+    def batches() -> Iterator[np.ndarray]:
+        for _ in range(n):
+            times.append(time.perf_counter())
+            yield batch
+
+    list(engine.run(config.build(config.load("embedding").embedding.features).eval(), batches(), size_px))
+    rate = (n // 2) * engine.BATCH / (time.perf_counter() - times[n // 2])
+    print(f"features at {size_px} px: {rate:.0f} images/s")
