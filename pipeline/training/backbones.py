@@ -40,11 +40,17 @@ class Pretrained(nn.Module):
         return torch.cat(pooled, dim=1)
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
-        """The tapped feature maps, each (n, c, h, w)."""
-        if hasattr(self.body, "forward_intermediates"):
-            found = self.body.forward_intermediates(pixels, indices=self.taps, intermediates_only=True)  # type: ignore[operator]
-            return list(found)
-        return list(self.body(pixels).values())
+        """The tapped feature maps, each (n, c, h, w); raises FieldmarkError for images of a size that the network does not take."""
+        try:
+            if hasattr(self.body, "forward_intermediates"):
+                found = self.body.forward_intermediates(pixels, indices=self.taps, intermediates_only=True)  # type: ignore[operator]
+                return list(found)
+            return list(self.body(pixels).values())
+        except AssertionError as error:  # transformers are made for one size
+            raise FieldmarkError(
+                f"this network takes no images of {pixels.shape[-1]} px: {error} Set preprocess.size_px to its own size "
+                "(label_check.size_px where it is the embedding), or choose a network that takes any"
+            ) from error
 
 
 class SmallCNN(nn.Module):

@@ -2,7 +2,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import huggingface_hub.constants
 import numpy as np
@@ -242,6 +242,13 @@ def test_images_of_any_size_give_as_many_features(make: Callable[[], nn.Module],
     with torch.inference_mode():
         sizes = {module(torch.from_numpy(draw([0, 1], px=side))).shape for side in (32, px)}
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize(("library", "name", "taps"), [("timm", "vit_tiny_patch16_224", 1), ("torchvision", "vit_b_32", ["encoder"])])
+def test_a_network_made_for_one_size_says_so(library: Literal["timm", "torchvision"], name: str, taps: int | list[int | str]) -> None:
+    network = Pretrained(library, name, "random", taps, ["avg"], None, None)
+    with pytest.raises(FieldmarkError, match="takes no images of 64 px: .*224.*preprocess.size_px"):
+        network(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
 
 
 def test_the_small_network_sees_large_images_averaged_down() -> None:
