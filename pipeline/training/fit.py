@@ -141,7 +141,8 @@ def _fit_head(
         network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
         class_weights=_class_weights(settings, train),
     )  # fmt: skip
-    return _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
+    with _one_thread():
+        return _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
 
 
 def _fit_images(
@@ -211,6 +212,17 @@ def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, acc
         ).fit(module, loader, val_loader)  # fmt: skip
     module.cpu()
     return module.history
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Its steps are so short that several threads gain little, and wait for each other whenever something else runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
