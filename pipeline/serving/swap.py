@@ -4,6 +4,7 @@ A version that fails its checks is refused and stays so until another one is nam
 cannot be reached is no reason to stop either.
 """
 
+import gc
 import logging
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from pipeline.serving.answers import Refused
 from pipeline.serving.model import Model
 
 log = logging.getLogger(__name__)
+UNDER_WAY_S = 2.0
 
 
 @runtime_checkable
@@ -135,4 +137,8 @@ class Keeper:
 
     def _work(self, every_s: float) -> None:
         while not self._stop.wait(every_s):
+            before = self._version
             self.look()
+            if self._version != before:
+                self._stop.wait(UNDER_WAY_S)  # requests that still hold the old engine
+                gc.collect()  # else its own circle of references would keep it in memory for long

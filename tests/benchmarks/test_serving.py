@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import lite0
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from conftest import copy_project
@@ -184,6 +185,13 @@ def with_mlflow(folder: Path, engine: Load) -> None:
             show("mlflow models serve", connections, load, engine.rate)
 
 
+def reference() -> pd.DataFrame:
+    """What the export stage says of validation images, made up: the monitor compares with it while the load runs."""
+    drawn = np.random.default_rng(0).random((200, 20))
+    numbers = {name: drawn[:, i] for i, name in enumerate(["confidence", "ood", "brightness", "sharpness", *(f"sketch_{i}" for i in range(16))])}
+    return pd.DataFrame({"id": [str(i) for i in range(200)], "label": "0", "predicted": "0", **numbers})
+
+
 @pytest.mark.benchmark
 @pytest.mark.filterwarnings("ignore")  # MLflow's and torch's own
 def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +204,7 @@ def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatc
     versions = []
     for seed in range(4):
         made = lite0.export(folder / f"soak-{seed}", seed=seed)
-        (made / "reference.parquet").write_bytes(b"")
+        reference().to_parquet(made / "reference.parquet")
         (made / "card.md").write_text("soak\n")
         versions.append(tracking.register(made, "fieldmark", tags={}, example=np.zeros((1, 224, 224, 3), np.uint8)))
     client.set_registered_model_alias("fieldmark", "production", versions[0])

@@ -1,9 +1,11 @@
 """What was decided on the page is applied by the next `dvc repro`, which runs label-check and what follows it."""
 
 import io
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,76 +23,96 @@ from pipeline.serving.feedback import Keeping
 from pipeline.serving.swap import Folder
 
 
-@pytest.fixture
-def rebuilt(built: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
+class Reviewed(NamedTuple):
+    """A rebuilt project, what was in it before the review, the images decided on, and the next `dvc repro`."""
+
+    folder: Path
+    before: pd.DataFrame
+    decided: list[str]
+    objected: str
+    label: str
+    log: str
+
+
+@pytest.fixture(scope="module")
+def reviewed(built: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Reviewed:
+    """Ada relabelled an image, dropped one, kept one, and accepted a photo that came back from production."""
+    folder = tmp_path_factory.mktemp("reviewed") / "project"
     shutil.copytree(built, folder, symlinks=True)
-    return folder
+    before = table.read(folder / "data" / "label-check").set_index("id")
+    first, second, third, *_ = before.index[before["split"] == "train"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        label = object_to_a_photo(folder)
+    page = browser_of(folder, "Ada")
+    decide(page, first, "relabel", "flower" if before.loc[first, "given_label"] != "flower" else "coffee")
+    decide(page, second, "drop")
+    decide(page, third, "keep")
+    (item,) = page.get("/api/items", params={"kind": "feedback"}).json()
+    assert item["suggested_label"] == label
+    decide(page, item["id"], "relabel", label)
+    assert page.get("/api/items", params={"kind": "feedback"}).json() == []
+    done = repro(folder, cache, "")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return Reviewed(folder, before, [first, second, third], item["id"], label, done.stdout)
 
 
-def train_ids(folder: Path) -> list[str]:
-    rows = table.read(folder / "data" / "label-check")
-    return rows.loc[rows["split"] == "train", "id"].tolist()
+def object_to_a_photo(folder: Path) -> str:
+    """Send a cat to the exported model, say that the answer is wrong, and what it is instead."""
+    told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    kept = Keeping(schema.Feedback(keep=True, max_mb=10.0, new_classes=True), 10**8)
+    made = app.create(schema.Serving.model_validate(told), Folder(folder / "data" / "export", "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
+    photo = io.BytesIO()
+    Image.fromarray(photos.chelsea()).save(photo, "JPEG")
+    with TestClient(made, base_url="http://127.0.0.1") as api:
+        said = api.post("/predict", content=photo.getvalue(), headers={"content-type": "image/jpeg"}).json()["predictions"][0]
+        label = next(name for name in ("coffee", "flower") if name != said["top"][0]["class"])
+        assert api.post("/feedback", json={"id": said["id"], "label": label}).status_code == 204
+    return label
 
 
 def decide(page: TestClient, id: str, decision: str, label: str = "") -> None:
     assert page.post("/api/decisions", json={"ids": [id], "decision": decision, "label": label}).status_code == 200
 
 
-def test_repro_applies_the_decisions_and_the_report_counts_them(rebuilt: Path, cache: Path) -> None:
-    before = table.read(rebuilt / "data" / "label-check").set_index("id")
-    first, second, third, *_ = train_ids(rebuilt)
-    page = browser_of(rebuilt, "Ada")
-    decide(page, first, "relabel", "flower" if before.loc[first, "given_label"] != "flower" else "coffee")
-    decide(page, second, "drop")
-    decide(page, third, "keep")
-    done = subprocess.run(
-        ["dvc", "repro"], cwd=rebuilt, env=rebuild_environment(rebuilt, cache), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
-    assert ran == ["label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
-    after = table.read(rebuilt / "data" / "label-check").set_index("id")
-    assert after.loc[[first, second, third], "decision"].tolist() == ["relabel", "drop", "keep"]
-    assert (after["label"] != before["label"]).sum() == 1
-    assert after["given_label"].equals(before["given_label"])
-    assert after.loc[second, "split"] == ""
-    report = (rebuilt / "data" / "evaluate" / "report.html").read_text()
-    found = pd.read_csv(rebuilt / "data" / "label-check" / "findings.csv").set_index("finding")["n"]
-    assert found["labels changed by decisions"] == 1
+def test_repro_applies_the_decisions_and_the_report_counts_them(reviewed: Reviewed) -> None:
+    folder, before = reviewed.folder, reviewed.before
+    ran = [line.split("'")[1] for line in reviewed.log.splitlines() if line.startswith("Running stage")]
+    assert ran == ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]  # ingest, for the photo
+    after = table.read(folder / "data" / "label-check").set_index("id")
+    assert after.loc[reviewed.decided, "decision"].tolist() == ["relabel", "drop", "keep"]
+    assert (after.loc[before.index, "label"] != before["label"]).sum() == 1
+    assert after.loc[before.index, "given_label"].equals(before["given_label"])
+    assert after.loc[reviewed.decided[1], "split"] == ""
+    report = (folder / "data" / "evaluate" / "report.html").read_text()
+    found = pd.read_csv(folder / "data" / "label-check" / "findings.csv").set_index("finding")["n"]
+    assert (found["labels changed by decisions"], found["feedback images"]) == (2, 1)
     assert "labels changed by decisions" in report
 
 
-def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(rebuilt: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the server to the review page to the training images; the held-out ones stay as they were."""
-    monkeypatch.chdir(rebuilt)
-    told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
-    kept = Keeping(schema.Feedback(keep=True, max_mb=10.0, new_classes=True), 10**8)
-    made = app.create(schema.Serving.model_validate(told), Folder(rebuilt / "data" / "export", "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
-    photo = io.BytesIO()
-    Image.fromarray(photos.chelsea()).save(photo, "JPEG")
-    with TestClient(made, base_url="http://127.0.0.1") as api:
-        said = api.post("/predict", content=photo.getvalue(), headers={"content-type": "image/jpeg"}).json()["predictions"][0]
-        assert api.post("/feedback", json={"id": said["id"], "label": "coffee"}).status_code == 204
-    page = browser_of(rebuilt, "Ada")
-    (item,) = page.get("/api/items", params={"kind": "feedback"}).json()
-    decide(page, item["id"], "relabel", item["suggested_label"])
-    before = table.read(rebuilt / "data" / "preprocess" / "test")
-    done = repro(rebuilt, cache, "preprocess")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    dev = table.read(rebuilt / "data" / "preprocess" / "dev").set_index("id")
-    assert dev.loc[item["id"], ["label", "split"]].tolist() == ["coffee", "train"]
-    pixels = store.read_array(rebuilt / "data" / "preprocess" / "dev" / "images.npy")[dev.index.get_loc(item["id"])]
-    size_px = len(pixels)
-    own = images.square(photos.chelsea(), size_px=size_px, fit="crop", denoise=0.0, clahe=0.0, normalise_brightness=False)
+def test_decisions_alone_leave_ingest_alone(reviewed: Reviewed, cache: Path) -> None:
+    page = browser_of(reviewed.folder, "Ada")
+    decide(page, reviewed.decided[2], "drop")
+    told = subprocess.run(
+        ["dvc", "status", "--json"], cwd=reviewed.folder, env=rebuild_environment(reviewed.folder, cache), capture_output=True, text=True, check=True
+    )
+    assert [*json.loads(told.stdout)] == ["label-check"]  # what follows from it is run after it
+
+
+def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(reviewed: Reviewed) -> None:
+    """From the server to the review page to the training images, and never to the held-out ones."""
+    made = reviewed.folder / "data" / "preprocess"
+    dev = table.read(made / "dev").set_index("id")
+    assert dev.loc[reviewed.objected, ["label", "split"]].tolist() == [reviewed.label, "train"]
+    pixels = store.read_array(made / "dev" / "images.npy")[dev.index.get_loc(reviewed.objected)]
+    own = images.square(photos.chelsea(), size_px=len(pixels), fit="crop", denoise=0.0, clahe=0.0, normalise_brightness=False)
     assert np.abs(pixels.astype(int) - own).mean() < 6  # the very photo, but for JPEG's loss
-    assert table.read(rebuilt / "data" / "preprocess" / "test")["id"].equals(before["id"])
-    assert page.get("/api/items", params={"kind": "feedback"}).json() == []
+    assert reviewed.objected not in set(table.read(made / "test")["id"])
 
 
 def repro(folder: Path, cache: Path, stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["dvc", "repro", stage], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
+        ["dvc", "repro", *([stage] if stage else [])], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
     )
 
 
