@@ -39,6 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, colour in (("red", RED), ("grey", GREY), ("white", WHITE)):
         Image.new("RGB", (80, 60), colour).save(folder / f"{name}.png")
     (folder / "broken.png").write_bytes(b"no image")
+    (folder / "note.txt").write_text("not even by its name")
     return folder
 
 
@@ -78,13 +79,13 @@ def button(page: Chrome, words: str) -> None:
 
 
 def test_photos_are_answered_in_words_and_bars(page: Chrome, project: Path) -> None:
-    show(page, *(project / f"{name}.png" for name in ("red", "grey", "white", "broken")))
-    broken, white, grey, red = cards(page)
+    show(page, *(project / name for name in ("note.txt", "red.png", "grey.png", "white.png", "broken.png")))
+    broken, white, grey, red, note = cards(page)
     assert "red\nred\nover 99" in red and "not sure" not in red and "fieldmark version" in red and " ms" in red
     assert "I am not sure: perhaps red" in grey and "A person should look at it." in grey
     assert "unlike those the model learned from" in white
-    assert "not an image of a known format" in broken and "Try again" in broken
-    bars = page.find_elements(By.CSS_SELECTOR, ".card:last-child progress")
+    assert all("not an image of a known format" in text and "Try again" in text for text in (broken, note))
+    bars = page.find_elements(By.CSS_SELECTOR, ".card:nth-last-child(2) progress")
     assert [round(float(bar.get_attribute("value") or 0)) for bar in bars] == [1, 0, 0]
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
