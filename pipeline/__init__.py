@@ -16,7 +16,7 @@ review/     the page on which people settle labels
 feedback    images that came back from production, on their way to the review page and to ingest
 serving/    a model in production: loaded without torch, asked over HTTP or on its page
 prediction/ the same on the command line: files, videos, cameras
-pages       what a page of one file may load
+pages       what pages of one file share and may load
 monitor/    records of predictions, drift, accuracy, alerts, and the page that shows them
 packaging   ONNX, parity, the model card
 promotion/  gates, the alias `production`, its history; rebuilding an old run

@@ -1,8 +1,17 @@
-"""What a page of one file may load: its own style and script, by their hashes, and nothing from elsewhere."""
+"""Pages of one file: what their scripts share, and what they may load: their own style and script, by their hashes."""
 
 import base64
 import hashlib
 import re
+from pathlib import Path
+
+SHARED = Path(__file__).with_name("pages.js")
+MARK = "/* pages.js */"  # where a page wants it
+
+
+def read(page: Path) -> str:
+    """The page with what the scripts share."""
+    return page.read_text(encoding="utf-8").replace(MARK, SHARED.read_text(encoding="utf-8").strip(), 1)
 
 
 def content_security_policy(page: str, pictures: str = "'self'") -> str:

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from pipeline import pages
 from pipeline.errors import FieldmarkError
-from pipeline.pages import content_security_policy
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
 from pipeline.review.messages import (
@@ -78,8 +78,8 @@ def _guard(app: FastAPI) -> None:
 
 
 def _show(app: FastAPI, pictures: Pictures) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    policy = content_security_policy(page)
+    page = pages.read(PAGE)
+    policy = pages.content_security_policy(page)
 
     @app.get("/", response_class=HTMLResponse)
     def show() -> HTMLResponse:

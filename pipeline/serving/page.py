@@ -5,15 +5,15 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from pipeline.pages import content_security_policy
+from pipeline import pages
 
 PAGE = Path(__file__).parent / "page.html"
 
 
 def router() -> APIRouter:
     """The page at /, for browsers; the rest of the interface is for them and for programs."""
-    page = PAGE.read_text(encoding="utf-8")
-    headers = {"Content-Security-Policy": content_security_policy(page, "'self' blob: data:"), "Cache-Control": "no-cache"}
+    page = pages.read(PAGE)
+    headers = {"Content-Security-Policy": pages.content_security_policy(page, "'self' blob: data:"), "Cache-Control": "no-cache"}
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/", response_class=HTMLResponse)
