@@ -19,7 +19,7 @@ from pipeline import lineage, sheets, store, table, tracking
 from pipeline.config import Config
 from pipeline.evaluation import metrics, report
 from pipeline.schema import Winner
-from pipeline.training import fit, network, samples
+from pipeline.training import network, samples
 
 WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
 MOST_SLICE_VALUES = 12  # a column with more different values is not a slice
@@ -33,7 +33,7 @@ def run(
     trained, winner, classes, _ = network.load(tune)
     rows = table.read(preprocess_test)
     seen = samples.load(preprocess_test, classes)
-    probs = torch.softmax(torch.from_numpy(fit.logits(trained, seen)).double(), dim=1).numpy()
+    probs = torch.softmax(torch.from_numpy(network.logits(trained, seen)).double(), dim=1).numpy()
     labels, correct = seen.labels, probs.argmax(1) == seen.labels
     found = metrics.summary(labels, probs)
     bounds = metrics.intervals(labels, probs, metrics=WITH_INTERVALS, **cfg.evaluate.bootstrap.model_dump(), seed=cfg.seed)

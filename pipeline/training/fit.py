@@ -16,13 +16,12 @@ from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline import store
 from pipeline.evaluation import metrics
-from pipeline.features import cache, engine
+from pipeline.features import cache
 from pipeline.schema import Fit, Winner
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch
-from pipeline.training.network import Network, Standardise, build
+from pipeline.training.network import Network, Standardise, build, logits
 from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
 
 OnEpoch = Callable[[Epoch], None]
@@ -66,13 +65,6 @@ def fit(
         if on_epoch:
             on_epoch(history[0])
     return Fitted(network, history, said)
-
-
-def logits(network: Network, images: Samples) -> Float32[np.ndarray, "n k"]:
-    """What the whole network says of the images, on the fastest engine."""
-    size_px = images[0].shape[0]
-    batches = (np.stack(part) for part in store.chunks(images, engine.BATCH))
-    return np.concatenate(list(engine.run(network, batches, size_px))).astype(np.float32)
 
 
 def validation(said: np.ndarray, val: Samples) -> dict[str, float]:

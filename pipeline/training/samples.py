@@ -1,6 +1,6 @@
 """Training images on disk with their targets: rows of one or more memory-mapped arrays, never all in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline import store, table
-from pipeline.training.augmentation import Policy
+
+Policy = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed; augmentation's, which takes seconds to import
 
 
 @dataclass(frozen=True)

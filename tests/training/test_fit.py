@@ -15,8 +15,9 @@ from pipeline.schema import Winner
 from pipeline.training import augmentation, network
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged
-from pipeline.training.fit import Fitted, logits, temperature, validation
+from pipeline.training.fit import Fitted, temperature, validation
 from pipeline.training.fit import fit as fit_candidate
+from pipeline.training.network import logits
 from pipeline.training.samples import Samples
 
 EIGHT = [0, 1, 0, 1, 0, 1, 0, 1]
