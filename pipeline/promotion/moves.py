@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.promotion import gates, records
 from pipeline.promotion.records import Refused
-from pipeline.promotion.registry import CANDIDATE, NO_ANSWER, PREVIOUS, PRODUCTION, Registry, connect
+from pipeline.promotion.registry import CANDIDATE, PREVIOUS, PRODUCTION, Registry, answering, connect
 
 
 def promote(cfg: Config, version: str = CANDIDATE, *, force: bool = False, why: str = "") -> None:
@@ -92,7 +92,7 @@ def _point_previous(registry: Registry) -> None:
 @contextmanager
 def _alone_with_store(name: str) -> Iterator[Registry]:
     """The registry, with what ended processes left unfinished closed before, and `previous` set right after."""
-    try:
+    with answering("once it answers, `fieldmark history` says which version is in production"):
         registry = connect(name)
         with _locked(registry) as alone:
             records.settle_dead(registry, alone=alone)
@@ -100,11 +100,6 @@ def _alone_with_store(name: str) -> Iterator[Registry]:
                 yield registry
             finally:
                 _point_previous(registry)
-    except NO_ANSWER as error:
-        raise FieldmarkError(
-            f"the store failed ({' '.join(str(error).split())[:200]}); once it answers, "
-            "`fieldmark history` says which version is in production"
-        ) from error
 
 
 @contextmanager

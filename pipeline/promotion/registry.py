@@ -1,6 +1,8 @@
 """The versions and aliases of the registered model."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from pipeline.errors import FieldmarkError
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 keep a person waiting for minutes, at each request
 T = TypeVar("T")
 # What a store raises that does not answer: MLflow's own, the database's, the network's and the file system's.
 NO_ANSWER = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
@@ -81,10 +84,19 @@ def connect(name: str) -> Registry:
     return Registry(client, str(experiment.experiment_id), name)
 
 
+@contextmanager
+def answering(advice: str = "try again once it answers") -> Iterator[None]:
+    """Raise FieldmarkError, in one line and with what to do, where the store does not answer inside."""
+    try:
+        yield
+    except NO_ANSWER as error:
+        raise FieldmarkError(f"the store failed ({' '.join(str(error).split())[:200]}); {advice}") from error
+
+
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
     """The entries of all pages of a search."""
-    token: str | None = ""
-    while token is not None:
-        found = page(token or None)
+    found = page(None)
+    yield from found
+    while found.token:  # None after a database's last page, "" after a server's
+        found = page(found.token)
         yield from found
-        token = found.token

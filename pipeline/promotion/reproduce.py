@@ -25,7 +25,7 @@ from rich.table import Table
 from pipeline import config, tracking
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
-from pipeline.promotion.registry import Registry, connect
+from pipeline.promotion.registry import Registry, answering, connect
 
 BIN = Path(sys.executable).parent
 INGEST = "data/ingest"
@@ -69,6 +69,7 @@ def reproduce(cfg: Config, wanted: str, *, keep: bool = False) -> bool:
     return all(row.equal is not False for row in compared)
 
 
+@answering()
 def find(cfg: Config, wanted: str) -> Recorded:
     """The record of a run id, version or alias; of a stage's run, its rebuild's. Raises FieldmarkError where it cannot be rebuilt."""
     registry = connect(cfg.export.registered_name)

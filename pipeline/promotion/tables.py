@@ -10,11 +10,12 @@ from rich.table import Column, Table
 from pipeline.config import Config
 from pipeline.promotion import records
 from pipeline.promotion.records import Record
-from pipeline.promotion.registry import PRODUCTION, Registry, connect
+from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
 
 
+@answering()
 def models(cfg: Config) -> None:
-    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is registered."""
+    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is registered, or the store does not answer."""
     registry = connect(cfg.export.registered_name)
     aliases = registry.aliases()
     shown = Table(
@@ -38,8 +39,9 @@ def _told(version: ModelVersion) -> list[str]:
     ]  # fmt: skip
 
 
+@answering()
 def history(cfg: Config) -> None:
-    """Every move of `production`, made or refused, and where it was moved without one."""
+    """Every move of `production`, made or refused, and where it was moved without one; raises FieldmarkError where the store does not answer."""
     registry = connect(cfg.export.registered_name)
     found = records.read(registry)
     shown = Table("when", "who", "what", "from", "to", "outcome", "why", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

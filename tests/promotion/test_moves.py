@@ -1,10 +1,7 @@
 """The alias `production`: what lets it move, what does not, and what stays on record."""
 
 import re
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from registered import PASSING, aliases, register, write_test_images
+from registered import PASSING, aliases, register
 
 from pipeline import config, processes, tracking
 from pipeline.errors import FieldmarkError
@@ -25,17 +22,6 @@ from pipeline.promotion.registry import EXPERIMENT, connect
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
 TEST = Path("data/preprocess/test")
-
-
-@pytest.fixture
-def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
-    """The configuration as it is in the checkout, beside test images and a store of one's own."""
-    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    write_test_images(TEST)
-    return cfg
 
 
 def client() -> MlflowClient:
@@ -302,40 +288,6 @@ def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(
     registry.client.create_run(registry.experiment, tags={**tags, "forced": "false"})
     moves.promote(cfg)
     assert [record.status for record in past()] == ["FAILED", "FINISHED"]
-
-
-@pytest.fixture
-def watched(cfg: config.Config, tmp_path: Path) -> Iterator[list[Any]]:
-    """What a reader of the store sees all the while: the version in production, or what was wrong."""
-    for _ in range(51):
-        register(tmp_path)
-    moves.promote(cfg, "1")
-    seen: list[Any] = []
-    stop = threading.Event()
-    reader = MlflowClient()
-
-    def watch() -> None:
-        while not stop.wait(0.01):
-            named = [n for n in reader.get_registered_model("fieldmark").aliases.items() if n[0].lower() == "production"]
-            seen.append(named[0][1] if len(named) == 1 else named)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    yield seen
-    stop.set()
-    thread.join()
-
-
-def test_fifty_promotions_at_once_leave_one_production_at_any_moment_and_one_chain(cfg: config.Config, watched: list[Any]) -> None:
-    with ThreadPoolExecutor(50) as pool:
-        list(pool.map(lambda number: moves.promote(cfg, str(number), why=f"person {number}"), range(2, 52)))
-    found = past()
-    assert {record.after for record in found} == {str(number) for number in range(1, 52)}
-    assert {record.status for record in found} == {"FINISHED"}
-    links = chain(found)
-    assert [before for before, _ in links] == [None, *(after for _, after in links[:-1])]
-    assert production() == links[-1][1]
-    assert len(watched) > 50 and [seen for seen in watched if isinstance(seen, list)] == []
 
 
 def test_a_second_spelling_of_production_is_taken_away(cfg: config.Config, tmp_path: Path) -> None:
