@@ -229,6 +229,7 @@ class Serving(Section):
     max_batch: PositiveInt
     max_waiting: PositiveInt
     max_waiting_mb: PositiveFloat
+    max_explained: PositiveInt
     timeout_s: PositiveFloat
     drain_s: NonNegativeFloat
     decode_threads: PositiveInt

@@ -113,7 +113,7 @@ def _locked(registry: Registry) -> Iterator[bool]:
         lock.acquire(timeout=1)
     except Timeout:
         print("another promotion is under way; waiting for it", flush=True)
-        lock.acquire()
+        lock.acquire(poll_interval=0.2)
     try:
         yield local
     finally:

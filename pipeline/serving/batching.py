@@ -1,7 +1,8 @@
 """Batches that make themselves: an idle engine starts at once, and what waits meanwhile goes together.
 
 There is no timer to tune: under light load an image waits for nothing, under heavy load batches grow to their limit
-(as in Clipper, NSDI 2017, section 4.3, with the delay left out).
+(as in Clipper, NSDI 2017, section 4.3, with the delay left out). What nobody waits for in a hurry (explanations) stands
+aside: it gets an idle engine, and of a busy one a small share.
 """
 
 import asyncio
@@ -15,10 +16,12 @@ import numpy as np
 
 from pipeline.serving.model import Model, Outputs
 
+TURNS = 4  # batches after which what stands aside gets one, however much waits
+
 
 class _Waiting(NamedTuple):
     model: Model
-    image: np.ndarray
+    images: np.ndarray
     answer: asyncio.Future[Outputs]
 
 
@@ -28,6 +31,8 @@ class Batcher:
     def __init__(self, max_batch: int, ran: Callable[[int, float], None] = lambda n, seconds: None) -> None:
         self._max_batch, self._ran = max_batch, ran
         self._waiting: deque[_Waiting] = deque()
+        self._aside: deque[_Waiting] = deque()
+        self._turns = 0  # batches since one of those aside
         self._thread = ThreadPoolExecutor(1, "engine")
         self._busy = False
 
@@ -41,15 +46,22 @@ class Batcher:
 
         A version that has been replaced meanwhile still answers what was prepared for it.
         """
-        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(model, image, answer))
-        if not self._busy:
-            self._start()
-        return await answer
+        return await self._after(self._waiting, model, image[None])
+
+    async def stand_aside(self, model: Model, images: np.ndarray) -> Outputs:
+        """The outputs of n prepared images that give way to all others; few at a time, since they run as one batch."""
+        return await self._after(self._aside, model, images)
 
     def close(self) -> None:
         """After the last answer."""
         self._thread.shutdown(wait=False)
+
+    async def _after(self, queue: deque[_Waiting], model: Model, images: np.ndarray) -> Outputs:
+        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        queue.append(_Waiting(model, images, answer))
+        if not self._busy:
+            self._start()
+        return await answer
 
     def _start(self) -> None:
         batch = self._take()
@@ -61,6 +73,11 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """The longest waiting, with those behind it of the same version; who has gone away is passed over."""
         batch: list[_Waiting] = []
+        while self._aside and (not self._waiting or self._turns >= TURNS):
+            self._turns = 0
+            if not (first := self._aside.popleft()).answer.done():
+                return [first]
+        self._turns += 1
         while self._waiting and len(batch) < self._max_batch:
             if self._waiting[0].answer.done():
                 self._waiting.popleft()
@@ -72,17 +89,18 @@ class Batcher:
 
     def _run(self, batch: list[_Waiting]) -> Outputs:
         start = time.perf_counter()
-        outputs = batch[0].model.predict(np.stack([each.image for each in batch]))
-        self._ran(len(batch), time.perf_counter() - start)
+        outputs = batch[0].model.predict(np.concatenate([each.images for each in batch]))
+        self._ran(len(outputs.probs), time.perf_counter() - start)
         return outputs
 
     def _hand_out(self, batch: list[_Waiting], done: asyncio.Future[Outputs]) -> None:
         self._start()  # first, so that the engine does not wait for what is done with the answers
-        error = done.exception()
-        for i, each in enumerate(batch):
+        error, end = done.exception(), 0
+        for each in batch:
+            start, end = end, end + len(each.images)
             if each.answer.done():
                 continue
             if error is not None:
                 each.answer.set_exception(RuntimeError(f"the engine failed: {type(error).__name__}"))
             else:
-                each.answer.set_result(Outputs(*(output[i : i + 1] for output in done.result())))
+                each.answer.set_result(Outputs(*(output[start:end] for output in done.result())))

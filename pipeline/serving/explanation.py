@@ -12,19 +12,17 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from pipeline.serving.model import Model
-
 Probabilities = Callable[[UInt8[np.ndarray, "n s s 3"]], Float32[np.ndarray, "n k"]]
 
 CELLS = 10  # a side; (CELLS - 1)² covered images are looked at
-BATCH = 27  # a third of them at a time: a request must not hold much memory
+BATCH = 3  # of them at a time: whoever comes in between must not wait long
 FAINT = 0.05  # an effect (in log-odds) below this is noise, and is not blown up to look like more
 COLOUR = np.array([255.0, 96.0, 0.0])  # visible on dark and light, and to people who are colour-blind
 
 
-def explain(model: Model, image: UInt8[np.ndarray, "s s 3"], target: int) -> bytes:
+def explain(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int) -> bytes:
     """PNG of a prepared image that shows what speaks for class `target`."""
-    return overlay(image, occlusion(lambda images: model.predict(images).probs, image, target))
+    return overlay(image, occlusion(model, image, target))
 
 
 def occlusion(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int) -> Float32[np.ndarray, "g g"]:

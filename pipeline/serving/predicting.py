@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import threading
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,9 +19,10 @@ from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
 from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import MB
 from pipeline.serving.model import Model, Outputs
-from pipeline.serving.problems import Refusal
+from pipeline.serving.problems import Refusal, busy
 
-Explain = Callable[[Model, np.ndarray, int], bytes]  # model, prepared image, number of the class -> PNG
+# probabilities of prepared images, one of them, number of the class -> PNG
+Explain = Callable[[Callable[[np.ndarray], np.ndarray], np.ndarray, int], bytes]
 
 
 class Judged(NamedTuple):
@@ -36,12 +39,14 @@ class Predictor:
     def __init__(self, cfg: Serving, batcher: Batcher, explain: Explain | None) -> None:
         self._cfg, self._batcher, self._explain = cfg, batcher, explain
         self._pool = ThreadPoolExecutor(cfg.decode_threads, "decode")
+        self._lane = ThreadPoolExecutor(1, "explain")
+        self._explaining = 0  # images in the lane
 
     async def answer(self, model: Model, files: list[bytes], *, top_k: int, explain: bool) -> Judged:
-        """Raises Refusal for a bad image, and (504) where it takes too long."""
+        """Raises Refusal for a bad image, (429) where too many explanations are asked for, and (504) where it takes too long."""
         start = time.perf_counter()
         try:
-            async with asyncio.timeout(self._cfg.timeout_s):
+            async with asyncio.timeout(self._cfg.timeout_s), self._in_lane(len(files) if explain and self._explain else 0):
                 prepared = await self._prepared(model, files)
                 decoded = time.perf_counter()
                 outputs = await asyncio.gather(*(self._batcher.predict(model, image) for image in prepared))
@@ -60,6 +65,7 @@ class Predictor:
     def close(self) -> None:
         """After the last answer."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._lane.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
 
     async def _prepared(self, model: Model, files: list[bytes]) -> list[np.ndarray]:
@@ -75,14 +81,38 @@ class Predictor:
                 raise result
         return [result for result in done if not isinstance(result, BaseException)]
 
+    @asynccontextmanager
+    async def _in_lane(self, n: int) -> AsyncIterator[None]:
+        """Room for n images in the lane of explanations, each of which costs as much as a hundred predictions."""
+        most = self._cfg.max_explained
+        if n > most:
+            raise Refusal(413, "too-many", f"where the model looked is shown for at most {most} images of a request")
+        if self._explaining + n > most:
+            raise busy("as many explanations as may be are being made; try again shortly, or ask without explain=true", 2.0)
+        self._explaining += n
+        try:
+            yield
+        finally:
+            self._explaining -= n
+
     async def _explained(self, model: Model, prepared: list[np.ndarray], outputs: list[Outputs]) -> list[str]:
+        """One image after the other, in a thread that asks the engine only when nobody else does."""
         assert self._explain is not None
-        loop = asyncio.get_running_loop()
-        work = [
-            loop.run_in_executor(self._pool, self._explain, model, image, int(output.probs[0].argmax()))
-            for image, output in zip(prepared, outputs, strict=True)
-        ]
-        return [base64.b64encode(png).decode() for png in await asyncio.gather(*work)]
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+
+        def probs(images: np.ndarray) -> np.ndarray:
+            if given_up.is_set():
+                raise CancelledError
+            return asyncio.run_coroutine_threadsafe(self._batcher.stand_aside(model, images), loop).result(self._cfg.timeout_s).probs
+
+        try:
+            work = [
+                loop.run_in_executor(self._lane, self._explain, probs, image, int(output.probs[0].argmax()))
+                for image, output in zip(prepared, outputs, strict=True)
+            ]
+            return [base64.b64encode(png).decode() for png in await asyncio.gather(*work)]
+        finally:
+            given_up.set()
 
 
 def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:

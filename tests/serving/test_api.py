@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from pipeline.schema import Serving
 from pipeline.serving import app as serving_app
-from pipeline.serving import keys, model
+from pipeline.serving import explanation, keys, model
 from pipeline.serving.keys import Keys
 from pipeline.serving.swap import Folder
 
@@ -41,7 +41,7 @@ def picture(colour: str = "red", kind: str = "JPEG", **how: Any) -> bytes:
 
 
 def client(export: Path, *, known: Keys | None = None, **changes: Any) -> TestClient:
-    made = serving_app.create(settings(**changes), Folder(export, "fieldmark"), keys=known)
+    made = serving_app.create(settings(**changes), Folder(export, "fieldmark"), keys=known, explain=explanation.explain)
     return TestClient(made, base_url=BASE, raise_server_exceptions=False)
 
 
@@ -226,6 +226,32 @@ def test_what_does_not_fit_is_turned_away_and_what_waits_goes_together(export: P
         assert "fieldmark_inside_images 0.0" in figures
 
 
+def test_explanations_have_a_lane_of_their_own_with_an_end(export: Path) -> None:
+    with client(export, max_explained=2) as api:
+        go = slow(api, 20)
+        files = [("files", ("a", picture()))]
+        threads = [threading.Thread(target=api.post, args=("/predict?explain=true",), kwargs={"files": files}) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        while api.app.state.server.predictor._explaining < 2:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        refused = api.post("/predict?explain=true", files=files)
+        assert is_problem(refused, 429, "explain=true") and refused.headers["retry-after"] == "2"
+        assert is_problem(api.post("/predict?explain=true", files=files * 3), 413, "at most 2 images")
+        go.set()
+        assert api.post("/predict", files=files).json()["predictions"][0]["explanation"] is None
+        for thread in threads:
+            thread.join()
+        assert api.post("/predict?explain=true", files=files).json()["predictions"][0]["explanation"]
+
+
+def test_an_explanation_that_takes_too_long_leaves_its_lane(export: Path) -> None:
+    with client(export, timeout_s=0.3, max_explained=1) as api:
+        quick = api.app.state.server.keeper.model.engine  # type: ignore[attr-defined]
+        api.app.state.server.keeper.model.engine = type(quick)("slow", lambda images: (time.sleep(0.1), quick.run(images))[1])  # type: ignore[attr-defined]
+        assert [api.post("/predict?explain=true", files=[("files", ("a", picture()))]).status_code for _ in range(2)] == [504, 504]
+
+
 def test_a_request_that_takes_too_long_is_given_up_and_leaves_its_place(export: Path) -> None:
     with client(export, timeout_s=0.3) as api:
         go = slow(api, 20)
@@ -363,3 +389,21 @@ def test_the_batcher_does_not_wait_for_those_who_have_gone(export: Path) -> None
 
     asyncio.run(ask())
     assert sizes == [1, 1]
+
+
+def test_what_stands_aside_gets_an_idle_engine_and_every_fifth_turn_of_a_busy_one(export: Path) -> None:
+    from pipeline.serving.batching import Batcher
+
+    loaded, sizes = model.load(export), []
+
+    async def ask() -> None:
+        batcher = Batcher(1, lambda n, seconds: sizes.append(n))
+        image = loaded.prepare(picture())
+        patches = np.stack([image] * 3)
+        await batcher.stand_aside(loaded, patches)
+        aside = [asyncio.create_task(batcher.stand_aside(loaded, patches)) for _ in range(3)]
+        hurried = [asyncio.create_task(batcher.predict(loaded, image)) for _ in range(8)]
+        assert [len((await task).probs) for task in aside + hurried] == [3] * 3 + [1] * 8
+
+    asyncio.run(ask())
+    assert sizes == [3, 3, 1, 1, 1, 1, 3, 1, 1, 1, 1, 3]
