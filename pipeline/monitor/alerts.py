@@ -53,9 +53,10 @@ def _drift(version: Version) -> str | None:
 
 
 def _errors(version: Version, limit: float) -> str | None:
-    if not accuracy.above(version.failed, version.n, limit):
+    asked = version.answered + version.failed  # without what was refused: a flood of that must not hide a failing server
+    if not accuracy.above(version.failed, asked, limit):
         return None
-    return f"{version.failed} of {version.n} requests failed, more than {limit:.1%}"
+    return f"{version.failed} of {asked} requests failed, more than {limit:.1%}"
 
 
 def _latency(version: Version, limit_ms: float) -> str | None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
 from pipeline.monitor.records import Recorder
+from pipeline.monitor.summary import by_status
 from pipeline.monitor.watch import Look, Watcher
 
 HEADERS = {
@@ -84,7 +85,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("pipeline.monitor", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: dict[str, Any] = {"clock": clock, "share": _share, "number": _number, "bars": bars, "line": line, "top": _top}
+    filters: dict[str, Any] = {"clock": clock, "share": _share, "number": _number, "by_status": by_status, "bars": bars, "line": line, "top": _top}
     environment.filters.update(filters)
     environment.globals.update(width=WIDTH, height=HEIGHT)
     return environment.get_template("page.html.jinja")

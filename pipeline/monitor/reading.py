@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from pipeline.monitor import tables
-from pipeline.monitor.tables import FEATURES, checks, labels, losses, predictions, sources
+from pipeline.monitor.tables import FEATURES, checks, labels, losses, predictions, refusals, sources
 
 LARGEST_SOURCE = 1000  # rows of a reference that are kept
 SKETCHES = [f"sketch_{i}" for i in range(tables.SKETCH)]
@@ -41,14 +41,21 @@ def reference(connection: sa.Connection, version: str) -> pd.DataFrame:
 
 
 def recent(connection: sa.Connection, since: float, until: float) -> pd.DataFrame:
-    """Predictions answered from `since` to `until` (seconds since 1970), with their label where one came.
+    """Predictions answered from `since` to `until` (seconds since 1970), with their label where one came, and refusals.
 
-    Columns: time, version, status, latency_ms, predicted, confidence, label. Failed ones have gaps.
+    Columns: time, version, status, n, latency_ms, predicted, confidence, label. A refusal stands for n requests of its
+    minute, and has gaps.
     """
-    columns = [predictions.c[name] for name in ("time", "version", "status", "latency_ms", "class_", "confidence")]
+    once: sa.Label[int] = sa.literal_column("1").label("n")
+    gap = sa.null()
+    columns = [predictions.c[name] for name in ("latency_ms", "class_", "confidence")]
     joined = predictions.outerjoin(labels, labels.c.id == predictions.c.id)
-    query = sa.select(*columns, labels.c.label).select_from(joined).where(predictions.c.time.between(since, until))
-    return _frame(connection, query.order_by(predictions.c.seq))
+    answered = sa.select(predictions.c.time, predictions.c.version, predictions.c.status, once, *columns, labels.c.label).select_from(joined)
+    refused = sa.select(refusals.c.time, refusals.c.version, refusals.c.status, refusals.c.n, gap, gap, gap, gap)
+    query = sa.union_all(
+        answered.where(predictions.c.time.between(since, until)), refused.where(refusals.c.time.between(since, until))
+    )
+    return _frame(connection, query.order_by("time"))
 
 
 def next_window(connection: sa.Connection, version: str, size: int, *, after: int, not_before: float) -> pd.DataFrame:
@@ -74,7 +81,7 @@ def versions(connection: sa.Connection) -> Sequence[str]:
     return connection.execute(sa.select(sources.c.version).distinct().order_by(sources.c.version)).scalars().all()
 
 
-def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
+def _frame(connection: sa.Connection, query: sa.Select[Any] | sa.CompoundSelect[Any]) -> pd.DataFrame:
     names = [{"class_": "predicted"}.get(str(column.key), str(column.key)) for column in query.selected_columns]
     return pd.DataFrame.from_records([tuple(row) for row in connection.execute(query)], columns=names)
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ BATCH = 500  # rows of one transaction
 PAUSE_S = 0.2  # records wait this long for company
 LONGEST_RETRY_S = 30.0
 LONGEST_TEXT = 500
+REFUSALS_S = 1.0  # between writes of what was refused
+PENDING = 10_000  # minutes, versions and statuses of refusals that wait while the store is away
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ class Recorder:
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lost, self._told = 0, 0  # since the start, and how many of them the store knows of
         self._away = False
+        self._refused, self._refused_written = Counter[tuple[float, str, int]](), -math.inf
         self._thread = threading.Thread(target=self._work, name="monitor-records", daemon=True)
         self._thread.start()
 
@@ -61,11 +65,20 @@ class Recorder:
         """What the image of a prediction really showed; the last word wins. False where it had to be dropped."""
         return self._offer("label", {"id": id, "label": label, "time": time.time()})
 
+    def refuse(self, version: str, status: int) -> None:
+        """Count a request that got no prediction. Never waits; a thousand take no more room than one."""
+        key = (60.0 * (time.time() // 60), _text(version), status)
+        with self._lock:
+            if key in self._refused or len(self._refused) < PENDING:
+                self._refused[key] += 1
+            else:
+                self._lost += 1
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, for so long at most; the rest is counted as lost."""
         self._closing.set()
         self._thread.join(timeout_s)
-        self._lose(self._queue.qsize())
+        self._lose(self._queue.qsize() + self._refused.total())
 
     def _offer(self, kind: str, item: Any) -> bool:
         if self._closing.is_set():
@@ -83,24 +96,35 @@ class Recorder:
             self._lost += n
 
     def _work(self) -> None:
-        while batch := self._take():
+        while (batch := self._take()) is not None:
             self._write_in_the_end(batch)
 
-    def _take(self) -> list[tuple[str, Any]]:
-        """The next items, at least one; none when closed and empty."""
-        while self._queue.empty():
-            if self._closing.wait(PAUSE_S) and self._queue.empty():
-                return []
+    def _take(self) -> list[tuple[str, Any]] | None:
+        """The next items, none where only refusals are to be written; None when closed and empty."""
+        while self._queue.empty() and not self._refusals_due():
+            if self._closing.wait(PAUSE_S) and self._queue.empty() and not self._refused:
+                return None
         return [self._queue.get_nowait() for _ in range(min(BATCH, self._queue.qsize()))]
+
+    def _refusals_due(self) -> bool:
+        late = self._closing.is_set() or time.monotonic() - self._refused_written > REFUSALS_S
+        return bool(self._refused) and late
+
+    def _take_refused(self) -> list[dict[str, Any]]:
+        with self._lock:
+            taken, self._refused = self._refused, Counter()
+        self._refused_written = time.monotonic()
+        return [{"time": minute, "version": version, "status": status, "n": n} for (minute, version, status), n in taken.items()]
 
     def _write_in_the_end(self, batch: Sequence[tuple[str, Any]]) -> None:
         """Try until it works; meanwhile the queue fills, and what comes after that is lost."""
         rows, labels = self._rows(batch), [item for kind, item in batch if kind == "label"]
+        refused = self._take_refused() if self._refusals_due() else []
         wait = self._retry_s
-        while not self._write(rows, labels):
+        while not self._write(rows, labels, refused):
             if self._closing.wait(wait):
-                if not self._write(rows, labels):  # the last try
-                    self._lose(len(rows) + len(labels))
+                if not self._write(rows, labels, refused):  # the last try
+                    self._lose(len(rows) + len(labels) + sum(each["n"] for each in refused))
                 return
             wait = min(2 * wait, LONGEST_RETRY_S)
 
@@ -114,12 +138,14 @@ class Recorder:
                 log.warning("a record that cannot be written was left out: %s", error)
         return rows
 
-    def _write(self, rows: Sequence[Mapping[str, Any]], labels: Sequence[Mapping[str, Any]]) -> bool:
+    def _write(self, rows: Sequence[Mapping[str, Any]], labels: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]]) -> bool:
         lost = self._lost
         try:
             tables.ready(self._engine)
             with self._engine.begin() as connection:
                 self._insert(connection, rows, labels)
+                if refused:
+                    connection.execute(tables.add(self._engine, tables.refusals), refused)
                 if lost > self._told:
                     connection.execute(sa.insert(tables.losses), [{"time": time.time(), "n": lost - self._told}])
                 self._trim(connection)
@@ -145,7 +171,7 @@ class Recorder:
         for table, keep in ((tables.predictions, self._max_rows), (tables.losses, 1000)):
             newest = sa.select(sa.func.max(table.c.seq)).scalar_subquery()
             connection.execute(sa.delete(table).where(table.c.seq <= newest - keep))
-        for table, column, keep in ((tables.labels, tables.labels.c.time, self._max_rows), (tables.checks, tables.checks.c.end, 10_000)):
+        for table, column, keep in ((tables.labels, tables.labels.c.time, self._max_rows), (tables.checks, tables.checks.c.end, 10_000), (tables.refusals, tables.refusals.c.time, 50_000)):
             oldest = sa.select(column).order_by(column.desc()).offset(keep).limit(1).scalar_subquery()
             connection.execute(sa.delete(table).where(column <= oldest))
 

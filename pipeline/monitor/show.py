@@ -12,7 +12,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.monitor import tables, watch
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
-from pipeline.monitor.summary import Summary, Version
+from pipeline.monitor.summary import Summary, Version, by_status
 from pipeline.monitor.watch import Look
 
 HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
@@ -46,7 +46,10 @@ def _print(seen: Look, console: Console) -> None:
     if not span.versions:
         console.print("No prediction is on record in this time; `fieldmark serve` writes them.")
     else:
-        console.print(_traffic(span), _accuracy(span))
+        console.print(_traffic(span))
+        for version in (version for version in span.versions if version.statuses):
+            console.print(f"Without a prediction, version {_short(version.version)}, by status: {by_status(version.statuses)}", highlight=False)
+        console.print(_accuracy(span))
         console.print(*(_classes(version) for version in span.versions))
         if any(version.drift for version in span.versions):
             console.print(_drift(span))

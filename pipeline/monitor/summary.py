@@ -60,13 +60,17 @@ class Windows(BaseModel):
 
 
 class Version(BaseModel):
-    """One model version: counts of requests, latencies in milliseconds, the rest as the classes above say."""
+    """One model version: counts of requests, latencies in milliseconds, the rest as the classes above say.
+
+    `statuses` has those that got no prediction: HTTP status -> how many.
+    """
 
     version: str
     n: int
     answered: int
     refused: int
     failed: int
+    statuses: dict[int, int]
     first: float
     last: float
     latency_ms: dict[str, float]
@@ -116,6 +120,11 @@ def summarise(
     return Summary(since=since, until=until, lost=lost, versions=versions)
 
 
+def by_status(statuses: Mapping[int, int]) -> str:
+    """`429: 17, 413: 2`, the most frequent first."""
+    return ", ".join(f"{status}: {n}" for status, n in sorted(statuses.items(), key=lambda each: -each[1])) or "none"
+
+
 def _version(
     name: str, rows: pd.DataFrame, reference: pd.DataFrame | None, tested: pd.DataFrame, since: float, until: float, slow_ms: float
 ) -> Version:
@@ -123,10 +132,11 @@ def _version(
     answered = rows[rows["status"] < 400]
     return Version(
         version=name,
-        n=len(rows),
+        n=int(rows["n"].sum()),
         answered=len(answered),
-        refused=int(rows["status"].between(400, 499).sum()),
-        failed=int((rows["status"] >= 500).sum()),
+        refused=int(rows["n"][rows["status"].between(400, 499)].sum()),
+        failed=_failed(rows),
+        statuses={int(str(status)): int(n) for status, n in rows[rows["status"] >= 400].groupby("status")["n"].sum().items()},
         first=float(rows["time"].min()),
         last=float(rows["time"].max()),
         latency_ms={key: value for key, q in QUANTILES.items() if (value := _quantile(answered["latency_ms"], q)) is not None},
@@ -186,9 +196,13 @@ def _slices(rows: pd.DataFrame, since: float, until: float) -> list[Slice]:
 def _slice(start: float, rows: pd.DataFrame) -> Slice:
     answered = rows[rows["status"] < 400]
     return Slice(
-        start=start, n=len(rows), failed=int((rows["status"] >= 500).sum()), p50_ms=_quantile(answered["latency_ms"], 0.5),
+        start=start, n=int(rows["n"].sum()), failed=_failed(rows), p50_ms=_quantile(answered["latency_ms"], 0.5),
         p95_ms=_quantile(answered["latency_ms"], 0.95), confidence=_mean(answered["confidence"]),
     )  # fmt: skip
+
+
+def _failed(rows: pd.DataFrame) -> int:
+    return int(rows["n"][rows["status"] >= 500].sum())
 
 
 def _quantile(values: Sequence[float] | pd.Series, q: float) -> float | None:

@@ -1,6 +1,7 @@
 """The tables of the monitor store, in SQLite or, by URL, PostgreSQL.
 
-predictions   a row a request: what was answered, how fast, and of what kind the image was; no image
+predictions   a row an image: what was answered, how fast, and of what kind it was; no image
+refusals      how many requests got no prediction: a row a minute, version and status, so that no flood of them displaces records
 labels        what people said it really was, by the prediction's id; it may come before the row, or after it went
 sources       the rows of reference.parquet of each model version that predicted
 checks        a row a finished window: the smallest adjusted p-value of each test (see windows.py)
@@ -39,6 +40,14 @@ predictions = sa.Table(
     *(sa.Column(name, sa.Double) for name in FEATURES),
     sa.Column("sketch", sa.LargeBinary),  # float32, little-endian
     sa.Index("predictions_version_seq", "version", "seq"),
+)
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("time", sa.Double, primary_key=True),  # the start of the minute, in seconds since 1970
+    sa.Column("version", sa.String, primary_key=True),
+    sa.Column("status", sa.Integer, primary_key=True, autoincrement=False),  # of HTTP
+    sa.Column("n", sa.Integer, nullable=False),
 )
 labels = sa.Table(
     "labels",
@@ -125,6 +134,12 @@ def upsert(engine: sa.Engine, table: sa.Table) -> Any:
     new = _insert(engine, table)
     keys = [column.name for column in table.primary_key]
     return new.on_conflict_do_update(index_elements=keys, set_={c.name: c for c in new.excluded if c.name not in keys})
+
+
+def add(engine: sa.Engine, table: sa.Table) -> Any:
+    """An INSERT that adds its `n` to that of the row with the same primary key."""
+    new = _insert(engine, table)
+    return new.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_={"n": table.c.n + new.excluded.n})
 
 
 def _insert(engine: sa.Engine, table: sa.Table) -> Any:

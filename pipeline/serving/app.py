@@ -1,7 +1,5 @@
 """The server as an application. The page, the monitor and feedback are routers that come on top, by `create(routers=...)`."""
 
-import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -24,6 +22,7 @@ from pipeline.serving.predicting import Explain, Judged, Predictor
 from pipeline.serving.problems import Refusal
 from pipeline.serving.swap import Keeper, Source
 
+PREDICT = "/predict"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FORM = {"type": "object", "properties": {"files": {"type": "array", "items": BINARY["schema"], "minItems": 1}}, "required": ["files"]}
 BODY = {
@@ -63,11 +62,14 @@ class Server:
             for record, image in zip(judged.records, judged.prepared, strict=True):
                 self.notes.add(record, image)
 
-    def failed(self, status: int, seconds: float) -> None:
-        """The record of a request that got no prediction."""
-        if self.notes:
-            version = self.keeper.model.version
-            self.notes.add({"id": uuid.uuid4().hex, "time": time.time(), "version": version, "status": status, "latency_ms": 1000 * seconds})
+    def ended(self, path: str, status: int, seconds: float) -> None:
+        """Count a request to /predict, also one that got no further than the guard."""
+        if path != PREDICT:
+            return
+        self.counters.requests.labels(status).inc()
+        self.counters.seconds.observe(seconds)
+        if status != 200 and self.notes:
+            self.notes.refuse(self.keeper.model.version, status)
 
 
 def create(
@@ -99,7 +101,7 @@ def create(
     app.include_router(_tell(server))
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK))
+    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK), ended=server.ended)
     _describe(app)
     return app
 
@@ -108,32 +110,20 @@ def _predict(server: Server) -> APIRouter:
     routes = APIRouter()
     told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 504)
 
-    @routes.post("/predict", responses={200: {"model": Answer}, **told}, openapi_extra={"requestBody": BODY}, summary="Predict images")
+    @routes.post(PREDICT, responses={200: {"model": Answer}, **told}, openapi_extra={"requestBody": BODY}, summary="Predict images")
     async def predict(
         request: Request,
         top_k: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
         explain: Annotated[bool, Query(description="also show where the model looked, which takes longer")] = False,
     ) -> Response:
         """One image as the body, several as a form's files or as base64 in JSON."""
-        start, status = time.perf_counter(), 500
-        try:
-            with server.door.inside() as visit:
-                files = await limits.read(request, visit, server.cfg)
-                judged = await server.predictor.answer(server.keeper.model, files, top_k=top_k, explain=explain)
-            server.count(judged)
-            if server.keeping:
-                server.keeping.offer(files, judged.answer)
-            status = 200
-            return Response(judged.answer.model_dump_json(by_alias=True), media_type="application/json")
-        except Refusal as refusal:
-            status = refusal.status
-            raise
-        finally:
-            took = time.perf_counter() - start
-            server.counters.requests.labels(status).inc()
-            server.counters.seconds.observe(took)
-            if status != 200:
-                server.failed(status, took)
+        with server.door.inside() as visit:
+            files = await limits.read(request, visit, server.cfg)
+            judged = await server.predictor.answer(server.keeper.model, files, top_k=top_k, explain=explain)
+        server.count(judged)
+        if server.keeping:
+            server.keeping.offer(files, judged.answer)
+        return Response(judged.answer.model_dump_json(by_alias=True), media_type="application/json")
 
     return routes
 

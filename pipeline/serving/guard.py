@@ -1,10 +1,11 @@
-"""Before and after every request: host, origin, key and rate; headers, and a problem where something broke.
+"""Before and after every request: host, origin, key and rate; headers, a problem where something broke, and how it ended.
 
 Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,21 +27,24 @@ HEADERS = {
 
 
 class Guard:
-    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key."""
+    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key.
 
-    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str]) -> None:
-        self._app, self._keys, self._hosts = app, keys, frozenset(hosts)
+    `ended` hears of each answered request: path, status, seconds.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str], ended: Callable[[str, int, float], None]) -> None:
+        self._app, self._keys, self._hosts, self._ended = app, keys, frozenset(hosts), ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        start, status = time.perf_counter(), 0
 
         async def guarded(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -53,8 +57,11 @@ class Guard:
             await refusal.response()(scope, receive, guarded)
         except Exception:
             log.exception("a request failed")
-            if not started:
+            if not status:
                 await Refusal(500, "internal", "the server failed; its log says why").response()(scope, receive, guarded)
+        finally:
+            if status:
+                self._ended(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

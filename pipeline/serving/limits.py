@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from pipeline.schema import Serving
 from pipeline.serving.answers import Images
@@ -97,6 +98,8 @@ async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
                     raise too_large
                 visit.add(size=len(part))
                 parts.append(part)
+    except ClientDisconnect:
+        raise Refusal(400, "broken-off", "the upload broke off") from None
     except TimeoutError:
         raise Refusal(408, "slow-upload", f"the upload took longer than {cfg.timeout_s:g} seconds") from None
     return b"".join(parts)

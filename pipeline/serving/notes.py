@@ -20,6 +20,9 @@ class Recorder(Protocol):
     def put(self, record: Mapping[str, Any], /) -> bool:
         """False where it had to be dropped; never waits."""
 
+    def refuse(self, version: str, status: int, /) -> None:
+        """Count a request that got no prediction; never waits."""
+
     def label(self, id: str, label: str, /) -> bool:
         """What the image of a prediction really showed; False where it had to be dropped, never waits."""
 
@@ -39,6 +42,10 @@ class Notes:
             self._queue.put_nowait((record, image))
         except queue.Full:
             self._recorder.put(record)
+
+    def refuse(self, version: str, status: int) -> None:
+        """Count a request that got no prediction; in no queue, where a flood of them would displace records."""
+        self._recorder.refuse(version, status)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Hand over what waits, for so long at most."""

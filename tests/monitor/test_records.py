@@ -56,6 +56,20 @@ def test_what_was_put_is_in_the_store_with_its_label(tmp_path: Path) -> None:
     assert recorder.lost == 0
 
 
+def test_a_flood_of_refusals_takes_a_row_a_minute_and_status_and_displaces_no_record(tmp_path: Path) -> None:
+    recorder = Recorder(address(tmp_path), 100, queue_size=10)
+    sent = next(records(rows(1, 0), start=time.time()))
+    for _ in range(3000):
+        recorder.refuse("1", 401)
+    recorder.refuse("1", 413)
+    assert recorder.put(sent)
+    recorder.close()
+    with tables.connect(address(tmp_path)).connect() as connection:
+        found = reading.recent(connection, sent["time"] - 120, sent["time"] + 120)
+    assert found.groupby("status")["n"].sum().to_dict() == {200: 1, 401: 3000, 413: 1}
+    assert len(found) <= 5 and recorder.lost == 0  # a minute may have ended in between
+
+
 def test_no_more_rows_are_kept_than_allowed_and_the_oldest_go(tmp_path: Path) -> None:
     recorder = Recorder(address(tmp_path), 40)
     for i in range(3000):

@@ -16,7 +16,7 @@ from pipeline.monitor.summary import Summary
 from pipeline.monitor.watch import Look
 
 NO_WINDOW = pd.DataFrame(columns=["version", "size", "last_seq", "start", "end", "level", "p"])
-COLUMNS = ["time", "version", "status", "latency_ms", "predicted", "confidence", "label"]
+COLUMNS = ["time", "version", "status", "n", "latency_ms", "predicted", "confidence", "label"]
 
 
 def summed(seen: pd.DataFrame, tested: pd.DataFrame = NO_WINDOW, **references: pd.DataFrame) -> Summary:
@@ -25,7 +25,7 @@ def summed(seen: pd.DataFrame, tested: pd.DataFrame = NO_WINDOW, **references: p
 
 
 def served(n: int, **columns: Any) -> pd.DataFrame:
-    plain = {"time": np.linspace(1, 86_000, n), "version": "1", "status": 200, "latency_ms": 20.0, "predicted": "cat",
+    plain = {"time": np.linspace(1, 86_000, n), "version": "1", "status": 200, "n": 1, "latency_ms": 20.0, "predicted": "cat",
              "confidence": 0.9, "label": None}  # fmt: skip
     return pd.DataFrame({**plain, **columns}, index=range(n))[COLUMNS]
 
@@ -37,7 +37,7 @@ def kinds(seen: Summary) -> list[str]:
 record = st.fixed_dictionaries(
     {
         "time": st.floats(0, 86_400), "version": st.sampled_from(["1", "2", "<b>&"]), "status": st.sampled_from([200, 400, 503]),
-        "latency_ms": st.none() | st.floats(0, 1e6), "predicted": st.none() | st.sampled_from(CLASSES),
+        "n": st.just(1), "latency_ms": st.none() | st.floats(0, 1e6), "predicted": st.none() | st.sampled_from(CLASSES),
         "confidence": st.none() | st.floats(0, 1), "label": st.none() | st.sampled_from(CLASSES),
     }
 )  # fmt: skip
@@ -72,6 +72,12 @@ def test_plain_traffic_raises_no_alert_and_bad_traffic_the_right_one() -> None:
     assert kinds(summed(served(500, status=[503] * 20 + [200] * 480), **reference)) == ["errors"]
     assert kinds(summed(served(500, latency_ms=[2000.0] * 60 + [9.0] * 440), **reference)) == ["latency"]
     assert kinds(summed(served(500, label=["dog"] * 200 + [None] * 300), **reference)) == ["accuracy"]
+
+
+def test_a_flood_of_refusals_does_not_hide_a_failing_server() -> None:
+    seen = summed(served(501, status=[503] * 20 + [200] * 480 + [401]).assign(n=[1] * 500 + [10**6]))
+    assert kinds(seen) == ["errors"]
+    assert (seen.versions[0].refused, seen.versions[0].statuses) == (10**6, {401: 10**6, 503: 20})
 
 
 def test_one_failure_or_one_slow_answer_among_few_is_no_alert() -> None:
