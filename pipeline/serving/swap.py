@@ -4,8 +4,10 @@ A version that fails its checks is refused and stays so until another one is nam
 cannot be reached is no reason to stop either.
 """
 
+import ctypes
 import gc
 import logging
+import sys
 import tempfile
 import threading
 import time
@@ -141,4 +143,11 @@ class Keeper:
             self.look()
             if self._version != before:
                 self._stop.wait(UNDER_WAY_S)  # requests that still hold the old engine
-                gc.collect()  # else its own circle of references would keep it in memory for long
+                give_back()
+
+
+def give_back() -> None:
+    """Return the memory of a replaced engine to the system."""
+    gc.collect()  # its own circle of references would keep it for long
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # glibc keeps what was freed: a third of the process, measured over twenty versions

@@ -192,6 +192,43 @@ def reference() -> pd.DataFrame:
     return pd.DataFrame({"id": [str(i) for i in range(200)], "label": "0", "predicted": "0", **numbers})
 
 
+SWAPS = """
+import gc, sys
+from pathlib import Path
+import numpy as np, psutil
+from pipeline.serving import model, swap
+
+class Counted:
+    n = 0
+    def current(self):
+        return str(self.n)
+    def load(self, version):
+        return model.load(Path("export"), version=version)
+
+source, give_back = Counted(), {"collect": gc.collect, "give_back": swap.give_back}[sys.argv[1]]
+keeper = swap.Keeper(source)
+for source.n in range(21):
+    keeper.look()
+    for n in (1, 3, 8):
+        keeper.model.predict(np.zeros((n, 224, 224, 3), np.uint8))
+    give_back()
+    print(round(psutil.Process().memory_info().rss / 2**20), end=" ")
+"""
+
+
+@pytest.mark.benchmark
+@pytest.mark.filterwarnings("ignore")
+def test_twenty_versions_one_after_the_other_leave_memory_flat(folder: Path) -> None:
+    """MiB of the process after each version, also as it would be without telling glibc."""
+    (folder / "swaps.py").write_text(SWAPS)
+    memory = {}
+    for way in ("collect", "give_back"):
+        done = subprocess.run([sys.executable, "swaps.py", way], cwd=folder, capture_output=True, text=True, check=True)
+        memory[way] = [int(word) for word in done.stdout.split()]
+        print(f"\n{way}: {memory[way]}")
+    assert max(memory["give_back"][1:]) < 1.1 * memory["give_back"][1]
+
+
 @pytest.mark.benchmark
 @pytest.mark.filterwarnings("ignore")  # MLflow's and torch's own
 def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
