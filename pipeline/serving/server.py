@@ -20,6 +20,7 @@ from pipeline.serving import keys as api_keys
 from pipeline.serving.app import create
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB
+from pipeline.serving.punctual import punctual
 from pipeline.serving.swap import Folder, Registry, Source
 from pipeline.serving.watched import watched
 
@@ -40,7 +41,7 @@ def serve(*, folder: Path | None, version: str, host: str, port: int | None, kee
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         print(f"Serving {model.name} version {model.version} ({model.engine.name}): http://{shown}:{listening.getsockname()[1]}", flush=True)
         settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
+            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30, http=punctual(serving.timeout_s),
             timeout_graceful_shutdown=int(serving.timeout_s) + 1,
         )  # fmt: skip
         with watched(app, cfg.monitor, tables.url()):
