@@ -39,7 +39,7 @@ def write_project(
     rows["suggested_label"] = [suspects.get(i, (label,))[0] for i, label in enumerate(labels)]
     for name in ("dark", "bright", "blur", "low_information"):
         rows = rows.assign(**{f"{name}_score": np.arange(n, dtype=float), name: False})
-    rows = rows.assign(odd_size=False, odd_aspect=False)
+    rows = rows.assign(odd_size=False, odd_aspect=False, outlier=[i in (6, 8) for i in range(n)], outlier_score=np.arange(n, dtype=float))
     rows.loc[[1, 2], "blur"] = True  # the second is the sharper one
     found = folder / "data" / "label-check"
     table.write(rows, found)

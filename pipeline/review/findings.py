@@ -15,7 +15,8 @@ from pipeline.errors import FieldmarkError
 from pipeline.feedback import Waiting
 
 # Kind of finding -> the score that says how bad, and whether the lowest is the worst.
-QUALITY = {
+SCORES = {
+    "outlier": ("outlier_score", False),
     "dark": ("dark_score", True),
     "bright": ("bright_score", False),
     "blur": ("blur_score", True),
@@ -53,7 +54,7 @@ def load(folder: Path) -> Findings:
         pairs = pd.read_csv(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FieldmarkError(f"{error.filename or folder} is missing; {PRESENT}") from error
-    if "given_label" not in rows or len(neighbours) != len(rows):
+    if not {"given_label", *SCORES} <= {*rows} or len(neighbours) != len(rows):
         raise FieldmarkError(f"{folder} was made by another version; {PRESENT}")
     ids, names = rows["id"].tolist(), rows["name"].tolist()
     row_of = {id: i for i, id in enumerate(ids)}
@@ -112,7 +113,7 @@ def _twins(pairs: pd.DataFrame, row_of: dict[str, int]) -> dict[int, list[int]]:
 def _kinds(rows: pd.DataFrame, twins: dict[int, list[int]]) -> dict[str, list[int]]:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     kinds = {"suspect": doubted.index.tolist(), "duplicate": list(twins)}
-    for name, (score, ascending) in QUALITY.items():
+    for name, (score, ascending) in SCORES.items():
         found = rows[rows[name]].sort_values([score, "id"], ascending=[ascending, True])
         kinds[name] = found.index.tolist()
     kinds["unlabelled"] = rows.index[rows["given_label"] == ""].tolist()

@@ -52,6 +52,7 @@ def test_each_kind_of_finding_is_a_queue(ada: TestClient, checked: Path) -> None
     all_ids = ids(checked)
     assert queue(ada, "duplicate") == [all_ids[4], all_ids[5]]  # not 1 and 2, whose labels agree
     assert queue(ada, "blur") == [all_ids[1], all_ids[2]]
+    assert queue(ada, "outlier") == [all_ids[8], all_ids[6]]  # the strangest first
     assert queue(ada, "unlabelled") == [all_ids[10], all_ids[11]]
 
 
