@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from pandas.api.types import is_integer_dtype, is_object_dtype, pandas_dtype
 
 FILE = "table.parquet"
@@ -73,6 +73,18 @@ def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"
     wide = wide.reshape(len(rows), len(classes))  # in double precision, where the smallest chance is not yet zero
     shares: Float32[np.ndarray, "n k"] = (wide / wide.sum(axis=1, keepdims=True)).astype(np.float32)
     return shares
+
+
+def weights(rows: pd.DataFrame) -> Float64[np.ndarray, " n"] | None:
+    """How much each image counts in what is learned, 0 or more; None where all count the same."""
+    return rows["weight"].to_numpy(np.float64) if "weight" in rows else None
+
+
+def relative(weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Scaled to a mean of 1, so that what is set beside them means what it means without; all zeros stay zeros."""
+    largest = weights.max(initial=0.0)  # first, or else the sum of huge ones would be infinite
+    shares: Float64[np.ndarray, " n"] = weights / largest if largest > 0 else weights
+    return shares / shares.mean() if largest > 0 else shares
 
 
 def _chances(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:

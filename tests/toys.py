@@ -32,12 +32,15 @@ def draw(labels: list[int], px: int = 16, seed: int = 0) -> np.ndarray:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def samples(labels: list[int], n_classes: int = 2, images: np.ndarray | None = None, targets: np.ndarray | None = None) -> Samples:
+def samples(
+    labels: list[int], n_classes: int = 2, images: np.ndarray | None = None, targets: np.ndarray | None = None,
+    weights: list[float] | None = None,
+) -> Samples:  # fmt: skip
     """Drawn images (or those given) with one-hot targets (or those given)."""
     array = draw(labels) if images is None else images
     place = np.stack([np.zeros(len(labels), np.int64), np.arange(len(labels))], axis=1)
     hot = np.eye(n_classes, dtype=np.float32)[labels] if targets is None else targets
-    return Samples((array,), place, hot, np.array(labels, np.int64))
+    return Samples((array,), place, hot, np.array(labels, np.int64), None if weights is None else np.array(weights, np.float64))
 
 
 def candidate(features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any) -> schema.Winner:

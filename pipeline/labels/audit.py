@@ -8,6 +8,7 @@ Axes: n images, d features, k classes.
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from pipeline import store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import errors, remember
-from pipeline.labels.errors import Features, Labels
+from pipeline.labels.errors import Features, Labels, Weights
 
 UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")
@@ -31,7 +32,7 @@ HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "ran
 
 def audit(
     features: Features, labels: Labels, groups: Sequence[str], *, fractions: Sequence[float], folds: int, C: float,
-    max_fraction: float, seed: int,
+    max_fraction: float, seed: int, weights: Weights | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """One row a kind of flip and fraction of the images: COLUMNS.
 
@@ -39,10 +40,11 @@ def audit(
     to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same). The
     other arguments are those of errors.out_of_fold and errors.suspects.
     """
-    confused = _most_alike(labels, remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed))
+    how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed, "weights": weights}
+    confused = _most_alike(labels, remember.out_of_fold(features, labels, groups, **how))
     rows = []
     for kind, fraction, noisy in _planted(labels, confused, fractions, seed):
-        probs = remember.out_of_fold(features, noisy, groups, folds=folds, C=C, seed=seed)
+        probs = remember.out_of_fold(features, noisy, groups, **how)
         found = errors.suspects(noisy, probs, max_fraction=max_fraction)
         rows.append(_figures(kind, fraction, noisy != labels, found))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -50,10 +52,10 @@ def audit(
 
 def real(
     features: Features, labels: Labels, groups: Sequence[str], wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"],
-    *, folds: int, C: float, max_fraction: float, seed: int,
+    *, folds: int, C: float, max_fraction: float, seed: int, weights: Weights | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found among the judged ones."""
-    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed)
+    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights)
     found = errors.suspects(labels, probs, max_fraction=max_fraction)[judged]
     return pd.DataFrame([_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS)
 
@@ -72,7 +74,8 @@ def of_table(
     groups = rows["dup_group"].to_numpy(object)
     found = [pd.DataFrame(columns=COLUMNS)]
     if len(names) > 1 and fractions:
-        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, **how))
+        weights = table.weights(rows.iloc[labelled])
+        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, weights=weights, **how))
     if verified:
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
@@ -81,7 +84,8 @@ def of_table(
         judged, wrong = truth[given] != "", truth[given] != said
         if not (judged & wrong).any() or not (judged & ~wrong).any():
             raise FieldmarkError(f"the column {verified!r} must say of some labels that they are right, and of some that they are wrong")
-        found.append(real(features[given], numbers, groups[given].tolist(), wrong, judged, **how))
+        weights = table.weights(rows.iloc[given])
+        found.append(real(features[given], numbers, groups[given].tolist(), wrong, judged, weights=weights, **how))
     return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
 
 

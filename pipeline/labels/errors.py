@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline import store
+from pipeline import store, table
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
@@ -27,7 +27,7 @@ JUDGE_AT_ONCE = 4096
 
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
-Weights = Float32[np.ndarray, " n"]
+Weights = Float64[np.ndarray, " n"]
 
 
 def out_of_fold(
@@ -37,7 +37,7 @@ def out_of_fold(
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
-    learned. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
+    learned, beside the others. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
     most LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
     groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
     fell into one fold, its row is uniform: no evidence against the label.
@@ -46,13 +46,13 @@ def out_of_fold(
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
     for whole, held_out in _folds(labels, np.asarray(groups), folds, seed):
-        train = _drawn(whole, labels, seed)
-        known = np.unique(labels[train] if weights is None else labels[train][weights[train] > 0])
+        train = _drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
+        known = np.unique(labels[train])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
         model = make_pipeline(StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
-        counted = None if weights is None else weights[train]
+        counted = None if weights is None else table.relative(weights[train])
         # Its steps are so small that several threads would mostly wait for each other.
         with threadpool_limits(1):
             model.fit(features[place[train]].astype(np.float64), labels[train], logisticregression__sample_weight=counted)

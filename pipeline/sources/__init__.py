@@ -9,8 +9,9 @@ class Item:
     """One image that a source knows of; `load` gives the file's bytes and may be called from any thread.
 
     "" stands for none; `given_split` is "", "train", "val" or "test". Images that share a `group` belong
-    in one split, `stratum` is a further key to stratify over, `soft_label` a probability for each class. Two items of
-    one `stamp` have the same bytes, now and in any later run; "" promises nothing.
+    in one split, `stratum` is a further key to stratify over, `soft_label` a probability for each class; `weight`, finite and
+    not negative, says how much the image counts in what is learned. Two items of one `stamp` have the same bytes, now and in
+    any later run; "" promises nothing.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Item:
     group: str = ""
     stratum: str = ""
     given_split: str = ""
+    weight: float = 1.0
     metadata: dict[str, object] = field(default_factory=dict)
     stamp: str = ""
 

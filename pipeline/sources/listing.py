@@ -28,6 +28,7 @@ class Columns(NamedTuple):
     label: str
     group: str
     split: str
+    weight: str
     probability: str
 
 
@@ -43,6 +44,7 @@ def read(
     label_column: str,
     group_column: str,
     split_column: str,
+    weight_column: str,
     probability_prefix: str,
 ) -> Iterator[Item | Skipped]:
     """A row an image, in the listing's order; an empty label is none.
@@ -50,7 +52,7 @@ def read(
     `images` is the listing, or the folder that holds it under the name `file`. Raises FieldmarkError where there
     is no listing, or one without a column of paths, or with neither labels nor probabilities.
     """
-    columns = Columns(path_column, label_column, group_column, split_column, probability_prefix)
+    columns = Columns(path_column, label_column, group_column, split_column, weight_column, probability_prefix)
     where = str(images) if str(images).casefold().endswith(ENDINGS) else f"{str(images).rstrip('/')}/{file}"
     base = where.rpartition("/")[0] if "/" in where else "."
     seen: dict[str, tuple[int, str]] = {}
@@ -152,6 +154,7 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
         soft_label=soft or None,
         group=_text(row.get(columns.group)),
         given_split=SPLITS.get(split, ""),
+        weight=_weight(columns.weight, _text(row.get(columns.weight))),
         stamp="" if address.is_remote(place) else address.stamp(place),
         metadata={name: _plain(value) for name, value in row.items() if name not in used and _text(value)},
     )
@@ -177,13 +180,25 @@ def _probabilities(row: dict[str, Any], prefix: str) -> dict[str, float]:
 
 
 def _probability(column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise BadRow(f"{column}: {text!r} is no number") from None
+    value = _number(column, text)
     if not 0 <= value <= 1:
         raise BadRow(f"{column}: {text} is no probability, which lies between 0 and 1")
     return value
+
+
+def _weight(column: str, text: str) -> float:
+    """1 where the cell is empty."""
+    value = _number(column, text or "1")
+    if not 0 <= value < math.inf:
+        raise BadRow(f"{column}: {text} is no weight, which is finite and not negative")
+    return value
+
+
+def _number(column: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadRow(f"{column}: {text!r} is no number") from None
 
 
 def _text(value: Any) -> str:

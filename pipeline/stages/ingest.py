@@ -1,7 +1,7 @@
 """ingest: the source named in conf + data/feedback -> data/ingest.
 
 images-*.parquet   id, bytes: every readable image, untouched, once
-table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS
+table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS, and weight where some differ
 quarantine.csv     name, reason: whatever was left out, in the order met
 """
 
@@ -42,7 +42,8 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
     classes = labels - {""}
     if "" not in labels:  # people may still name what has no label
         _check_enough(classes, len(own), quarantine)
-    table.write(pd.DataFrame([*rows.values()]), out)
+    found = pd.DataFrame([*rows.values()])
+    table.write(found if (found["weight"] != 1).any() else found.drop(columns="weight"), out)
     n_feedback = len(rows) - len(own)
     return {
         **({"n_feedback": float(n_feedback)} if n_feedback else {}),  # without any, nothing here tells of it
@@ -97,6 +98,7 @@ def _row(image: Verified) -> dict[str, Any]:
         "height": found.height,
         "format": found.format,
         "n_bytes": image.n_bytes,
+        "weight": item.weight,
         "metadata": _json({**{key: value for key, value in carried.items() if value}, **item.metadata, **noted}),
     }
 

@@ -133,7 +133,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     limits = cfg.label_check.errors
     probs = remember.out_of_fold(
         seen, labels, rows.loc[labelled, "dup_group"].tolist(), folds=limits.folds, C=limits.C, seed=cfg.seed,
-        rows=np.flatnonzero(labelled),
+        weights=table.weights(rows[labelled]), rows=np.flatnonzero(labelled),
     )  # fmt: skip
     found = errors.suspects(labels, probs, max_fraction=limits.max_fraction)
     rows = rows.assign(suspect=False, suspect_score=0.0, suggested_label="")

@@ -22,7 +22,7 @@ class Diverged(FieldmarkError):
 
 
 class Classifier(pl.LightningModule):
-    """Trains `net` on batches (x, target probabilities (n, k), label (n,)).
+    """Trains `net` on batches (x, target probabilities (n, k), label (n,)), perhaps with how much each counts (n,).
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone: parameters that
     learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and may raise to stop the training.
@@ -48,15 +48,18 @@ class Classifier(pl.LightningModule):
         return logits.mean(1) if logits.ndim == 3 else logits
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        x, targets, _labels = batch
+        x, targets, _labels, *weights = batch
         loss = F.cross_entropy(
-            self(x), targets, weight=None if self.class_weights is None else self.class_weights.to(targets), label_smoothing=self.fit_settings.label_smoothing
-        )
+            self(x), targets, weight=None if self.class_weights is None else self.class_weights.to(targets),
+            label_smoothing=self.fit_settings.label_smoothing, reduction="none" if weights else "mean",
+        )  # fmt: skip
+        if weights:
+            loss = (loss * weights[0]).mean()
         self._losses.append(loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        x, _targets, labels = batch
+        x, _targets, labels, *_weights = batch
         self._logits.append(self(x).float().cpu())
         self._labels.append(labels.cpu())
 

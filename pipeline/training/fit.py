@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline import table
+from pipeline.errors import FieldmarkError
 from pipeline.evaluation import metrics
 from pipeline.features import cache
 from pipeline.schema import Fit, Winner
@@ -42,7 +44,11 @@ def fit(
     winner: Winner, train: Samples, val: Samples | None, *, symmetry: str, policy: Policy, seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:  # fmt: skip
-    """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine."""
+    """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine.
+
+    Weights count in the loss and in balanced class weights, not in validation. Raises FieldmarkError where all are 0.
+    """
+    train = _counting(train)
     pl.seed_everything(seed, workers=True, verbose=False)
     model = winner.model
     settings = winner.fit
@@ -54,7 +60,7 @@ def fit(
     seen, watched = both[: len(train)], both[len(train) :] if val else None
     _standardise(network, seen)
     if model.head.kind == "svm":
-        _fit_svm(network, seen, train.labels, model.head.C, settings, seed)
+        _fit_svm(network, seen, train, model.head.C, settings, seed)
         history = []
     else:
         history = _fit_head(network, settings, seen, train, watched, val, seed, on_epoch)
@@ -90,6 +96,16 @@ def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "
     return float(log_t.exp().clamp(0.05, 20).detach())
 
 
+def _counting(train: Samples) -> Samples:
+    """The samples that count at all, with weights of a mean of 1."""
+    if train.weights is None:
+        return train
+    if not train.weights.any():
+        raise FieldmarkError("all training images have the weight 0, so that there is nothing to learn from")
+    counting = train.take(np.flatnonzero(train.weights))
+    return replace(counting, weights=table.relative(train.weights[train.weights > 0]))
+
+
 def _standardise(network: Network, seen: np.ndarray) -> None:
     layer = network.head[0]  # type: ignore[index]
     assert isinstance(layer, Standardise)
@@ -98,13 +114,14 @@ def _standardise(network: Network, seen: np.ndarray) -> None:
     layer.std = torch.from_numpy(np.maximum(plain.std(0), 1e-4)).float()
 
 
-def _fit_svm(network: Network, seen: np.ndarray, labels: np.ndarray, C: float, settings: Fit, seed: int) -> None:
+def _fit_svm(network: Network, seen: np.ndarray, train: Samples, C: float, settings: Fit, seed: int) -> None:
     """scikit-learn's linear SVM, one against the rest; its planes become the last layer."""
     standardise, last = network.head[0], network.head[-1]  # type: ignore[index]
     x = standardise(torch.from_numpy(seen.reshape(-1, seen.shape[-1])).float()).numpy()
     weight = "balanced" if settings.class_weights == "balanced" else None
     svm = LinearSVC(C=C, class_weight=weight, random_state=seed, dual=True, max_iter=20000)
-    svm.fit(x, np.repeat(labels, seen.shape[1]))
+    weights = None if train.weights is None else np.repeat(train.weights, seen.shape[1])
+    svm.fit(x, np.repeat(train.labels, seen.shape[1]), sample_weight=weights)
     planes, offsets = (np.vstack([-svm.coef_, svm.coef_]), np.concatenate([-svm.intercept_, svm.intercept_])) if len(
         svm.classes_
     ) == 2 else (svm.coef_, svm.intercept_)  # fmt: skip
@@ -121,8 +138,9 @@ def _fit_head(
 ) -> list[Epoch]:  # fmt: skip
     views = seen.shape[1]
     rows = FeatureRows(
-        seen.reshape(-1, seen.shape[-1]), np.repeat(train.targets, views, axis=0), np.repeat(train.labels, views)
-    )
+        seen.reshape(-1, seen.shape[-1]), np.repeat(train.targets, views, axis=0), np.repeat(train.labels, views),
+        None if train.weights is None else np.repeat(train.weights, views),
+    )  # fmt: skip
     order = SeededOrder(len(rows), settings.batch_size, seed, shuffle=True)
     loader = DataLoader(rows, sampler=_Positions(order), batch_size=None)
     val_loader = None
@@ -181,7 +199,8 @@ def _said(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
 def _class_weights(settings: Fit, train: Samples) -> torch.Tensor | None:
     if settings.class_weights == "none":
         return None
-    counts = np.maximum(train.targets.sum(0), 1e-9)
+    weighted = train.targets if train.weights is None else train.targets * train.weights[:, None]
+    counts = np.maximum(weighted.sum(0), 1e-9)
     return torch.from_numpy((counts.sum() / (len(counts) * counts)).astype(np.float32))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,12 +18,13 @@ Policy = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed; augm
 
 @dataclass(frozen=True)
 class Samples(Sequence[np.ndarray]):
-    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row of it."""
+    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row of it; weights: see table."""
 
     arrays: tuple[np.ndarray, ...]
     place: Int64[np.ndarray, "n 2"]
     targets: Float32[np.ndarray, "n k"]
     labels: Int64[np.ndarray, " n"]
+    weights: Float64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.place)
@@ -39,12 +40,20 @@ class Samples(Sequence[np.ndarray]):
 
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
-        return Samples(self.arrays, self.place[which], self.targets[which], self.labels[which])
+        weights = None if self.weights is None else self.weights[which]
+        return Samples(self.arrays, self.place[which], self.targets[which], self.labels[which], weights)
 
     def __add__(self, other: "Samples") -> "Samples":
         moved = other.place + np.array([len(self.arrays), 0])
-        joined = [np.concatenate(pair) for pair in ((self.place, moved), (self.targets, other.targets), (self.labels, other.labels))]
-        return Samples(self.arrays + other.arrays, *joined)
+        place, targets, labels = (
+            np.concatenate(pair) for pair in ((self.place, moved), (self.targets, other.targets), (self.labels, other.labels))
+        )
+        return Samples(self.arrays + other.arrays, place, targets, labels, self._joined_weights(other))
+
+    def _joined_weights(self, other: "Samples") -> np.ndarray | None:
+        if self.weights is None and other.weights is None:
+            return None
+        return np.concatenate([np.ones(len(part)) if part.weights is None else part.weights for part in (self, other)])
 
 
 def load(folder: Path, classes: list[str], *, split: str | None = None) -> Samples:
@@ -52,38 +61,47 @@ def load(folder: Path, classes: list[str], *, split: str | None = None) -> Sampl
     rows = table.read(folder)
     array = store.read_array(folder / "images.npy")
     keep = np.flatnonzero(rows["split"] == split) if split else np.arange(len(rows))
+    rows = rows.iloc[keep]
     labels = rows["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
     place = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
-    return Samples((array,), place, table.targets(rows, classes)[keep], labels[keep])
+    return Samples((array,), place, table.targets(rows, classes), labels, table.weights(rows))
 
 
-class FeatureRows(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Features (n, d), or (n, v, d) to be averaged over the views, with targets; fetched a whole batch at a time."""
+class FeatureRows(Dataset[tuple[Tensor, ...]]):
+    """Features (n, d), or (n, v, d) to be averaged over the views, with targets, labels and weights, where there are any.
 
-    def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> None:
-        self.features, self.targets, self.labels = map(torch.from_numpy, (features, targets, labels))
+    Fetched a whole batch at a time.
+    """
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
+        self.features, *self.others = map(torch.from_numpy, [features, targets, labels, *_single(weights)])
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, which: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        return self.features[which].float(), self.targets[which], self.labels[which]
+    def __getitem__(self, which: list[int]) -> tuple[Tensor, ...]:
+        return self.features[which].float(), *(other[which] for other in self.others)
 
 
-class ImageRows(Dataset[tuple[np.ndarray, np.ndarray, np.int64]]):
+class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
     """Images under the random policy; a key is (position, seed), so results do not depend on loader processes."""
 
     def __init__(self, samples: Samples, policy: Policy | None) -> None:
         self.samples, self.policy = samples, policy
+        self.weights = _single(samples.weights)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.int64]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray | np.generic, ...]:
         i, seed = key
         image = self.samples[i]
         image = self.policy(image, seed) if self.policy else image.copy()
-        return image, self.samples.targets[i], self.samples.labels[i]
+        return image, self.samples.targets[i], self.samples.labels[i], *(weights[i] for weights in self.weights)
+
+
+def _single(weights: np.ndarray | None) -> list[np.ndarray]:
+    return [] if weights is None else [weights.astype(np.float32)]
 
 
 class SeededOrder:

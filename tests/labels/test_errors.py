@@ -111,6 +111,17 @@ def test_the_images_may_be_some_rows_of_the_features() -> None:
     np.testing.assert_array_equal(out_of_fold(features, labels[rows], singles(60), folds=5, C=0.01, seed=0, rows=rows), direct)
 
 
+def test_weights_say_how_much_an_image_counts_whatever_their_scale() -> None:
+    features, labels = clusters(90, 3)
+    weights = np.where(labels == 2, 0.0, 1.0)
+    probs = out_of_fold(features, labels, singles(90), folds=3, C=0.01, seed=0, weights=weights)
+    assert (probs[labels == 2] == 1 / 3).all()  # a class that counts for nothing is neither learned nor judged
+    assert (probs[labels < 2, 2] == 0).all()
+    even, huge = (out_of_fold(features, labels, singles(90), folds=3, C=0.01, seed=0, weights=np.full(90, w)) for w in (1.0, 1e308))
+    np.testing.assert_allclose(huge, even, atol=1e-9)
+    np.testing.assert_allclose(even, out_of_fold(features, labels, singles(90), folds=3, C=0.01, seed=0), atol=1e-6)
+
+
 def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clusters(600, 3)
     labels[:4] = 3  # a class so rare that chance alone could leave it out

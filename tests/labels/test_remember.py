@@ -39,7 +39,7 @@ def test_anything_changed_is_computed(what: str, asked: list[int]) -> None:
     remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
     changed: dict[str, Any] = {
         "features": {"features": FEATURES + 1}, "labels": {"labels": 1 - LABELS}, "groups": {"groups": ["0", *GROUPS[:-1]]},
-        "C": {"C": 0.2}, "weights": {"weights": np.full(60, 2, np.float32)},
+        "C": {"C": 0.2}, "weights": {"weights": np.full(60, 2.0)},
     }[what]  # fmt: skip
     remember.out_of_fold(**{"features": FEATURES, "labels": LABELS, "groups": GROUPS, **HOW, **changed})
     assert len(asked) == 2

@@ -92,6 +92,14 @@ def test_a_row_that_cannot_be_used_is_left_out_by_line_and_column(tmp_path: Path
     assert [item.name for item in items(file)] == ["2.jpg"]
 
 
+def test_a_weight_is_a_finite_number_of_at_least_0_and_1_where_none_is_given(tmp_path: Path) -> None:
+    good, bad = {"0": 0.0, "2.5": 2.5, "": 1.0}, {name: f"{name} is no weight, which is finite and not negative" for name in ("-1", "inf", "nan")}
+    bad["heavy"] = "'heavy' is no number"
+    file = write(tmp_path, "path,label,weight\n" + "".join(f"{i},a,{cell}\n" for i, cell in enumerate([*good, *bad])))
+    assert [(item.weight, item.metadata) for item in items(file)] == [(weight, {}) for weight in good.values()]
+    assert [*reasons(file).values()] == [f"line {5 + i}, column weight: {why}" for i, why in enumerate(bad.values())]
+
+
 def test_a_second_row_of_a_path_is_left_out(tmp_path: Path) -> None:
     file = write(tmp_path, "path,label\n1.jpg,a\n2.jpg,b\n1.jpg,b\n2.jpg,b\n")
     assert reasons(file) == {

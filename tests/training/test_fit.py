@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.svm import LinearSVC
 from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
 
+from pipeline.errors import FieldmarkError
 from pipeline.schema import Winner
 from pipeline.training import augmentation, network
 from pipeline.training.augmentation import Policy
@@ -133,17 +134,36 @@ def test_balanced_weights_let_a_rare_class_count_as_much(class_weights: str, rar
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_an_image_counts_as_much_as_its_weight_says_and_not_at_all_at_0(class_weights: str) -> None:
+    alike = samples([1] + [0] * 7, images=np.full((8, 16, 16, 3), 128, np.uint8), weights=[3, 0.5, 0.5, 2, 0, 0, 0, 0])
+    fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.3, class_weights=class_weights), alike)
+    assert said(fitted, alike)[0, 1] == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
+def test_only_how_weights_compare_matters_and_equal_ones_change_nothing(winner: Winner) -> None:
+    plain, same = samples(EIGHT), samples(EIGHT, weights=[7.0] * 8)
+    np.testing.assert_allclose(said(fit(winner, same), plain), said(fit(winner, plain), plain), atol=1e-4)
+
+
+def test_weights_that_are_all_0_are_an_error() -> None:
+    with pytest.raises(FieldmarkError, match="all training images have the weight 0"):
+        fit(FROZEN, samples(EIGHT, weights=[0] * 8))
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0, 1, 0, 1, 1], [0, 1, 2, 2, 1, 0, 2, 2]], ids=["two classes", "three classes"])
-def test_the_svm_decides_as_scikit_learns(labels: list[int], class_weights: str) -> None:
+@pytest.mark.parametrize("weights", [None, [2, 0.5, 1, 1, 0.5, 1.5, 0.5, 1]], ids=["plain", "weighted"])
+def test_the_svm_decides_as_scikit_learns(labels: list[int], class_weights: str, weights: list[float] | None) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-    some = samples(labels, n_classes=3, images=noise)
+    some = samples(labels, n_classes=3, images=noise, weights=weights)
     winner = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.01}, class_weights=class_weights)
     fitted = fit(winner, some)
     with torch.inference_mode():
         x = fitted.network.head[0](fitted.network.features(torch.from_numpy(noise))).numpy()  # type: ignore[index]
         ours = fitted.network(torch.from_numpy(noise)).numpy()
     svm = LinearSVC(C=0.01, random_state=0, class_weight=None if class_weights == "none" else "balanced", max_iter=20000)
-    decisions = svm.fit(x, labels).decision_function(x)
+    decisions = svm.fit(x, labels, sample_weight=weights).decision_function(x)
     wanted = decisions if decisions.ndim == 2 else np.stack([-decisions, decisions], axis=1)
     np.testing.assert_allclose(ours[:, : wanted.shape[1]], wanted, atol=0.01)
     assert ours.argmax(1).tolist() == svm.predict(x).tolist()

@@ -22,10 +22,10 @@ def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
     return [i for batch in batches for i, _ in batch]
 
 
-def write(folder: Path, labels: list[str], splits: list[str]) -> np.ndarray:
+def write(folder: Path, labels: list[str], splits: list[str], **columns: list[float]) -> np.ndarray:
     n = len(labels)
     blank = {name: [0 if kind.startswith("int") else ""] * n for name, kind in table.INGEST_COLUMNS.items()}
-    table.write(pd.DataFrame({**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits}), folder)
+    table.write(pd.DataFrame({**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits, **columns}), folder)
     images = draw([0] * n, px=8)
     array = store.open_array(folder / "images.npy", images.shape, np.uint8)
     array[:] = images
@@ -67,6 +67,16 @@ def test_three_folders_join() -> None:
     parts = [samples([k], images=draw([k], seed=k)) for k in (0, 1, 0)]
     joined = parts[0] + parts[1] + parts[2]
     np.testing.assert_array_equal(np.stack(list(joined)), np.stack([part[0] for part in parts]))
+
+
+def test_a_weight_stays_with_its_image_and_is_1_where_a_folder_has_none(tmp_path: Path) -> None:
+    write(tmp_path / "a", ["bee", "ant", "ant"], ["train", "val", "train"], weight=[0.5, 3.0, 2.0])
+    write(tmp_path / "b", ["ant"], ["train"])
+    train, extra = stored.load(tmp_path / "a", ["ant", "bee"], split="train"), stored.load(tmp_path / "b", ["ant", "bee"])
+    assert extra.weights is None
+    both = (extra + train).take(np.array([2, 0, 1]))
+    assert both.weights is not None and both.weights.tolist() == [2, 1, 0.5]
+    assert [both.labels[2], *ImageRows(both, None)[(2, 0)][2:]] == [1, 1, 0.5]
 
 
 @pytest.mark.parametrize("i", [2, -1])
