@@ -56,7 +56,7 @@ def run(stage: str) -> None:
         tracking.log_metrics({"stage_seconds": seconds})
         tracking.log_files(out)
         made = _dvc_hash(out)
-        tracking.tag({"out.hash": made})
+        tracking.tag({"out.hash": made, "device": tracking.device()})  # a stage may have imported torch late
         if str(out) == DATA:
             tracking.tag_data(made)
     shutil.rmtree(STATE / "scratch" / stage, ignore_errors=True)

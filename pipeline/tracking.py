@@ -199,11 +199,11 @@ def code_tags() -> dict[str, str]:
         "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))).lower(),
         "libraries": json.dumps({name: _version(name) for name in RECORDED}),
         "python": platform.python_version(),
-        "device": _device(),
+        "device": device(),
     }
 
 
-def _device() -> str:
+def device() -> str:
     """The processor, and the GPU where the stage is one that could use it."""
     torch = sys.modules.get("torch")
     gpu = [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []

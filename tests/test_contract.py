@@ -52,6 +52,21 @@ def closure(start: str, found: set[str]) -> set[str]:
     return found
 
 
+def needed_at_import(module: str, found: set[str]) -> set[str]:
+    """The module and what is imported with it: not what stands inside functions, or is for type checkers alone."""
+    file = module_file(module)
+    if module not in found and file is not None:
+        found.add(module)
+        top = ast.Module([node for node in ast.parse(file.read_text()).body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)], [])
+        for node in ast.walk(top):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.partition(".")[0] for name in names}
+            for name in names:
+                needed_at_import(name, found)
+    return found
+
+
 def targets(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         yield from (value for key, value in node.items() if key == "_target_" and value.startswith("pipeline."))
@@ -132,3 +147,10 @@ def test_every_section_of_params_is_used_by_a_stage_or_runs_beside_the_pipeline(
 def test_stages_are_short_enough_to_read() -> None:
     lengths = {file.name: len(file.read_text().splitlines()) for file in Path("pipeline").rglob("*.py")}
     assert {name: n for name, n in lengths.items() if n > 420} == {}
+
+
+def test_label_check_starts_without_torch() -> None:
+    """Which takes seconds to import, and has nothing to do where the cache has all features."""
+    needed = needed_at_import("pipeline.stages.label_check", set()) | needed_at_import("pipeline.runner", set())
+    assert {"cleanlab", "mlflow"} <= needed
+    assert not needed & {"torch", "timm", "torchvision", "openvino", "pytorch_lightning"}

@@ -1,26 +1,35 @@
 """Features of a frozen module, computed once: kept by the content of weights and pixels.
 
 .fieldmark/cache/features/<module>/<view>/<shard>.npz   keys S32 (n,), values float16 (n, d)
+.fieldmark/cache/features/<settings>.txt                <module>: what `settings` were built to, for write_features
 Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted at any time, and a
-shard that cannot be read is computed again.
+shard that cannot be read is computed again. torch is imported only where something is computed.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float16
-from torch import nn
 from tqdm import tqdm
 
 from pipeline import config, parallel, shards, store
-from pipeline.features import engine
-from pipeline.training.views import SYMMETRIES, view
+from pipeline.features import weights
+from pipeline.training.views import SYMMETRIES
 
-SHARD = 32 * engine.BATCH
+if TYPE_CHECKING:
+    from torch import nn
+
+SHARD = 512  # images
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
 Missing = dict[Flips, list[int]]
@@ -43,23 +52,61 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
 
 
 def write_features(
-    module: nn.Module, images: Images, path: Path, keys: list[bytes] | None = None
+    settings: Mapping[str, Any], images: Images, path: Path, keys: list[bytes] | None = None, *, seed: int
 ) -> Float16[np.ndarray, "n d"]:
     """Features of every image as it is, in a new .npy file: mapped from there, they take no memory for long.
 
-    keys: of the images (see `key`), where they are known; then only the images that the cache lacks are looked at.
+    settings: a node with `_target_` that describes the module, which is built only where the cache lacks something, with
+    the seed. keys: of the images (see `key`), where they are known; then only the images that the cache lacks are looked at.
     """
+    keys = keys or _keys(images)
 
     def allocate(shape: tuple[int, int, int]) -> np.ndarray:
         return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
 
-    found: np.ndarray = _assembled(module, images, keys or _keys(images), _root() / _fingerprint(module), "none", allocate)[:, 0]
-    return found
+    note = _note(settings)
+    found = _kept(note, keys, allocate) if note else None
+    if found is None:
+        import torch
+
+        torch.manual_seed(seed)  # no runner could seed what was not imported
+        module = config.build(settings).eval()
+        folder = _root() / _fingerprint(module)
+        found = _assembled(module, images, keys, folder, "none", allocate)
+        if note:
+            note.write_text(folder.name)
+    plain: np.ndarray = found[:, 0]
+    return plain
 
 
 def key(image: np.ndarray) -> bytes:
     """The content of an image, 32 hexadecimal digits."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode()
+
+
+def _note(settings: Mapping[str, Any]) -> Path | None:
+    """Where it stands what these settings were built to; None where more than settings and code decides on that."""
+    file = weights.file_of(settings.get("weights", "random"))
+    if file is None:
+        return None
+    digest = hashlib.blake2b(file.read_bytes(), digest_size=16)
+    targets = find_spec(settings["_target_"].rpartition(".")[0])
+    code = sorted([*Path(__file__).parent.glob("*.py"), *([Path(str(targets.origin))] if targets else [])])
+    for source in code:
+        digest.update(source.read_bytes())
+    versions = [version(package) for package in ("torch", "torchvision", "timm", "openvino")]
+    devices = [*sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))), os.environ.get("CUDA_VISIBLE_DEVICES")]  # see engine.name
+    digest.update(json.dumps([settings, versions, devices], sort_keys=True, default=str).encode())
+    return _root() / f"{digest.hexdigest()}.txt"
+
+
+def _kept(note: Path, keys: list[bytes], allocate: Allocate) -> np.ndarray | None:
+    """(n, 1, d) of the module that the note names, if the cache has all of them."""
+    if not note.exists():
+        return None
+    missing: Missing = {(): [*range(len(keys))]}
+    found = _fill(None, keys, missing, _places(_root() / note.read_text(), "none"), allocate)
+    return None if missing[()] else found
 
 
 def _keys(images: Images) -> list[bytes]:
@@ -80,7 +127,7 @@ def _assembled(
     module: nn.Module, images: Images, keys: list[bytes], folder: Path, symmetry: str, allocate: Allocate
 ) -> np.ndarray:
     """(n, v, d), filled from one shard after the other."""
-    places = {flips: folder / "-".join(["view", *map(str, flips)]) for flips in SYMMETRIES[symmetry]}
+    places = _places(folder, symmetry)
     missing: Missing = {flips: [*range(len(keys))] for flips in places}
     result = _fill(None, keys, missing, places, allocate)
     while any(missing.values()):  # once, unless somebody deletes the shards meanwhile
@@ -89,6 +136,10 @@ def _assembled(
     if result is None:
         raise ValueError("there are no images to compute features of")
     return result
+
+
+def _places(folder: Path, symmetry: str) -> dict[Flips, Path]:
+    return {flips: folder / "-".join(["view", *map(str, flips)]) for flips in SYMMETRIES[symmetry]}
 
 
 def _fill(
@@ -114,6 +165,8 @@ def _fill(
 
 def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Missing, places: dict[Flips, Path]) -> None:
     """All views in one stream, since preparing the engine for a module takes seconds."""
+    from pipeline.features import engine
+
     jobs = [(flips, which) for flips, rows in missing.items() for which in store.chunks(rows, engine.BATCH)]
     if not jobs:
         return
@@ -132,6 +185,10 @@ def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Miss
 
 
 def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
+    import torch
+
+    from pipeline.training.views import view
+
     stacked = torch.from_numpy(np.stack([images[i] for i in which]))
     result: np.ndarray = view(stacked, flips).numpy()
     return result
@@ -139,6 +196,8 @@ def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
 
 def _fingerprint(module: nn.Module) -> str:
     """Of the weights, the architecture as printed, the plain settings and the engine."""
+    from pipeline.features import engine
+
     digest = hashlib.blake2b(digest_size=16)
     for key, value in module.state_dict().items():
         digest.update(key.encode())

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import config, sheets, table
+from pipeline import sheets, table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import (
@@ -59,8 +59,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     looked = looks.looks(ingest, ids, size_px=size_px, blur_faces=blur_faces)
     squares = looks.Squares(ingest, ids, size_px=size_px, blur_faces=blur_faces)
     rows = _judged(rows, looked["scores"], settings.quality.model_dump())
-    network = config.build(cfg.embedding.features).eval()
-    seen = cache.write_features(network, squares, out / "embedding.npy", looked["key"].tolist())
+    seen = cache.write_features(cfg.embedding.features, squares, out / "embedding.npy", looked["key"].tolist(), seed=cfg.seed)
     pairs = duplicates.near_duplicates(np.ascontiguousarray(looked["hash"]), seen, **settings.duplicates.model_dump())
     feedback = rows["metadata"].map(table.from_feedback)
     rows, together = _grouped(rows, pairs, feedback)

@@ -1,7 +1,6 @@
 """Feature extractors: uint8 images (n, h, w, 3) -> float32 features (n, d). Normalisation is part of them."""
 
 import difflib
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import FieldmarkError
 from pipeline.features.hog import shrink
+from pipeline.features.weights import file_of
 
 STAGE_PX = (112, 56, 28, 14, 7)  # sides of the maps of an image of 224 pixels; others are attention's
 
@@ -82,8 +82,8 @@ def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
         raise _unreachable(name, error) from error
     except RuntimeError as error:  # there are no weights to download
         raise FieldmarkError(f"features.weights: {error}") from error
-    if weights not in {"hub", "random"}:
-        _load(body, _weights_file(weights), name)
+    if file := file_of(weights):
+        _load(body, file, name)
     try:
         body.prune_intermediate_layers(taps, prune_head=True)  # type: ignore[operator]
     except (AssertionError, AttributeError, ValueError) as error:
@@ -112,8 +112,8 @@ def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Mod
         body = get_model(name, weights="DEFAULT" if weights == "hub" else None)
     except OSError as error:
         raise _unreachable(name, error) from error
-    if weights not in {"hub", "random"}:
-        _load(body, _weights_file(weights), name)
+    if file := file_of(weights):
+        _load(body, file, name)
     nodes = _last_stages(body, taps, name) if isinstance(taps, int) else [str(tap) for tap in taps]
     try:
         tapped: nn.Module = create_feature_extractor(body, nodes)
@@ -147,21 +147,6 @@ def _unreachable(name: str, error: Exception) -> FieldmarkError:
         f"the weights of {name} could not be downloaded ({type(error).__name__}); connect to the network once, or set "
         "features.weights to a local .safetensors or .pth file, or to `random` to train without them"
     )
-
-
-def _weights_file(weights: str) -> Path:
-    if Path(weights).is_file():
-        return Path(weights)
-    try:
-        inside = [Path(str(f.locate())) for f in files(weights) or [] if f.suffix in {".pth", ".pt", ".safetensors"}]
-    except PackageNotFoundError as error:
-        raise FieldmarkError(
-            f"features.weights: {weights!r} is neither a file nor an installed package; "
-            "name a .safetensors or .pth file, `hub` to download, or `random` to start from nothing"
-        ) from error
-    if len(inside) != 1:
-        raise FieldmarkError(f"features.weights: the package {weights} holds {len(inside)} weights files, not one")
-    return inside[0]
 
 
 def _load(body: nn.Module, file: Path, name: str) -> None:

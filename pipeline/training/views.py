@@ -3,7 +3,12 @@
 A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands among them.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 SYMMETRIES: dict[str, tuple[tuple[int, ...], ...]] = {

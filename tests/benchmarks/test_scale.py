@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +57,16 @@ class Ran(NamedTuple):
     opened: int
 
 
-def draw(folder: Path, numbers: range) -> None:
-    """Digits and parts of solar cells, turned, shifted, lit and with noise as chance has it: no two are the same."""
+@cache
+def originals() -> tuple[np.ndarray, ...]:
     digits, names = mnist_data()
     cells, chances, _ = load_dataset()
+    return digits, names, cells, chances
+
+
+def draw(folder: Path, numbers: range) -> None:
+    """Digits and parts of solar cells, turned, shifted, lit and with noise as chance has it: no two are the same."""
+    digits, names, cells, chances = originals()
     for number in numbers:
         random = np.random.default_rng(number)
         if number % 2:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import draw
+from toys import HOG, draw
 
+from pipeline import config
 from pipeline.features import cache
 from pipeline.training.views import SYMMETRIES, view
 
@@ -151,16 +152,42 @@ def test_a_damaged_shard_is_computed_again(damage: str) -> None:
     assert sum(shards().values()) == len(IMAGES)
 
 
-def test_features_on_disk_are_those_in_memory(tmp_path: Path) -> None:
-    found = cache.write_features(Projection(), IMAGES, tmp_path / "features.npy")
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The modules that settings were built to: projections, whatever the settings say."""
+    made: list[nn.Module] = []
+    monkeypatch.setattr(config, "build", lambda settings: made.append(Projection()) or made[-1])
+    return made
+
+
+def test_features_on_disk_are_those_in_memory(tmp_path: Path, built: list[nn.Module]) -> None:
+    found = cache.write_features(HOG, IMAGES, tmp_path / "features.npy", seed=0)
     np.testing.assert_array_equal(found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0])
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found)
 
 
-def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_are_others(tmp_path: Path, built: list[nn.Module]) -> None:
+    """Building it imports torch and takes seconds."""
+    out, file = tmp_path / "features.npy", tmp_path / "weights.pth"
+    file.write_bytes(b"one")
+    settings = {**HOG, "weights": str(file)}
+    first = np.array(cache.write_features(settings, IMAGES[:-1], out, seed=0))
+    np.testing.assert_array_equal(cache.write_features(settings, IMAGES[:-1], out, seed=0), first)
+    assert len(built) == 1
+    np.testing.assert_array_equal(cache.write_features(settings, IMAGES, out, seed=0)[:-1], first)
+    assert len(built) == 2
+    file.write_bytes(b"two")
+    cache.write_features(settings, IMAGES, out, seed=0)
+    assert len(built) == 3
+    for _ in range(2):
+        cache.write_features({**HOG, "weights": "random"}, IMAGES, out, seed=0)
+    assert len(built) == 5
+
+
+def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]) -> None:
     """What it costs to decode the others is saved."""
     keys = [cache.key(image) for image in IMAGES]
-    cache.write_features(Projection(), IMAGES[:-2], tmp_path / "before.npy", keys[:-2])
+    cache.write_features(HOG, IMAGES[:-2], tmp_path / "before.npy", keys[:-2], seed=0)
     monkeypatch.setattr(cache, "_keys", lambda images: pytest.fail("the keys are known"))
     taken, batch = [], cache._batch
 
@@ -169,5 +196,5 @@ def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch
         return batch(images, which, flips)
 
     monkeypatch.setattr(cache, "_batch", noted)
-    cache.write_features(Projection(), IMAGES, tmp_path / "features.npy", keys)
+    cache.write_features(HOG, IMAGES, tmp_path / "features.npy", keys, seed=0)
     assert taken == [len(IMAGES) - 2, len(IMAGES) - 1]
