@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import pandas as pd
 from filelock import FileLock
@@ -27,6 +27,22 @@ COLUMNS = ["id", "decision", "label", "by", "when"]
 WITHDRAW = "withdraw"
 VALID = ["keep", "relabel", "drop", "unsure", WITHDRAW]
 CONFLICT = "conflict"
+
+Stamp = tuple[int, int, int] | None
+
+
+class Line(NamedTuple):
+    """A line of the file; label is empty unless it relabels."""
+
+    id: str
+    decision: str
+    label: str
+    by: str
+    when: str
+    instant: datetime
+
+
+Spoken = dict[str, dict[str, list[Line]]]  # image -> person -> what they said and did not take back, by time
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -67,24 +83,39 @@ def apply(rows: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
 
 def standing(decisions: pd.DataFrame) -> pd.DataFrame:
     """The lines that hold, at most one for each person and image, by time; label is empty unless they relabel."""
-    when = pd.Series([_instant(when) for when in decisions["when"]], index=decisions.index, dtype=object)
-    dated = decisions.assign(label=decisions["label"].where(decisions["decision"] == "relabel", ""))
-    dated = dated.loc[when.sort_values(kind="stable").index]
-    said: dict[tuple[str, str], list[int]] = {}
-    for place, (id, by, decision) in enumerate(dated[["id", "by", "decision"]].itertuples(index=False)):
-        lines = said.setdefault((id, by), [])
-        if decision != WITHDRAW:
-            lines.append(place)
-        elif lines:
-            lines.pop()
-    return dated.iloc[sorted(lines[-1] for lines in said.values() if lines)]
+    spoken: Spoken = {}
+    for one in by_time(decisions):
+        hear(spoken, one)
+    holding = [lines[-1] for of_image in spoken.values() for lines in of_image.values() if lines]
+    return pd.DataFrame([one[:-1] for one in sorted(holding, key=lambda one: one.instant)], columns=COLUMNS, dtype=str)
 
 
-def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> None:
+def by_time(decisions: pd.DataFrame) -> list[Line]:
+    """The lines, on the same time in the order of the file."""
+    lines = map(line, *(decisions[column].tolist() for column in COLUMNS))
+    return sorted(lines, key=lambda one: one.instant)
+
+
+def line(id: str, decision: str, label: str, by: str, when: str) -> Line:
+    """A line as it is understood."""
+    return Line(id, decision, label if decision == "relabel" else "", by, when, _instant(when))
+
+
+def hear(spoken: Spoken, line: Line) -> None:
+    """Add a line to what was said and not taken back; lines come by time."""
+    lines = spoken.setdefault(line.id, {}).setdefault(line.by, [])
+    if line.decision != WITHDRAW:
+        lines.append(line)
+    elif lines:
+        lines.pop()
+
+
+def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[Stamp, Stamp]:
     """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait for each other.
 
     The file is written anew beside the lock and renamed, so that whatever happens it is whole; the bytes that were there
-    stay as they were. Raises FieldmarkError for a line that `read` would refuse.
+    stay as they were. Returns the stamp of the file that they were added to, and of the file since. Raises FieldmarkError
+    for a line that `read` would refuse.
     """
     for fields in lines:
         if problem := _problem(list(fields)):
@@ -95,6 +126,7 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         path, partial = folder / FILE, lock.with_suffix(".partial")
+        found = stamp(path)
         before = path.read_bytes() if path.exists() else b""
         before = before or f"{','.join(COLUMNS)}\n".encode()
         with partial.open("wb") as file:
@@ -102,6 +134,16 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        return found, stamp(path)
+
+
+def stamp(path: Path) -> Stamp:
+    """Another one means that the file was changed; None where there is none."""
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
 
 def unmatched(rows: pd.DataFrame, decisions: pd.DataFrame) -> int:

@@ -5,14 +5,13 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from pipeline import feedback
 from pipeline.errors import FieldmarkError
 from pipeline.labels import decisions
+from pipeline.labels.decisions import Line, Spoken
 from pipeline.review import findings
 
 LATER = timedelta(milliseconds=1)
@@ -21,16 +20,6 @@ OWN_KINDS = ("conflict", "unsure", "decided")  # kinds that follow from what peo
 
 class Refused(FieldmarkError):
     """A decision that makes no sense; the message says why, fit for the page."""
-
-
-class Vote(NamedTuple):
-    """What one person says about one image, and since when; `rank` is the place among all decisions by time."""
-
-    by: str
-    decision: str
-    label: str
-    when: str
-    rank: int
 
 
 class Board:
@@ -47,13 +36,14 @@ class Board:
         self._waiting = self._inbox.waiting()
         self._checked = findings.load(self._found_in)
         self._take()
-        self.votes: dict[int, list[Vote]] = {}
+        self._spoken: Spoken = {}
+        self.votes: dict[int, list[Line]] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Take in what `dvc repro`, another person or an editor changed on disk."""
         with self._lock:
-            found, said = _stamp(self._found_in / "table.parquet"), _stamp(self._said_in / decisions.FILE)
+            found, said = decisions.stamp(self._found_in / "table.parquet"), decisions.stamp(self._said_in / decisions.FILE)
             fresh = found not in (None, self._stamps[0]) and self._stamps[0] is not None
             waiting = self._inbox.waiting()
             more = waiting != self._waiting
@@ -69,24 +59,25 @@ class Board:
     def classes(self) -> list[str]:
         """Every label in use, given or said by someone."""
         said = {vote.label for votes in self.votes.values() for vote in votes}
-        return sorted(({*self.found.rows["given_label"], *self.found.rows["label"]} | said) - {""})
+        return sorted((self._given | said) - {""})
 
     def queue(self, kind: str, *, decided: bool) -> list[int]:
         """The rows of a kind in the order to look at them; `decided` adds those that someone has decided."""
         votes = self.votes  # another request may replace it meanwhile
         if kind == "conflict":
-            return [row for row in votes if self.in_conflict(row)]
+            return [row for row, each in votes.items() if len(each) > 1 and self.in_conflict(row)]
         if kind == "unsure":
-            return [row for row, each in votes.items() if any(vote.decision == "unsure" for vote in each)]
+            return [row for row, each in votes.items() if "unsure" in [vote.decision for vote in each]]
         if kind == "decided":
-            return sorted(votes, key=lambda row: max(vote.rank for vote in votes[row]), reverse=True)
+            return sorted(votes, key=lambda row: max(vote.instant for vote in votes[row]), reverse=True)
         rows = self.found.kinds.get(kind, [])
         return rows if decided else [row for row in rows if row not in votes]
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Kind -> how many rows, and how many of them are decided."""
         found = {kind: (len(rows), sum(row in self.votes for row in rows)) for kind, rows in self.found.kinds.items()}
-        return found | {kind: (len(self.queue(kind, decided=True)), 0) for kind in OWN_KINDS}
+        own = {kind: (len(self.queue(kind, decided=True)), 0) for kind in OWN_KINDS if kind != "decided"}
+        return {**found, **own, "decided": (len(self.votes), 0)}
 
     def kinds_of(self, row: int) -> list[str]:
         """All findings on one image."""
@@ -110,7 +101,7 @@ class Board:
         """Every label that holds, by row: the given ones first, then those that people said, by time."""
         votes = self.votes
         left_out = {row for row, each in votes.items() if self.in_conflict(row) or each[0].decision in ("drop", "unsure")}
-        said = sorted(votes, key=lambda row: votes[row][0].rank)
+        said = sorted(votes, key=lambda row: votes[row][0].instant)
         given = (int(row) for row in np.flatnonzero(self.found.rows["given_label"] != "") if row not in votes)
         return {row: self.label_now(row) for row in [*given, *said] if row not in left_out and self.label_now(row)}
 
@@ -154,9 +145,9 @@ class Board:
 
     def last_action(self) -> tuple[str, list[int]]:
         """Time and rows of this person's latest action that still holds; ("", []) for none."""
-        mine = [(vote.rank, vote.when, row) for row, votes in self.votes.items() for vote in votes if vote.by == self.by]
-        when = max(mine)[1] if mine else ""
-        return when, [row for _, at, row in sorted(mine) if at == when]
+        mine = [(vote, row) for row, votes in self.votes.items() for vote in votes if vote.by == self.by]
+        when = max((vote for vote, _ in mine), key=lambda vote: vote.instant).when if mine else ""
+        return when, sorted(row for vote, row in mine if vote.when == when)
 
     def picture(self, id: str) -> bytes:
         """The PNG of an image that came as feedback; KeyError for any other."""
@@ -169,6 +160,7 @@ class Board:
     def _take(self) -> None:
         self.found = findings.with_feedback(self._checked, self._waiting)
         self._members = {kind: set(rows) for kind, rows in self.found.kinds.items()}
+        self._given = {*self.found.rows["given_label"].unique(), *self.found.rows["label"].unique()}
 
     def _settle(self, rows: Sequence[int]) -> None:
         """What came as feedback lies in data/feedback as long as it has a label that people agree on."""
@@ -208,24 +200,24 @@ class Board:
 
     def _write(self, lines: list[list[str]]) -> None:
         if lines:
-            decisions.append(self._said_in, lines, self._lock_file)
+            before, after = decisions.append(self._said_in, lines, self._lock_file)
+            if before == self._stamps[1]:  # nobody else wrote: all other lines are known, and there may be thousands to read
+                self._hear([decisions.line(*fields) for fields in lines], {**self.votes})
+                self._stamps = (self._stamps[0], after)
             self.refresh()
 
     def _read_votes(self) -> None:
-        said = decisions.read(self._said_in)
-        mine = pd.to_datetime(said.loc[said["by"] == self.by, "when"], utc=True, format="ISO8601")
-        self._last = max([self._last, *mine.dt.to_pydatetime()])
-        votes: dict[int, list[Vote]] = {}
-        columns = decisions.standing(said)[["id", "by", "decision", "label", "when"]]
-        for rank, (id, who, decision, label, when) in enumerate(columns.itertuples(index=False)):
-            if id in self.found.row_of:
-                votes.setdefault(self.found.row_of[id], []).append(Vote(who, decision, label, when, rank))
-        self.votes = votes
+        lines = decisions.by_time(decisions.read(self._said_in))
+        self._spoken = {}
+        self._hear(lines, votes={})
 
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        seen = path.stat()
-    except FileNotFoundError:
-        return None
-    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+    def _hear(self, lines: Sequence[Line], votes: dict[int, list[Line]]) -> None:
+        """Replace the votes by these and what the lines add to them; nobody has said anything of an image later than they do."""
+        for line in lines:
+            decisions.hear(self._spoken, line)
+            if line.by == self.by:
+                self._last = max(self._last, line.instant.astimezone(UTC))
+        for id in dict.fromkeys(line.id for line in lines if line.id in self.found.row_of):
+            said = [of_one[-1] for of_one in self._spoken[id].values() if of_one]
+            votes[self.found.row_of[id]] = sorted(said, key=lambda line: line.instant)
+        self.votes = {row: said for row, said in votes.items() if said}

@@ -16,6 +16,7 @@ from pipeline import store, table
 from pipeline.errors import FieldmarkError
 from pipeline.labels import decisions
 from pipeline.review.app import create_app
+from pipeline.review.board import Board
 
 
 @pytest.fixture
@@ -94,6 +95,22 @@ def test_undo_takes_back_step_by_step_and_tells_the_file(ada: TestClient, checke
     assert whens == [[id], [other], [id]]
     assert [line[1] for line in said(checked)] == ["keep", "drop", "unsure", "withdraw", "withdraw", "withdraw"]
     assert queue(ada, "decided") == []
+
+
+def test_what_was_heard_line_by_line_is_what_the_file_says(checked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boards, random = [Board(checked, by) for by in ("Ada", "Bob")], np.random.default_rng(0)
+    for turn in range(20):
+        board, some = boards[turn // 3 % 2], random.choice(ids(checked)[:4], 2, replace=False)
+        if turn % 5 == 4:
+            board.undo(board.last_action()[0])
+        else:
+            board.decide([*some], random.choice(["keep", "drop", "unsure"]), "", new=False)
+    fresh = Board(checked, "Eve")
+    boards[0].refresh()
+    assert boards[0].votes == fresh.votes and len(fresh.votes) == 4
+    monkeypatch.setattr(decisions, "read", lambda _: pytest.fail("thousands of lines would be read again for one"))
+    boards[0].decide(ids(checked)[:1], "drop", "", new=False)
+    assert [vote.decision for vote in boards[0].votes[0] if vote.by == "Ada"] == ["drop"]
 
 
 def test_undoing_twice_takes_back_once(ada: TestClient, checked: Path) -> None:
