@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from toys import HOG, candidate
 
 from pipeline import schema, store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
-from pipeline.stages import label_check
+from pipeline.labels import audit
+from pipeline.stages import ingest, label_check
 
 N = 60
 TRUE = ["ant", "bee"] * (N // 2)
@@ -50,20 +52,23 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
 
 
-def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
+def configured(**changes: Any) -> Config:
     settings = {
         "size_px": 32, "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2}, "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
         "neighbours": 3, "audit": {"fractions": [0.1], "max_images": 50, "verified": None}, "outliers": {"deviations": 3.0},
         "classes": {"min_images": 10, "max_imbalance": 10.0}, "correlates": {"min_auc": 0.85, "ignore": []}, "max_leakage": 0.2,
         "quality": QUALITY, "drop_suspects": False, "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}, **changes,
     }  # fmt: skip
+    embedding = candidate({**HOG, "input_px": 32}).model
+    return Config(seed=0, blur_faces=False, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
+
+
+def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
     (tmp_path / "decisions").mkdir(exist_ok=True)
     (tmp_path / "decisions" / "labels.csv").write_text("id,decision,label,by,when\n" + decisions)
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    embedding = candidate({**HOG, "input_px": 32}).model
-    cfg = Config(seed=0, blur_faces=False, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
-    metrics = label_check.run(cfg, ingest=ingested, decisions=tmp_path / "decisions", out=out)
+    metrics = label_check.run(configured(**changes), ingest=ingested, decisions=tmp_path / "decisions", out=out)
     return metrics, table.read(out).set_index("id")
 
 
@@ -134,6 +139,29 @@ def test_the_pair_that_shows_most_is_there_with_both_pictures(ingested: Path, tm
     shown = pd.read_csv(tmp_path / "out" / "pairs.csv")
     assert {f"i{ORIGINAL}.png", f"i{COPY}.png"} in [{one["name"], one["other"]} for one in shown.to_dict("records")]
     assert store.read_array(tmp_path / "out" / "pairs.npy").shape == (len(shown), 2, 32, 32, 3)
+
+
+def test_a_listing_of_noisy_and_verified_labels_is_audited_against_the_real_errors(
+    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = table.read(ingested).set_index("id")
+    lines = []
+    for i, (id, data) in enumerate(store.read_images(ingested, batch=64)):
+        (tmp_path / f"{id}.png").write_bytes(data)
+        weight = "0" if i == 7 else ""
+        lines.append(f"{id}.png,{rows.loc[id, 'label']},{TRUE[i] if i < 50 else ''},{weight}\n")  # the last ten were not verified
+    (tmp_path / "labels.csv").write_text("path,label,checked,weight\n" + "".join(lines))
+    columns = dict(OmegaConf.load("conf/ingest/listing.yaml").source.items())
+    source = Config(ingest=schema.Ingest(source=columns, max_megapixels=1.0))
+    ingest.run(source, images=tmp_path, feedback=tmp_path / "none", out=tmp_path / "listed")
+    metrics, checked = run(tmp_path / "listed", tmp_path, audit={"fractions": [], "max_images": 60, "verified": "checked"})
+    (real,) = pd.read_csv(tmp_path / "out" / "audit.csv").to_dict("records")
+    assert (real["kind"], real["n_planted"], real["random_average_precision"]) == ("real", len(FLIPPED), len(FLIPPED) / 50)
+    assert real["average_precision"] == metrics["audit/average_precision_real_6"] > 0.9
+    assert checked["weight"].tolist() == [0.0 if i == 7 else 1.0 for i in range(N)]
+    monkeypatch.setattr(audit, "CHECKED", tmp_path / "out")
+    audit.show(configured(), [0.1], "checked")
+    assert f"{real['average_precision']:.3f}" in next(line for line in capsys.readouterr().out.splitlines() if "real" in line)
 
 
 def given_splits(ingested: Path, folder: Path, **splits: str) -> Path:
