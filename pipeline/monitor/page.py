@@ -36,7 +36,7 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
 
 def render(look: Look | None, *, every_s: float, lost: int = 0) -> str:
     """The page; without a look it says that none is there yet."""
-    return _template().render(look=look, every_s=max(5, round(every_s)), lost=lost, words=WORDS)
+    return _template().render(look=look, every_s=max(1, round(every_s)), lost=lost, words=WORDS)
 
 
 def bars(values: Sequence[int | float], top: int | float) -> str:

@@ -1,6 +1,7 @@
 """The page in a real browser, on a server of its own: photos in, answers in words, and what a person says of them to the review page."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project after label-check, with a model whose classes are colours."""
     folder = copy_project(tmp_path_factory.mktemp("page") / "project")
     twelve(folder)
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("monitor: {use: default}", "monitor: {use: default, every_s: 1.0}"))
     tiny_export(folder / "export")
     for name, colour in (("red", RED), ("grey", GREY), ("white", WHITE)):
         Image.new("RGB", (80, 60), colour).save(folder / f"{name}.png")
@@ -140,6 +143,30 @@ def test_an_objection_waits_on_the_review_page(page: Chrome, project: Path) -> N
     (item,) = browser_of(project, "Ada").get("/api/items", params={"kind": "feedback"}).json()
     assert (item["suggested_label"], item["predicted"]) == ("dog", "red")
     assert page.get_log("browser") == []
+
+
+def test_the_monitor_shows_what_was_asked_wide_and_on_a_phone(page: Chrome, url: str, project: Path) -> None:
+    show(page, project / "red.png", project / "broken.png")
+    page.get_log("browser")  # the refusal of the second one
+
+    def read(page: Chrome) -> bool:
+        page.get(f"{url}/monitor")
+        return "422: " in page.find_element(By.TAG_NAME, "body").text
+
+    try:
+        for width in (360, 1280):
+            page.set_window_size(width, 800)
+            WebDriverWait(page, 30).until(read)
+            told = page.find_element(By.TAG_NAME, "body").text
+            assert "No alert." in told
+            assert re.search(r"read at \d\d:\d\d:\d\d, and again every 1 s", told)
+            assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+            sizes = page.execute_script("return [...document.querySelectorAll('svg, .tile')].map((el) => el.getBoundingClientRect().width)")
+            assert len(sizes) == 3 + 5 and min(sizes) > 100
+            assert page.execute_script("return document.querySelector('path.bar').getBBox().height") > 10
+        assert page.get_log("browser") == []
+    finally:
+        page.set_window_size(360, 800)
 
 
 def test_a_server_that_goes_away_is_said(page: Chrome, project: Path) -> None:
