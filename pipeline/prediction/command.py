@@ -7,13 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline import config
 from pipeline.errors import FieldmarkError
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model, load
 from pipeline.serving.swap import Registry
-
-REGISTERED = "fieldmark"
 
 
 def predict(
@@ -41,15 +40,15 @@ def named(model: str) -> Model:
     if Path(model).is_dir():
         return load(Path(model))
     name, joint, which = model.removeprefix("models:/").rpartition("@" if "@" in model else "/")
-    versioned = which.isdigit() and joint != "@"
-    source = Registry(name or REGISTERED, which) if versioned else Registry(name or REGISTERED, alias=which)
+    name = name or config.load("export").export.registered_name
+    source = Registry(name, which) if which.isdigit() and joint != "@" else Registry(name, alias=which)
     version = source.current()
     try:
         return source.load(version)
     except FieldmarkError:
         raise
     except Exception as error:  # whatever a registry comes up with; only tracking knows its types
-        raise FieldmarkError(f"models:/{name or REGISTERED}/{version} cannot be had: {str(error).splitlines()[0]}") from error
+        raise FieldmarkError(f"models:/{name}/{version} cannot be had: {str(error).splitlines()[0]}") from error
 
 
 def run(model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False) -> list[tuple[str, str]]:
