@@ -12,13 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2 as httpx
 import lite0
 import numpy as np
 import pandas as pd
@@ -190,6 +193,35 @@ def reference() -> pd.DataFrame:
     drawn = np.random.default_rng(0).random((200, 20))
     numbers = {name: drawn[:, i] for i, name in enumerate(["confidence", "ood", "brightness", "sharpness", *(f"sketch_{i}" for i in range(16))])}
     return pd.DataFrame({"id": [str(i) for i in range(200)], "label": "0", "predicted": "0", **numbers})
+
+
+@pytest.mark.benchmark
+@pytest.mark.filterwarnings("ignore")
+def test_explanations_do_not_starve_predictions(folder: Path) -> None:
+    """The same load without and with four people who ask for one explanation after the other."""
+    photo, url = folder / "photo.jpg", "http://127.0.0.1:8535/predict"
+    told: Counter[int] = Counter()
+    with running(fieldmark("serve", "--folder", "export", "--port", "8535"), "http://127.0.0.1:8535/health/ready", folder):
+        wrk(url, photo, "image/jpeg", 8, 2)  # warm
+        for connections in (1, 8, 32):
+            alone = wrk(url, photo, "image/jpeg", connections, SECONDS)
+            over, before = threading.Event(), told.copy()
+
+            def ask(over: threading.Event = over) -> None:
+                while not over.is_set():
+                    asked = httpx.post(f"{url}?explain=true", content=photo.read_bytes(), headers={"content-type": "image/jpeg"}, timeout=60)
+                    told[asked.status_code] += 1
+
+            people = [threading.Thread(target=ask) for _ in range(4)]
+            for person in people:
+                person.start()
+            beside = wrk(url, photo, "image/jpeg", connections, SECONDS)
+            over.set()
+            for person in people:
+                person.join()
+            print(f"\n{connections} connections: {alone.rate:.0f} a second, p50 {alone.p50:.0f}, p99 {alone.p99:.0f} ms; beside explanations "
+                  f"{beside.rate:.0f}, {beside.p50:.0f}, {beside.p99:.0f} ms: p99 times {beside.p99 / alone.p99:.2f}; explanations {dict(told - before)}", flush=True)
+            assert alone.failed == beside.failed == 0
 
 
 SWAPS = """
