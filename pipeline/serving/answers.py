@@ -33,7 +33,7 @@ class Prediction(BaseModel):
     abstain: bool = Field(description="the best probability is below the threshold: better ask a person")
     ood: bool = Field(description="the image is unlike those the model was trained on")
     ood_score: float
-    explanation: str | None = Field(None, description="with explain=true: where the model looked, a PNG in base64")
+    explanation: str | None = Field(None, description="with explain=true: where the model looked, a PNG in base64; null where the server was too busy to find out in time")
 
 
 class Latency(BaseModel):

@@ -5,7 +5,7 @@ import base64
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -44,16 +44,17 @@ class Predictor:
 
     async def answer(self, model: Model, files: list[bytes], *, top_k: int, explain: bool) -> Judged:
         """Raises Refusal for a bad image, (429) where too many explanations are asked for, and (504) where it takes too long."""
-        start = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._cfg.timeout_s), self._in_lane(len(files) if explain and self._explain else 0):
-                prepared = await self._prepared(model, files)
-                decoded = time.perf_counter()
-                outputs = await asyncio.gather(*(self._batcher.predict(model, image) for image in prepared))
-                ran = time.perf_counter()
-                pictures = await self._explained(model, prepared, outputs) if explain and self._explain else [None] * len(files)
-        except TimeoutError:
-            raise Refusal(504, "slow", f"no answer within {self._cfg.timeout_s:g} seconds", {"Retry-After": "1"}) from None
+        start, end = time.perf_counter(), asyncio.get_running_loop().time() + self._cfg.timeout_s
+        async with self._in_lane(len(files) if explain and self._explain else 0):
+            try:
+                async with asyncio.timeout_at(end):
+                    prepared = await self._prepared(model, files)
+                    decoded = time.perf_counter()
+                    outputs = await asyncio.gather(*(self._batcher.predict(model, image) for image in prepared))
+                    ran = time.perf_counter()
+            except TimeoutError:
+                raise Refusal(504, "slow", f"no answer within {self._cfg.timeout_s:g} seconds", {"Retry-After": "1"}) from None
+            pictures = await self._explained(model, prepared, outputs, end) if explain and self._explain else [None] * len(files)
         said = [_prediction(model, output, top_k, picture) for output, picture in zip(outputs, pictures, strict=True)]
         took = Latency(
             decode=_ms(decoded - start), engine=_ms(ran - decoded), total=_ms(time.perf_counter() - start)
@@ -95,8 +96,8 @@ class Predictor:
         finally:
             self._explaining -= n
 
-    async def _explained(self, model: Model, prepared: list[np.ndarray], outputs: list[Outputs]) -> list[str]:
-        """One image after the other, in a thread that asks the engine only when nobody else does."""
+    async def _explained(self, model: Model, prepared: list[np.ndarray], outputs: list[Outputs], end: float) -> Sequence[str | None]:
+        """One image after the other, in a thread that asks the engine only when nobody else does; None where time runs out."""
         assert self._explain is not None
         loop, given_up = asyncio.get_running_loop(), threading.Event()
 
@@ -106,11 +107,14 @@ class Predictor:
             return asyncio.run_coroutine_threadsafe(self._batcher.stand_aside(model, images), loop).result(self._cfg.timeout_s).probs
 
         try:
-            work = [
-                loop.run_in_executor(self._lane, self._explain, probs, image, int(output.probs[0].argmax()))
-                for image, output in zip(prepared, outputs, strict=True)
-            ]
-            return [base64.b64encode(png).decode() for png in await asyncio.gather(*work)]
+            async with asyncio.timeout_at(end):
+                work = [
+                    loop.run_in_executor(self._lane, self._explain, probs, image, int(output.probs[0].argmax()))
+                    for image, output in zip(prepared, outputs, strict=True)
+                ]
+                return [base64.b64encode(png).decode() for png in await asyncio.gather(*work)]
+        except TimeoutError:
+            return [None] * len(outputs)
         finally:
             given_up.set()
 
