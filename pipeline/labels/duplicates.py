@@ -66,7 +66,7 @@ def unit(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:
     """Scaled to length 1 in single precision; zeros stay zeros."""
     wide = embeddings.astype(np.float32)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    scaled: np.ndarray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    scaled: np.ndarray = np.divide(wide, lengths, out=wide, where=lengths > 0)
     return scaled
 
 

@@ -13,7 +13,6 @@ from cleanlab.rank import get_label_quality_scores
 from jaxtyping import Bool, Float, Float64, Int64
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -21,9 +20,9 @@ from pipeline import store, table
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
-# Bound the memory, and the time of a fit: a model learns from no more rows, and judges this many at once.
+# Bound the memory, and the time of a fit: a model learns from no more rows; this many are taken up or judged at once.
 LEARN = 20_000
-JUDGE_AT_ONCE = 4096
+AT_ONCE = 4096
 
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
@@ -45,20 +44,22 @@ def out_of_fold(
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
-    for whole, held_out in _folds(labels, np.asarray(groups), folds, seed):
+    numbered = pd.factorize(np.array(groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
+    for whole, held_out in _folds(labels, numbered, folds, seed):
         train = _drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
         known = np.unique(labels[train])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
-        model = make_pipeline(StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS))
+        scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
+        seen = _scaled(features, place[train], scaler)
         counted = None if weights is None else table.relative(weights[train])
         # Its steps are so small that several threads would mostly wait for each other.
         with threadpool_limits(1):
-            model.fit(features[place[train]].astype(np.float64), labels[train], logisticregression__sample_weight=counted)
+            model.fit(seen, labels[train], sample_weight=counted)
         probs[judged] = 0
-        for some in np.array_split(judged, -(-len(judged) // JUDGE_AT_ONCE)):
-            probs[np.ix_(some, known)] = model.predict_proba(features[place[some]].astype(np.float64))
+        for some in np.array_split(judged, -(-len(judged) // AT_ONCE)):
+            probs[np.ix_(some, known)] = model.predict_proba(scaler.transform(features[place[some]].astype(np.float64)))
             store.release(features)
     return probs
 
@@ -95,6 +96,19 @@ def _folds(
     dealer = StratifiedGroupKFold(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
     for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
         yield rows[train], rows[held_out]
+
+
+def _scaled(features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardScaler) -> Float64[np.ndarray, "r d"]:
+    """The rows in double precision under the scaler, which is fitted to them; a part at a time, or else there would be four copies."""
+    wide = np.empty((len(rows), features.shape[1]))
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
+    for part in parts:
+        wide[part] = features[rows[part]]
+        store.release(features)
+        scaler.partial_fit(wide[part])
+    for part in parts:
+        wide[part] = scaler.transform(wide[part])
+    return wide
 
 
 def _drawn(rows: Int64[np.ndarray, " r"], labels: Labels, seed: int) -> Int64[np.ndarray, " t"]:

@@ -21,6 +21,7 @@ EXACT = 20_000
 
 SHORT = 64  # numbers that stand for an embedding in the index, a byte each
 LEARN = 20_000  # images that the index is laid out by
+ADD = 4096  # that are added to it at once
 PROBES = 24  # cells that are looked into
 CANDIDATES = 6  # times k
 
@@ -84,8 +85,8 @@ def _index(embeddings: Embeddings) -> Any:
     chosen = np.sort(np.random.default_rng(0).permutation(n)[:LEARN])
     index = faiss.index_factory(d, f"PCA{min(SHORT, d)},IVF{round(2 * np.sqrt(n))},SQ8")
     index.train(unit(embeddings[chosen]))
-    for start in range(0, n, LEARN):
-        index.add(unit(embeddings[start : start + LEARN]))
+    for start in range(0, n, ADD):
+        index.add(unit(embeddings[start : start + ADD]))
         store.release(embeddings)
     faiss.extract_index_ivf(index).nprobe = PROBES
     return index

@@ -46,7 +46,7 @@ def _content(
         digest.update(f"{array.dtype} {array.shape}".encode())
         for start in range(0, len(array), AT_ONCE):
             digest.update(np.ascontiguousarray(array[start : start + AT_ONCE]).data)
-        store.release(array)
+            store.release(array)
     digest.update("\0".join([*groups, str(settings), sklearn.__version__]).encode("utf-8", "surrogatepass"))
     digest.update(Path(errors.__file__).read_bytes())  # another method, another answer
     return digest.hexdigest()

@@ -128,7 +128,7 @@ def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatc
     features[:4] += 20
     whole = out_of_fold(features, labels, singles(600), folds=4, C=0.01, seed=0)
     monkeypatch.setattr(errors, "LEARN", 150)
-    monkeypatch.setattr(errors, "JUDGE_AT_ONCE", 40)
+    monkeypatch.setattr(errors, "AT_ONCE", 40)
     some = errors._drawn(np.arange(600), labels, 0)
     assert len(some) == 150 and len(set(some)) == 150 and (np.diff(some) > 0).all()
     assert np.bincount(labels[some])[:3].min() >= 48 and np.bincount(labels[some])[3] >= 1
