@@ -98,6 +98,7 @@ class Recorder:
     def _work(self) -> None:
         while (batch := self._take()) is not None:
             self._write_in_the_end(batch)
+        self._engine.dispose()
 
     def _take(self) -> list[tuple[str, Any]] | None:
         """The next items, none where only refusals are to be written; None when closed and empty."""

@@ -204,19 +204,25 @@ def test_a_record_holds_no_image() -> None:
 @pytest.mark.skipif("FIELDMARK_TEST_POSTGRES" not in os.environ, reason="name an empty database in FIELDMARK_TEST_POSTGRES")
 def test_postgresql_holds_the_same(tmp_path: Path) -> None:
     url = os.environ["FIELDMARK_TEST_POSTGRES"]
-    tables.metadata.drop_all(tables.connect(url))
+    engine = tables.connect(url)
+    tables.metadata.drop_all(engine)
     recorder = Recorder(url, 30)
     sent = list(records(rows(80, 0), start=1000))
     for record in [*sent, sent[-1]]:  # written twice, kept once
         recorder.put({**record, "class": "a\0b\ud800"})
         recorder.label(record["id"], "owl")
         recorder.label(record["id"], "cat")
+    for _ in range(2):  # added up where they are there already
+        recorder.refuse("1", 429)
+        time.sleep(1.5)
     recorder.close(30.0)
-    engine = tables.connect(url)
     reading.remember(engine, "1", rows(1200, 1))
     reading.remember(engine, "1", rows(60, 1))
     with engine.connect() as connection:
         found, source = reading.recent(connection, 0.0, 5000.0), reading.reference(connection, "1")
+        refused = reading.recent(connection, time.time() - 300, time.time())
+    engine.dispose()
     assert recorder.lost == 0 and 29 <= len(found) <= 30
     assert set(found["label"]) == {"cat"} and set(found["predicted"]) == {"ab?"}
     assert len(source) == 60
+    assert set(refused["status"]) == {429} and refused["n"].sum() == 2
