@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from skimage import data as photos
 from sklearn.datasets import load_sample_images
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads of several workers would mostly wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -172,6 +176,22 @@ def _build(folder: Path, cache: Path) -> None:
 def copy_built(built: Path, folder: Path) -> Path:
     """A copy of the rebuilt project to change at will, with a run store of its own."""
     return shutil.copytree(built, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+
+
+@pytest.fixture
+def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> "Config":
+    """What a promotion needs: the checkout's configuration, test images and a store of one's own in the working folder."""
+    # Not above: this file is read before jaxtyping's checks are in place.
+    from registered import write_test_images
+
+    from pipeline import config
+
+    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    write_test_images(Path("data/preprocess/test"))
+    return cfg
 
 
 @pytest.fixture
