@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import table
 from pipeline.features import cache as feature_cache
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
 
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
 # Another file of a group, another backbone, a value that params.yaml has and one that it has not.

@@ -17,7 +17,7 @@ from holding import held, wait_until
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
 
 
 class Kill(NamedTuple):

@@ -80,6 +80,7 @@ def test_the_tags_of_a_version_lead_back_to_data_code_and_settings(built: Path) 
     assert "fit" in json.loads(tags["config"])
 
 
+@pytest.mark.slow
 def test_old_parameters_register_again_so_that_the_candidate_is_the_model_at_hand(
     built: Path, cache: Path, tmp_path: Path
 ) -> None:

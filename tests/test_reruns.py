@@ -180,12 +180,14 @@ def fates(ran: str, *, until: str = "export") -> dict[str, str]:
     return {stage: "ran" if stage in ran.split() else "didn't change" for stage in STAGES[: STAGES.index(until) + 1]}
 
 
+@pytest.mark.slow
 def test_a_larger_latency_budget_with_an_equal_winner_tunes_nothing(mine: Path, cache: Path) -> None:
     """evaluate shows the leaderboard, so it runs; what it measures of the same model is the same."""
     turn(mine, "model_search", latency_budget_ms=2000)
     assert repro(mine, cache) == fates("model-search evaluate")
 
 
+@pytest.mark.slow
 def test_another_learning_rate_reruns_from_model_search_on_and_the_old_one_comes_from_the_cache(mine: Path, cache: Path) -> None:
     before = (mine / "data" / "model-search" / "leaderboard.csv").read_text()
     turn(mine, "fit", lr=0.002)
@@ -198,6 +200,7 @@ def test_another_learning_rate_reruns_from_model_search_on_and_the_old_one_comes
     assert (mine / "data" / "model-search" / "leaderboard.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_another_augmentation_policy_reruns_from_augment_on(mine: Path, cache: Path) -> None:
     turn(mine, "augment", use="none")
     assert repro(mine, cache, "augment") == fates("augment", until="augment")
@@ -205,6 +208,7 @@ def test_another_augmentation_policy_reruns_from_augment_on(mine: Path, cache: P
         assert changed(repo) == {"model-search", "tune"}
 
 
+@pytest.mark.slow
 def test_another_data_set_reruns_everything(mine: Path, cache: Path) -> None:
     turn(mine, "ingest", use="digits", source={"per_class": 12})
     assert repro(mine, cache, "augment") == fates("ingest label-check preprocess augment", until="augment")

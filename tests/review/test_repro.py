@@ -22,6 +22,8 @@ from pipeline.serving import app, feedback
 from pipeline.serving.feedback import Keeping
 from pipeline.serving.swap import Folder
 
+pytestmark = pytest.mark.slow
+
 
 class Reviewed(NamedTuple):
     """A rebuilt project, what was in it before the review, the images decided on, and the next `dvc repro`."""
