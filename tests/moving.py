@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
-import time
+import signal
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from itertools import count
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,54 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pipeline.promotion.moves"])
 
 
-def start(cfg: config.Config, version: str, *, held_before: str = "", **environment: str) -> ForkServerProcess:
-    """`fieldmark promote VERSION` in the working folder, where VERSION.log gets what it says; its exit code is 2 where it was refused or failed.
+WRITING = ("INSERT", "UPDATE", "DELETE")
 
-    Where it is to be held, it waits for ever before that method of MlflowClient, with the file `held` as the sign.
+
+def start(
+    cfg: config.Config, version: str, *, what: str = "promote", killed_before: int = 0, folder: Path | None = None, **environment: str
+) -> ForkServerProcess:
+    """`fieldmark promote VERSION`, or a rollback, in a folder (the working folder), where VERSION.log gets what it says.
+
+    Its exit code is 2 where it was refused or failed. `killed_before` is the number of the write to the database before
+    which it kills itself, counted from 1.
     """
     place = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"], **environment}
-    process = CONTEXT.Process(target=_move, args=(cfg, Path.cwd(), version, held_before, place))
+    process = CONTEXT.Process(target=_move, args=(cfg, folder or Path.cwd(), version, what, killed_before, place))
     process.start()
     return process
 
 
-def _move(cfg: config.Config, folder: Path, version: str, held_before: str, environment: Mapping[str, str]) -> None:
-    from mlflow.tracking import MlflowClient
-
+def _move(cfg: config.Config, folder: Path, version: str, what: str, killed_before: int, environment: Mapping[str, str]) -> None:
     from pipeline.errors import FieldmarkError
     from pipeline.promotion import moves
 
-    def hold(*_: Any, **__: Any) -> None:
-        Path("held").touch()
-        time.sleep(3600)
-
     os.environ.update(environment)
     os.chdir(folder)
-    if held_before:
-        setattr(MlflowClient, held_before, hold)
+    _die_before(killed_before)
     with Path(f"{version}.log").open("w", buffering=1) as log, redirect_stdout(log):
         try:
-            moves.promote(cfg, version, why=f"person {version}")
+            if what == "promote":
+                moves.promote(cfg, version, why=f"person {version}")
+            else:
+                moves.rollback(cfg, why=f"person {version}")
         except FieldmarkError as error:
             print(error)
             raise SystemExit(2) from error
+
+
+def _die_before(write: int) -> None:
+    """Kill this process before so manieth transaction that writes, whatever the database is told in it."""
+    from sqlalchemy import Engine, event
+
+    numbers = count(1)
+
+    def note(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if statement.lstrip().upper().startswith(WRITING):
+            connection.info["wrote"] = True
+
+    def commit(connection: Any) -> None:
+        if connection.info.pop("wrote", False) and next(numbers) == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "commit", commit)

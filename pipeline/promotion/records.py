@@ -20,6 +20,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.promotion.registry import NO_ANSWER, PRODUCTION, Registry, every
 
 NONE = "none"
+MOVED, CUT_OFF = "moved", "the process ended before the move"
 STALE_S = 3600  # another machine's unfinished record is taken for dead after this time
 
 
@@ -93,7 +94,7 @@ def opened(
 def settle(registry: Registry, record: Record, problem: str = "") -> None:
     """Close a record by what the alias says, whatever the process that wrote it came to."""
     moved = registry.aliases().get(PRODUCTION) == record.after
-    outcome = "moved" if moved else problem or "ended before the move"
+    outcome = MOVED if moved else problem or "ended before the move"
     registry.client.set_tag(record.run_id, "outcome", outcome[:500])
     registry.client.set_terminated(record.run_id, "FINISHED" if moved else "FAILED")
 
@@ -103,7 +104,7 @@ def settle_dead(registry: Registry, *, alone: bool) -> None:
     for record in read(registry):
         dead = alone or processes.ended(record.tags["process"]) or time.time() - record.when > STALE_S
         if record.status == "RUNNING" and dead:
-            settle(registry, record, "the process ended before the move")
+            settle(registry, record, CUT_OFF)
 
 
 def note_gates(registry: Registry, record: Record, said: str, figures: Mapping[str, float]) -> None:

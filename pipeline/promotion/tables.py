@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from pipeline import processes
 from pipeline.config import Config
 from pipeline.promotion import records
 from pipeline.promotion.records import Record
@@ -53,23 +54,35 @@ def history(cfg: Config) -> None:
 
 
 def _rows(found: list[Record], registry: Registry) -> list[list[str]]:
-    rows, where = [], None
+    rows, where, now = [], None, registry.aliases().get(PRODUCTION)
     for record in found:
-        if record.before != where and (record.moved or record.before is not None):
+        moved = record.moved or _arrived(record, now)
+        if record.before != where and (moved or record.before is not None):
             rows.append(_unrecorded(where, record.before))
             where = record.before
-        rows.append(_row(record))
-        where = record.after if record.moved else where
-    now = registry.aliases().get(PRODUCTION)
+        rows.append(_row(record, now))
+        where = record.after if moved else where
     return rows + ([_unrecorded(where, now)] if now != where else [])
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: Record, now: str | None) -> list[str]:
     tags = record.tags
     what = tags["what"] + (", forced" if tags["forced"] == "true" else "")
-    outcome = "under way" if record.status == "RUNNING" else tags.get("outcome", record.status)
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.when))
-    return [when, tags["who"], what, tags["from"], tags["to"], outcome, tags["why"]]
+    return [when, tags["who"], what, tags["from"], tags["to"], _outcome(record, now), tags["why"]]
+
+
+def _outcome(record: Record, now: str | None) -> str:
+    if record.status != "RUNNING":
+        return record.tags.get("outcome", record.status)
+    if _arrived(record, now):
+        return records.MOVED
+    return records.CUT_OFF if processes.ended(record.tags["process"]) else "under way"
+
+
+def _arrived(record: Record, now: str | None) -> bool:
+    """Whether a record that nobody has closed is of a move that was made."""
+    return record.status == "RUNNING" and record.after == now
 
 
 def _unrecorded(before: str | None, after: str | None) -> list[str]:

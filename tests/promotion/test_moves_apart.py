@@ -1,4 +1,4 @@
-"""The alias `production` where processes are killed, promote at once, or speak to a server that goes away."""
+"""The alias `production` where processes promote at once, or speak to a server that goes away."""
 
 import os
 import shutil
@@ -25,22 +25,6 @@ from pipeline.promotion import moves, tables
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
-
-
-@pytest.mark.parametrize(("method", "cut"), [("set_registered_model_alias", "1"), ("set_tag", "2")], ids=["before the move", "after the move"])
-def test_a_kill_in_the_middle_leaves_one_production_and_a_whole_history(method: str, cut: str, cfg: config.Config, tmp_path: Path) -> None:
-    for _ in range(3):
-        register(tmp_path)
-    moves.promote(cfg, "1")
-    process = moving.start(cfg, "2", held_before=method)
-    wait_until(Path("held").exists, f"before {method}")
-    process.kill()
-    process.join()
-    assert production() == cut
-    moves.promote(cfg, "3")
-    assert aliases(client()) == {"candidate": "3", "production": "3", "previous": cut}
-    told = [(record.after, record.tags["outcome"]) for record in past()]
-    assert told == [("1", "moved"), ("2", "moved" if cut == "2" else "the process ended before the move"), ("3", "moved")]
 
 
 def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path: Path) -> None:
