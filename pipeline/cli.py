@@ -28,6 +28,8 @@ _STAGES = {
 _WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 PRODUCTION_PANEL = "Production"
+Why = Annotated[str, typer.Option(help="The reason; it stays on record.")]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Close what another machine left unfinished; only where you know that it died.")]
 
 
 class Format(StrEnum):
@@ -169,17 +171,18 @@ def monitor(
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or alias.")] = "candidate",
     force: Annotated[bool, typer.Option("--force", help="Promote it whatever the gates say; needs --why.")] = False,
-    why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "",
+    why: Why = "",
+    take_over: TakeOver = False,
 ) -> None:
     """Put a version into production, if the gates of conf/promotion/ pass."""
     cfg = config.load("blur_faces", "preprocess", "export", "promotion")
-    import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why)
+    import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why, take_over=take_over)
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
-def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "") -> None:
+def rollback(why: Why = "", take_over: TakeOver = False) -> None:
     """Put the version back that was in production before."""
-    import_module("pipeline.promotion.moves").rollback(config.load("export"), why=why)
+    import_module("pipeline.promotion.moves").rollback(config.load("export"), why=why, take_over=take_over)
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)

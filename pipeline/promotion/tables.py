@@ -1,6 +1,7 @@
 """What `fieldmark models` and `fieldmark history` print, in 80 columns, newest first."""
 
 import time
+from datetime import datetime
 
 from mlflow.entities.model_registry import ModelVersion
 from rich import box
@@ -68,7 +69,7 @@ def _rows(found: list[Record], registry: Registry) -> list[list[str]]:
 def _row(record: Record, now: str | None) -> list[str]:
     tags = record.tags
     what = tags["what"] + (", forced" if tags["forced"] == "true" else "")
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.when))
+    when = datetime.fromisoformat(tags["when"]).astimezone().strftime("%Y-%m-%d %H:%M")
     return [when, tags["who"], what, tags["from"], tags["to"], _outcome(record, now), tags["why"]]
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADepr
 
 CFG = config.load("blur_faces", "preprocess", "export", "promotion")
 LEFT = ["outcome of what was left", "end of what was left"]
-MOVED = ["alias", "other spelling", "outcome", "end", "previous"]
+MOVED = ["alias", "other spelling", "previous", "outcome", "end"]
 WRITES = {"promote": [*LEFT, "record", "figures", "gates", *MOVED], "rollback": [*LEFT, "record", *MOVED]}
 GOAL = {"promote": "4", "rollback": "2"}  # from version 3
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline import config, processes, tracking
 from pipeline.errors import FieldmarkError
 from pipeline.promotion import moves, records, tables
 from pipeline.promotion.records import Record
-from pipeline.promotion.registry import EXPERIMENT, connect
+from pipeline.promotion.registry import EXPERIMENT, Registry, connect
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -261,31 +262,120 @@ def test_a_store_that_goes_away_in_the_middle_leaves_one_production(
     assert chain(past()) == [(None, "1"), *([("1", "2"), ("2", "3")] if cut == "2" else [("1", "3")])]
 
 
-def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(
-    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines share no file lock."""
     monkeypatch.setattr(moves, "_is_local", lambda uri: False)
+
+
+def leave(process: str, to: str) -> str:
+    """An unfinished record of a process; the run's id."""
+    registry = connect("fieldmark")
+    tags = {"what": "promote", "who": "Ada", "why": "elsewhere", "when": "2026-01-02T03:04:05+00:00", "from": production() or "none", "to": to,
+            "model": "fieldmark", "process": process, "forced": "false"}  # fmt: skip
+    return str(registry.client.create_run(registry.experiment, tags=tags).info.run_id)
+
+
+@pytest.mark.usefixtures("server")
+def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from the same version: when the loser leaves, the alias is where it wanted it, and yet it did not move it."""
     for _ in range(2):
         register(tmp_path)
     moves.promote(cfg, "1")
-    registry = connect("fieldmark")
-    with records.opened(registry, "promote", before="1", after="2", why="elsewhere"):
-        with pytest.raises(FieldmarkError, match="is moving `production` at this moment"):
-            moves.promote(cfg, "2")
-        registry.point("production", "2")
+    run_id, create = leave("elsewhere/1/2.00", "2"), records._create
+
+    def late(*arguments: Any) -> Record:
+        client().set_registered_model_alias("fieldmark", "production", "2")
+        return create(*arguments)
+
+    monkeypatch.setattr(records, "_create", late)
+    with pytest.raises(FieldmarkError, match="Ada is moving `production` from elsewhere since 2026-01-02.* --take-over"):
+        moves.promote(cfg, "2")
+    client().set_terminated(run_id)
     assert chain(past()) == [(None, "1"), ("1", "2")]
 
 
-def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(
+@pytest.mark.usefixtures("server")
+def test_on_a_server_a_dead_machine_keeps_others_out_until_somebody_says_that_it_is_dead(cfg: config.Config, tmp_path: Path) -> None:
+    for _ in range(3):
+        register(tmp_path)
+        moves.promote(cfg)
+    run_id = leave("elsewhere/1/2.00", "1")
+    with pytest.raises(FieldmarkError, match="from elsewhere"):
+        moves.rollback(cfg)
+    moves.rollback(cfg, take_over=True)
+    assert chain(past())[-2:] == [("2", "3"), ("3", "2")]
+    assert client().get_run(run_id).data.tags["outcome"] == records.CUT_OFF
+
+
+@pytest.mark.usefixtures("server")
+def test_on_a_server_a_move_made_since_the_look_is_not_passed_over(cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alias is where it was: another machine moved it there and back."""
+    for _ in range(3):
+        register(tmp_path)
+        moves.promote(cfg)
+    known = past()
+    moves.rollback(cfg)
+    moves.promote(cfg, "3")
+    with pytest.raises(FieldmarkError, match="moved `production` to 2 at this moment"), records.opened(
+        connect("fieldmark"), "rollback", before="3", after="2", why="late", known=known
+    ):  # fmt: skip
+        pytest.fail("it went on")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_machine_whose_clock_is_ahead_does_not_turn_the_history_round(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        register(tmp_path)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(minutes=30)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "datetime", Ahead)
+        moves.promote(cfg, "1")
+        moves.promote(cfg, "2")
+    moves.promote(cfg, "3")
+    assert chain(past()) == [(None, "1"), ("1", "2"), ("2", "3")]
+    moves.rollback(cfg)
+    assert production() == "2"
+    capsys.readouterr()
+    tables.history(cfg)
+    assert capsys.readouterr().out.count(f"{datetime.now():%Y-%m-%d}") >= 2
+
+
+@pytest.mark.usefixtures("server")
+def test_a_machine_that_slept_until_it_was_taken_for_dead_tells_that_it_moved_after_another(
     cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moves, "_is_local", lambda uri: False)
+    """It slept between its last look and its move, which MLflow makes whatever the alias was."""
+    for _ in range(3):
+        register(tmp_path)
+    moves.promote(cfg, "1")
+    point, other = Registry.point, tmp_path / "other"
+    other.mkdir()
+
+    def asleep(registry: Registry, alias: str, version: str | None) -> None:
+        monkeypatch.setattr(Registry, "point", point)
+        monkeypatch.chdir(other)
+        moves.promote(cfg, "3", take_over=True, force=True, why="the other machine is dead")
+        registry.point(alias, version)
+
+    monkeypatch.setattr(Registry, "point", asleep)
+    moves.promote(cfg, "2")
+    assert chain(past()) == [(None, "1"), ("1", "3"), ("3", "2")]
+    assert past()[-1].tags["outcome"] == records.OVERTOOK
+    assert aliases(client()) == {"candidate": "3", "production": "2", "previous": "3"}
+
+
+@pytest.mark.usefixtures("server")
+def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(cfg: config.Config, tmp_path: Path) -> None:
     register(tmp_path)
-    registry = connect("fieldmark")
-    ended = processes.name().rpartition("/")[0] + "/0.01"
-    tags = {**dict.fromkeys(("who", "why", "when"), "x"), "what": "promote", "from": "none", "to": "1", "model": "fieldmark", "process": ended}
-    registry.client.create_run(registry.experiment, tags={**tags, "forced": "false"})
+    leave(processes.name().rpartition("/")[0] + "/0.01", "1")
     moves.promote(cfg)
     assert [record.status for record in past()] == ["FAILED", "FINISHED"]
 

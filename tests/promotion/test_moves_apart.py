@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx2 as httpx
 import moving
 import pytest
-from holding import wait_until
-from registered import aliases, register
+from holding import LONG, wait_until
+from registered import aliases, register, write_test_images
 from test_moves import chain, client, past, production
 
 from pipeline import config
@@ -50,11 +50,15 @@ class Between(ThreadingHTTPServer):
     def __init__(self, server: str) -> None:
         super().__init__(("127.0.0.1", 0), _Pass)
         self.behind, self.last, self.delivered, self.gone = httpx.Client(base_url=server, timeout=60), "", False, False
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url, self.met, self.meeting = f"http://127.0.0.1:{self.server_port}", "", threading.Barrier(1)
 
     def cut(self, method: str = "", path: str = "", *, delivered: bool = False) -> None:
         """Answer again, and be gone at that request; `delivered` where the server still gets it and only its answer is lost."""
         self.last, self.delivered, self.gone = f"{method} /api/2.0/mlflow{path}", delivered, False
+
+    def meet(self, method: str, path: str, n: int) -> None:
+        """Pass on requests of that kind when n of them are there."""
+        self.met, self.meeting = f"{method} /api/2.0/mlflow{path}", threading.Barrier(n, timeout=LONG)
 
 
 class _Pass(BaseHTTPRequestHandler):
@@ -63,6 +67,8 @@ class _Pass(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if f"{self.command} {self.path}" == self.server.met:
+            self.server.meeting.wait()
         now = not self.server.gone and f"{self.command} {self.path}" == self.server.last
         if self.server.gone or (now and not self.server.delivered):
             self.server.gone = self.close_connection = True
@@ -130,6 +136,7 @@ def versions(cfg: config.Config, tmp_path: Path, store: str, between: Between, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", between.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     between.cut()
+    between.met = ""
     return made
 
 
@@ -169,3 +176,34 @@ def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     assert production() == third and aliases(client())["previous"] == cut
     assert "RUNNING" not in {record.status for record in past()}
     assert chain(past())[-1] == (cut, third)
+
+
+def test_two_machines_that_promote_at_once_do_not_both_do_so(
+    versions: list[str], cfg: config.Config, between: Between, tmp_path: Path
+) -> None:
+    """Their lock files are in different folders, and each has looked at what is in production before the other claims the move."""
+    first, *others = versions
+    moves.promote(cfg, first)
+    start = len(chain(past()))
+    machines = [tmp_path / f"machine {version}" for version in others]
+    for machine in machines:
+        write_test_images(machine / "data/preprocess/test")
+    between.meet("POST", "/runs/create", 2)
+    processes = [
+        moving.start(cfg, version, folder=machine, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0") for version, machine in zip(others, machines, strict=True)
+    ]
+    seen, reader = set[str | None](), client()
+    while any(process.is_alive() for process in processes):
+        seen.add(aliases(reader).get("production"))
+        time.sleep(0.05)
+    codes = {version: process.exitcode for version, process in zip(others, processes, strict=True)}
+    refused = [machine / f"{version}.log" for machine, version in zip(machines, others, strict=True) if codes[version] == 2]
+    assert set(codes.values()) <= {0, 2} and len(refused) >= 1
+    assert all("is moving `production`" in log.read_text() or "in the meantime" in log.read_text() for log in refused)
+    winners = [(first, version) for version, code in codes.items() if code == 0]
+    assert chain(past())[start:] == winners
+    assert production() == (winners[0][1] if winners else first)
+    assert None not in seen and "RUNNING" not in {record.status for record in past()}
+    between.met = ""
+    moves.promote(cfg, next(version for version in others if version != production()))
+    assert chain(past())[-1][0] == (winners[0][1] if winners else first)
