@@ -230,6 +230,7 @@ class Serving(Section):
     max_waiting: PositiveInt
     max_waiting_mb: PositiveFloat
     max_explained: PositiveInt
+    max_connections: PositiveInt
     timeout_s: PositiveFloat
     drain_s: NonNegativeFloat
     decode_threads: PositiveInt

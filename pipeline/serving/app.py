@@ -108,7 +108,7 @@ def create(
 
 def _predict(server: Server) -> APIRouter:
     routes = APIRouter()
-    told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 504)
+    told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 
     @routes.post(PREDICT, responses={200: {"model": Answer}, **told}, openapi_extra={"requestBody": BODY}, summary="Predict images")
     async def predict(
@@ -129,7 +129,7 @@ def _predict(server: Server) -> APIRouter:
 
 
 def _tell(server: Server) -> APIRouter:
-    routes = APIRouter(responses=problems.described(400, 401, 403, 429))
+    routes = APIRouter(responses=problems.described(400, 401, 403, 429, 503))
 
     @routes.get("/model", summary="The model that answers now")
     def model() -> About:

@@ -17,7 +17,9 @@ from pipeline.serving.problems import Refusal, busy
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 DOCS_FILES = "/docs-files"  # what the page /docs loads
-OPEN = frozenset({"/", "/health/live", "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
+FULL = "full"  # in the state of a request that came by one connection too many
+LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
+OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -64,6 +66,8 @@ class Guard:
                 self._ended(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
+        if scope.get("state", {}).get(FULL) and scope["path"] != LIVE:
+            raise Refusal(503, "full", "the server has as many connections as it may have; try again shortly", {"Retry-After": "1"})
         headers = Headers(scope=scope)
         host, origin, site = headers.get("host", ""), headers.get("origin"), headers.get("sec-fetch-site")
         if self._hosts and _name(host) not in self._hosts:

@@ -40,8 +40,10 @@ def serve(*, folder: Path | None, version: str, host: str, port: int | None, kee
         model = app.state.server.keeper.model
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         print(f"Serving {model.name} version {model.version} ({model.engine.name}): http://{shown}:{listening.getsockname()[1]}", flush=True)
+        counters = app.state.server.counters
+        protocol = punctual(serving.timeout_s, serving.max_connections, lambda why: counters.hung_up.labels(why).inc())
         settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30, http=punctual(serving.timeout_s),
+            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30, http=protocol,
             timeout_graceful_shutdown=int(serving.timeout_s) + 1,
         )  # fmt: skip
         with watched(app, cfg.monitor, tables.url()):

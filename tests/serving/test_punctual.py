@@ -1,16 +1,20 @@
-"""Clients that send slowly, or nothing, through a socket of their own: none holds its connection for long."""
+"""Clients that send or read slowly, or not at all, or are too many, each through a socket of its own."""
 
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import uvicorn
 from exports import tiny_export
+from fastapi import APIRouter, FastAPI, Response
+from holding import wait_until
 from test_api import picture, settings
 
 from pipeline.serving import app as serving_app
@@ -24,17 +28,48 @@ UPLOAD, FORBIDDEN, OPINION = (
 )
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    export = tiny_export(tmp_path_factory.mktemp("punctual") / "export")
-    app = serving_app.create(settings(timeout_s=LIMIT_S), Folder(export, "fieldmark"), routers=[feedback.router(None)])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", http=punctual.punctual(LIMIT_S)))
+BIG = 32 * 10**6  # bytes, more than the buffers of both kernels
+
+
+class Served(NamedTuple):
+    """A running server."""
+
+    port: int
+    api: FastAPI
+    uvicorn: uvicorn.Server
+
+    @property
+    def n_open(self) -> int:
+        return len(self.uvicorn.server_state.connections)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.api.state.server.counters.registry.get_sample_value(name, labels) or 0.0
+
+
+@contextmanager
+def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Served]:
+    big = APIRouter()
+    big.add_api_route("/big", lambda: Response(b"x" * BIG))
+    api = serving_app.create(settings(timeout_s=limit_s), Folder(export, "fieldmark"), routers=[feedback.router(None), big])
+    protocol = punctual.punctual(limit_s, max_connections, lambda why: api.state.server.counters.hung_up.labels(why).inc())
+    server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        yield listening.getsockname()[1]
+        yield Served(listening.getsockname()[1], api, server)
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tiny_export(tmp_path_factory.mktemp("punctual") / "export"), LIMIT_S, 100) as made:
+        yield made
+
+
+@pytest.fixture
+def port(served: Served) -> int:
+    return served.port
 
 
 def dribble(port: int, start: bytes, drop: bytes) -> tuple[float, bytes]:
@@ -80,3 +115,91 @@ def test_a_client_that_pauses_between_two_requests_is_not(port: int) -> None:
         first = ask()
         time.sleep(LIMIT_S + punctual.GRACE_S + 0.3)
         assert first == ask() == (200, first[1])
+
+
+def take(client: socket.socket) -> bytes:
+    """All that comes until the other side hangs up."""
+    said = bytearray()
+    with suppress(ConnectionError):
+        while heard := client.recv(10**6):
+            said += heard
+    return bytes(said)
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_whoever_does_not_take_its_answer_is_hung_up_on(connection: str, served: Served) -> None:
+    ask = f"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n\r\n".encode()
+    before = served.metric("fieldmark_hung_up_total", reason="slow reading")
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.sendall(ask)
+        wait_until(lambda: served.metric("fieldmark_hung_up_total", reason="slow reading") == before + 1, "the server hung up")
+        assert 0 < len(take(client)) < BIG
+
+
+def test_whoever_takes_it_in_time_gets_all_of_it(served: Served) -> None:
+    before = served.metric("fieldmark_hung_up_total", reason="slow reading")
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        assert take(client).count(b"x" * 1000) == 2 * BIG // 1000
+    assert served.metric("fieldmark_hung_up_total", reason="slow reading") == before
+
+
+def ask(client: socket.socket, line: str) -> bytes:
+    """The whole answer on a connection that the server closes."""
+    client.sendall(f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".encode())
+    return take(client)
+
+
+def connect(served: Served, stack: ExitStack, n: int) -> None:
+    """So many connections more, open until the stack is left."""
+    wanted = served.n_open + n
+    for _ in range(n):
+        stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+    wait_until(lambda: served.n_open == wanted, "connected")
+
+
+@pytest.fixture
+def full(export: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server with as many connections as it may have, two."""
+    monkeypatch.setattr(punctual, "GRACE_S", 60.0)
+    with serving(export, 60.0, 2) as made, ExitStack() as stack:
+        connect(made, stack, 2)
+        yield made
+
+
+def test_a_connection_too_many_is_told_so_and_closed(full: Served) -> None:
+    with socket.create_connection(("127.0.0.1", full.port)) as client:
+        said = ask(client, "POST /predict")
+    assert b" 503 " in said and b"application/problem+json" in said and b"retry-after: 1" in said.lower()
+    wait_until(lambda: full.metric("fieldmark_requests_total", status="503") == 1, "counted")
+    wait_until(lambda: full.n_open == 2, "closed")
+    with socket.create_connection(("127.0.0.1", full.port)) as client:
+        assert b" 200 " in ask(client, "GET /health/live")
+
+
+def test_a_connection_too_many_that_asks_nothing_is_not_waited_for(full: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punctual, "GRACE_S", 0.1)
+    with socket.create_connection(("127.0.0.1", full.port)) as client:
+        assert take(client) == b""
+    assert full.metric("fieldmark_hung_up_total", reason="slow request") == 1
+
+
+def test_a_crowd_is_hung_up_on(full: Served) -> None:
+    with ExitStack() as stack:
+        connect(full, stack, 2)
+        with socket.create_connection(("127.0.0.1", full.port)) as client:
+            assert take(client) == b""
+        assert full.metric("fieldmark_hung_up_total", reason="crowd") == 1
+    wait_until(lambda: full.n_open == 2, "closed")
+
+
+def test_there_is_room_again_when_one_has_gone(export: Path) -> None:
+    with serving(export, 60.0, 1) as made:
+        with ExitStack() as stack:
+            connect(made, stack, 1)
+            with socket.create_connection(("127.0.0.1", made.port)) as client:
+                assert b" 503 " in ask(client, "GET /model")
+        wait_until(lambda: made.n_open == 0, "closed")
+        with closing(HTTPConnection("127.0.0.1", made.port)) as api:
+            api.request("GET", "/model")
+            assert api.getresponse().status == 200
