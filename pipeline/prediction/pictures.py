@@ -3,19 +3,18 @@
 import mimetypes
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import images, store
+from pipeline import images, parallel
 from pipeline.errors import FieldmarkError
 from pipeline.sources import Item, Skipped, video
 from pipeline.sources.layout import LITTER, Placed, printable
 
-AT_ONCE = 16  # images in memory
+AHEAD = 1  # pictures a core that are decoded before they are asked for: one may have 300 MB
 
 
 class Picture(NamedTuple):
@@ -35,9 +34,7 @@ def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) ->
     if missing:
         raise FieldmarkError(f"{', '.join(missing)}: there is no such file or folder")
     decode = partial(_decoded, max_pixels=max_pixels)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for some in store.chunks(_items(paths, every_seconds), AT_ONCE):
-            yield from pool.map(decode, some)
+    yield from parallel.in_order(decode, _items(paths, every_seconds), AHEAD)
 
 
 def _items(paths: Sequence[Path], every_seconds: float) -> Iterator[Item | Skipped]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from PIL import Image
 
 from pipeline.errors import FieldmarkError
 from pipeline.prediction import camera, command, pictures
-from pipeline.prediction.answers import Answer, answers
-from pipeline.prediction.pictures import AT_ONCE, Picture
+from pipeline.prediction.answers import AT_ONCE, Answer, answers
+from pipeline.prediction.pictures import Picture
 from pipeline.prediction.writers import as_csv, as_pictures, caption
 from pipeline.serving import model
 
@@ -152,6 +153,33 @@ def test_only_a_few_pictures_are_in_memory(export: Path) -> None:
     for _ in range(40):
         next(stream)
     assert 40 <= made <= 40 + AT_ONCE
+
+
+def test_of_large_pictures_fewer_are_in_memory(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.prediction.answers.PIXELS_AT_ONCE", 200)
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def large() -> Iterator[Picture]:
+        for name in range(40):
+            pixels = np.full((10, 10, 3), 99, np.uint8)
+            made.append(weakref.ref(pixels))
+            assert sum(each() is not None for each in made) <= 4  # the one just made, that which was answered last, and two of a portion
+            yield Picture(str(name), pixels)
+            del pixels
+
+    stream = answers(model.load(export), large(), top=1)
+    assert [answer.name for answer, _ in stream] == [str(name) for name in range(40)]
+
+
+def test_hardly_more_is_decoded_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        shot(tmp_path / f"{number:02d}.png", RED)
+    read, decode = [], pictures.images.decode
+    monkeypatch.setattr(pictures.images, "decode", lambda data, **limits: read.append(1) or decode(data, **limits))
+    stream = pictures.pictures([tmp_path], every_seconds=1.0, max_pixels=10**6)
+    next(stream)
+    assert len(read) <= 1 + (os.cpu_count() or 1)
+    assert len(list(stream)) == 39
 
 
 def test_a_file_played_as_a_stream_drops_what_comes_too_fast(tmp_path: Path) -> None:
