@@ -2,10 +2,11 @@
 
 There is no timer to tune: under light load an image waits for nothing, under heavy load batches grow to their limit
 (as in Clipper, NSDI 2017, section 4.3, with the delay left out). What nobody waits for in a hurry (explanations) stands
-aside: it gets an idle engine, and of a busy one a small share.
+aside: it gets an idle engine, and of a busy one a small share, which grows once it is late.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,12 +18,14 @@ import numpy as np
 from pipeline.serving.model import Model, Outputs
 
 TURNS = 4  # batches after which what stands aside gets one, however much waits
+LATE_TURNS = 1  # the same, for what is late
 
 
 class _Waiting(NamedTuple):
     model: Model
     images: np.ndarray
     answer: asyncio.Future[Outputs]
+    late_at: float
 
 
 class Batcher:
@@ -46,19 +49,22 @@ class Batcher:
 
         A version that has been replaced meanwhile still answers what was prepared for it.
         """
-        return await self._after(self._waiting, model, image[None])
+        return await self._after(self._waiting, model, image[None], math.inf)
 
-    async def stand_aside(self, model: Model, images: np.ndarray) -> Outputs:
-        """The outputs of n prepared images that give way to all others; few at a time, since they run as one batch."""
-        return await self._after(self._aside, model, images)
+    async def stand_aside(self, model: Model, images: np.ndarray, late_at: float = math.inf) -> Outputs:
+        """The outputs of n prepared images that give way to all others, to fewer from `late_at` on (the loop's time).
+
+        Few at a time, since they run as one batch.
+        """
+        return await self._after(self._aside, model, images, late_at)
 
     def close(self) -> None:
         """After the last answer."""
         self._thread.shutdown(wait=False)
 
-    async def _after(self, queue: deque[_Waiting], model: Model, images: np.ndarray) -> Outputs:
+    async def _after(self, queue: deque[_Waiting], model: Model, images: np.ndarray, late_at: float) -> Outputs:
         answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
-        queue.append(_Waiting(model, images, answer))
+        queue.append(_Waiting(model, images, answer, late_at))
         if not self._busy:
             self._start()
         return await answer
@@ -73,7 +79,7 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """The longest waiting, with those behind it of the same version; who has gone away is passed over."""
         batch: list[_Waiting] = []
-        while self._aside and (not self._waiting or self._turns >= TURNS):
+        while self._aside and (not self._waiting or self._turns >= self._turns_before(self._aside[0])):
             self._turns = 0
             if not (first := self._aside.popleft()).answer.done():
                 return [first]
@@ -86,6 +92,9 @@ class Batcher:
             else:
                 batch.append(self._waiting.popleft())
         return batch
+
+    def _turns_before(self, aside: _Waiting) -> int:
+        return LATE_TURNS if asyncio.get_running_loop().time() >= aside.late_at else TURNS
 
     def _run(self, batch: list[_Waiting]) -> Outputs:
         start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import re
 import struct
 import threading
@@ -399,7 +400,12 @@ def test_the_batcher_does_not_wait_for_those_who_have_gone(export: Path) -> None
     assert sizes == [1, 1]
 
 
-def test_what_stands_aside_gets_an_idle_engine_and_every_fifth_turn_of_a_busy_one(export: Path) -> None:
+@pytest.mark.parametrize(
+    ("late_at", "order"),
+    [(math.inf, [3, 3, 1, 1, 1, 1, 3, 1, 1, 1, 1, 3]), (0.0, [3, 3, 1, 3, 1, 3, 1, 1, 1, 1, 1, 1])],
+    ids=["every fifth turn", "every other turn once it is late"],
+)
+def test_what_stands_aside_gets_an_idle_engine_and_its_turns_of_a_busy_one(late_at: float, order: list[int], export: Path) -> None:
     from pipeline.serving.batching import Batcher
 
     loaded, sizes = model.load(export), []
@@ -408,10 +414,25 @@ def test_what_stands_aside_gets_an_idle_engine_and_every_fifth_turn_of_a_busy_on
         batcher = Batcher(1, lambda n, seconds: sizes.append(n))
         image = loaded.prepare(picture())
         patches = np.stack([image] * 3)
-        await batcher.stand_aside(loaded, patches)
-        aside = [asyncio.create_task(batcher.stand_aside(loaded, patches)) for _ in range(3)]
+        await batcher.stand_aside(loaded, patches, late_at)
+        aside = [asyncio.create_task(batcher.stand_aside(loaded, patches, late_at)) for _ in range(3)]
         hurried = [asyncio.create_task(batcher.predict(loaded, image)) for _ in range(8)]
         assert [len((await task).probs) for task in aside + hurried] == [3] * 3 + [1] * 8
 
     asyncio.run(ask())
-    assert sizes == [3, 3, 1, 1, 1, 1, 3, 1, 1, 1, 1, 3]
+    assert sizes == order
+
+
+def test_an_explanation_is_late_after_a_quarter_of_its_time(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.serving.batching import Batcher
+
+    left, stand_aside = list[float](), Batcher.stand_aside
+
+    async def noting(batcher: Batcher, loaded: Any, images: np.ndarray, late_at: float) -> Any:
+        left.append(late_at - asyncio.get_running_loop().time())
+        return await stand_aside(batcher, loaded, images, late_at)
+
+    monkeypatch.setattr(Batcher, "stand_aside", noting)
+    with client(export, timeout_s=400.0) as api:
+        assert api.post("/predict?explain=true", files={"files": ("a", picture())}).json()["predictions"][0]["explanation"]
+    assert left == sorted(left, reverse=True) and 0 < left[-1] <= left[0] <= 100
