@@ -88,8 +88,8 @@ def opened(
         with suppress(*NO_ANSWER):
             settle(registry, record, _told(error))
         raise
-    if registry.client.get_run(record.run_id).info.status == "FAILED":
-        _add_overtaken(registry, record)
+    if (now := _of(registry.client.get_run(record.run_id))).status == "FAILED":
+        _add_overtaken(registry, now)
     else:
         settle(registry, record)
 
