@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
-from sklearn.metrics import accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
+
+from pipeline.labels.folds import StratifiedGroups
 
 COLUMNS = ["property", "label", "auc", "accuracy", "majority"]
 FOLDS = 5
@@ -39,7 +41,7 @@ def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.Da
     names, labels = np.unique(rows["label"].to_numpy(dtype=object).astype(str), return_inverse=True)
     found: list[tuple[str, str, float, float, float]] = []
     if len(names) > 1:
-        dealer = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        dealer = StratifiedGroups(FOLDS, shuffle=True, random_state=seed)
         folds = list(dealer.split(labels, labels, rows["dup_group"].to_numpy(dtype=object)))
         for name, values in _properties(rows, set(ignore)):
             found += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
@@ -84,5 +86,5 @@ def _told(
     for i in judged:
         own = labels == i
         share = float(own.mean())
-        auc, accuracy = roc_auc_score(own, probs[:, i]), accuracy_score(own, probs[:, i] > 0.5)
+        auc, accuracy = roc_auc_score(own, probs[:, i]), (own == (probs[:, i] > 0.5)).mean()
         yield str(names[i]), float(auc), float(accuracy), max(share, 1 - share)

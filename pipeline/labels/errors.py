@@ -12,11 +12,11 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from jaxtyping import Bool, Float, Float64, Int64
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from pipeline import store, table
+from pipeline.labels.folds import StratifiedGroups
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
@@ -93,7 +93,7 @@ def _folds(
     if len(learnable) < 2:
         return
     rows = np.flatnonzero(np.isin(labels, learnable.index))
-    dealer = StratifiedGroupKFold(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
+    dealer = StratifiedGroups(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
     for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
         yield rows[train], rows[held_out]
 

@@ -13,7 +13,7 @@ import sklearn
 from jaxtyping import Float64
 
 from pipeline import config, store
-from pipeline.labels import errors
+from pipeline.labels import errors, folds
 from pipeline.labels.errors import Features, Labels, Weights
 
 AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
@@ -48,7 +48,8 @@ def _content(
             digest.update(np.ascontiguousarray(array[start : start + AT_ONCE]).data)
             store.release(array)
     digest.update("\0".join([*groups, str(settings), sklearn.__version__]).encode("utf-8", "surrogatepass"))
-    digest.update(Path(errors.__file__).read_bytes())  # another method, another answer
+    for module in (errors, folds):
+        digest.update(Path(str(module.__file__)).read_bytes())  # another method, another answer
     return digest.hexdigest()
 
 
