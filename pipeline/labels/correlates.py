@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from pipeline.labels.folds import StratifiedGroups
+from pipeline.labels.folds import StratifiedGroups, drawn
 
 COLUMNS = ["property", "label", "auc", "accuracy", "majority"]
 FOLDS = 5
@@ -42,7 +42,8 @@ def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.Da
     found: list[tuple[str, str, float, float, float]] = []
     if len(names) > 1:
         dealer = StratifiedGroups(FOLDS, shuffle=True, random_state=seed)
-        folds = list(dealer.split(labels, labels, rows["dup_group"].to_numpy(dtype=object)))
+        dealt = dealer.split(labels, labels, pd.factorize(rows["dup_group"], sort=True)[0])
+        folds = [(drawn(known, labels, seed), asked) for known, asked in dealt]
         for name, values in _properties(rows, set(ignore)):
             found += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
     table = pd.DataFrame(found, columns=COLUMNS)
@@ -81,10 +82,9 @@ def _told(
 ) -> Iterator[tuple[str, float, float, float]]:
     tree = DecisionTreeClassifier(max_leaf_nodes=LEAVES_A_CLASS * len(names), min_samples_leaf=LEAF_IMAGES, random_state=seed)
     probs = cross_val_predict(tree, values[:, None], labels, cv=folds, method="predict_proba")
-    counts = np.bincount(labels)
-    judged = [int(counts.argmin())] if len(names) == 2 else range(len(names))
-    for i in judged:
-        own = labels == i
-        share = float(own.mean())
-        auc, accuracy = roc_auc_score(own, probs[:, i]), (own == (probs[:, i] > 0.5)).mean()
-        yield str(names[i]), float(auc), float(accuracy), max(share, 1 - share)
+    judged = np.arange(len(names)) if len(names) > 2 else np.array([np.bincount(labels).argmin()])
+    own, said = labels[:, None] == judged, probs[:, judged]
+    shares, right = own.mean(axis=0), (own == (said > 0.5)).mean(axis=0)
+    aucs = np.atleast_1d(roc_auc_score(own, said, average=None))
+    for i, auc, accuracy, share in zip(judged, aucs, right, shares, strict=True):
+        yield str(names[i]), float(auc), float(accuracy), float(max(share, 1 - share))

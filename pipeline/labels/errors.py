@@ -16,12 +16,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from pipeline import store, table
-from pipeline.labels.folds import StratifiedGroups
+from pipeline.labels.folds import StratifiedGroups, drawn
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
-# Bound the memory, and the time of a fit: a model learns from no more rows; this many are taken up or judged at once.
-LEARN = 20_000
+# Bounds the memory: this many rows are taken up or judged at once.
 AT_ONCE = 4096
 
 Labels = Int64[np.ndarray, " n"]
@@ -37,7 +36,7 @@ def out_of_fold(
 
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
     learned, beside the others. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
-    most LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
+    most folds.LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
     groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
     fell into one fold, its row is uniform: no evidence against the label.
     """
@@ -46,7 +45,7 @@ def out_of_fold(
     place = np.arange(len(labels)) if rows is None else rows
     numbered = pd.factorize(np.array(groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
     for whole, held_out in _folds(labels, numbered, folds, seed):
-        train = _drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
+        train = drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
         known = np.unique(labels[train])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
@@ -109,16 +108,6 @@ def _scaled(features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardS
     for part in parts:
         wide[part] = scaler.transform(wide[part])
     return wide
-
-
-def _drawn(rows: Int64[np.ndarray, " r"], labels: Labels, seed: int) -> Int64[np.ndarray, " t"]:
-    """At most LEARN of the rows, in order; the first of a class, in an order by chance, come before the later ones."""
-    if len(rows) <= LEARN:
-        return rows
-    chance = pd.Series(np.random.default_rng(seed).permutation(len(rows)))
-    within = chance.groupby(labels[rows]).rank(pct=True)
-    within[chance.groupby(labels[rows]).rank() == 1] = 0
-    return rows[np.sort(np.argsort(within.to_numpy(), kind="stable")[:LEARN])]
 
 
 def _issues(

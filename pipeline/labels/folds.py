@@ -1,11 +1,15 @@
-"""Folds that keep groups whole and give each its share of every class.
+"""Folds that keep groups whole and give each its share of every class, and what a model learns from of many images.
 
-Axes: f folds, k classes.
+Axes: n images, f folds, k classes.
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64, Int64
 from sklearn.model_selection import StratifiedGroupKFold
+
+# Bounds the memory and the time of a fit: a model learns from no more rows.
+LEARN = 20_000
 
 
 class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
@@ -27,3 +31,13 @@ class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
             if uneven[fold] < uneven[best] or (alike and size[fold] < size[best]):
                 best = fold
         return best
+
+
+def drawn(rows: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " n"], seed: int) -> Int64[np.ndarray, " t"]:
+    """At most LEARN of the rows, in order; the first of a class, in an order by chance, come before the later ones."""
+    if len(rows) <= LEARN:
+        return rows
+    chance = pd.Series(np.random.default_rng(seed).permutation(len(rows)))
+    within = chance.groupby(labels[rows]).rank(pct=True)
+    within[chance.groupby(labels[rows]).rank() == 1] = 0
+    return rows[np.sort(np.argsort(within.to_numpy(), kind="stable")[:LEARN])]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.labels import folds
 from pipeline.labels.correlates import correlates
 
 N = 120
@@ -58,3 +59,12 @@ def test_of_two_classes_the_smaller_stands_for_both_and_tiny_ones_are_left_out()
     assert set(correlates(rows, ignore=[], seed=0)["label"]) == {"bee"}
     assert correlates(rows[:80], ignore=[], seed=0).empty
     assert correlates(rows[:0], ignore=[], seed=0).empty
+
+
+def test_of_many_images_a_share_is_enough_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table(width=np.where(BEES, 640, 300), height=np.where(BEES, 427, 200))
+    whole = correlates(rows, ignore=[], seed=0)
+    monkeypatch.setattr(folds, "LEARN", N // 3)
+    some = correlates(rows, ignore=[], seed=0)
+    pd.testing.assert_frame_equal(some.query("property == 'size' and label == 'bee'"), whole.query("property == 'size' and label == 'bee'"))
+    assert not some["auc"].equals(whole["auc"])  # what chance made of the brightness

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float32, Int64
 
-from pipeline.labels import errors
+from pipeline.labels import errors, folds
 from pipeline.labels.errors import out_of_fold, suspects
 
 Data = tuple[Float32[np.ndarray, "n d"], Int64[np.ndarray, " n"]]
@@ -127,9 +127,9 @@ def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatc
     labels[:4] = 3  # a class so rare that chance alone could leave it out
     features[:4] += 20
     whole = out_of_fold(features, labels, singles(600), folds=4, C=0.01, seed=0)
-    monkeypatch.setattr(errors, "LEARN", 150)
+    monkeypatch.setattr(folds, "LEARN", 150)
     monkeypatch.setattr(errors, "AT_ONCE", 40)
-    some = errors._drawn(np.arange(600), labels, 0)
+    some = folds.drawn(np.arange(600), labels, 0)
     assert len(some) == 150 and len(set(some)) == 150 and (np.diff(some) > 0).all()
     assert np.bincount(labels[some])[:3].min() >= 48 and np.bincount(labels[some])[3] >= 1
     drawn = out_of_fold(features, labels, singles(600), folds=4, C=0.01, seed=0)
