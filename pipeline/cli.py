@@ -1,5 +1,6 @@
 """The command `fieldmark`: one sub-command a stage, and what a person asks for."""
 
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -48,6 +49,7 @@ def _stage(name: str) -> None:
 
 def _run(stage: str) -> None:
     processes.stop_with_rebuild()  # before the imports, which take seconds
+    gc.disable()  # the runner puts it on again when all is imported
     import_module("pipeline.runner").run(stage)
 
 

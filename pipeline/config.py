@@ -59,6 +59,10 @@ class Config:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the section {name!r} is not among the stage's params in dvc.yaml")
 
+    def only(self, *sections: str) -> "Config":
+        """What a stage that declares these may see."""
+        return Config(**{name: vars(self)[name] for name in sections})
+
     def plain(self) -> dict[str, Any]:
         """Every value as plain Python, for records."""
         return {k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()}
@@ -82,7 +86,7 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     for name, group in groups.items():
         turned = {key: value for key, value in params[name].items() if key != "use"}
         values[name] = _validate(name, group, params[name]["use"], composed[name], turned)
-    return Config(**{name: values[name] for name in sections or values})
+    return Config(**values).only(*(sections or values))
 
 
 def home() -> Path:

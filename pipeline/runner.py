@@ -4,6 +4,7 @@ A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as
 path, `images` where the folder of photos is among them, one output folder `out`, and `scratch` if it asks for it.
 """
 
+import gc
 import hashlib
 import importlib
 import inspect
@@ -37,17 +38,20 @@ def run(stage: str) -> None:
     """
     wiring = config.wiring()[stage]
     config.check()
-    cfg = config.load(*wiring["params"])
+    whole = config.load()
+    cfg = whole.only(*wiring["params"])
     inputs = _inputs(wiring, cfg)
     out = Path(wiring["outs"][0])
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
     tags = {"seed": str(cfg.seed), **tracking.code_tags(), **_hashes(wiring)}
-    with _alone(stage), tracking.stage_run(stage, tags, cfg.plain()):
+    with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()):
         start = time.perf_counter()
         _seed(cfg.seed)
         partial = _fresh(STATE / "partial" / stage)
         if "scratch" in inspect.signature(function).parameters:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
+        gc.freeze()  # what was imported stays, and to look through it for garbage takes two seconds
+        gc.enable()
         metrics = function(cfg, **inputs, out=partial)
         (partial / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
         _publish(partial, out)

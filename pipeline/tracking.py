@@ -59,11 +59,14 @@ def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> 
 
 
 @contextmanager
-def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> Iterator[Run]:
-    """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body raises."""
+def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[Run]:
+    """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body raises.
+
+    settings: the sections of the stage; whole: all sections, which the rebuild records.
+    """
     client = connect()
     _close_dead(client)
-    parent = _parent(client, {key: value for key, value in tags.items() if not key.startswith("in.")})
+    parent = _parent(client, {key: value for key, value in tags.items() if not key.startswith("in.")}, whole)
     client.update_run(parent, status="RUNNING")
     status = "FAILED"
     try:
@@ -222,7 +225,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _parent(client: MlflowClient, tags: Mapping[str, str]) -> str:
+def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """The run of the `dvc repro` (or the lone stage) that this process belongs to, made when it is the first."""
     rebuild = processes.name(processes.rebuild())
     same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
@@ -231,7 +234,7 @@ def _parent(client: MlflowClient, tags: Mapping[str, str]) -> str:
     name = os.environ.get("DVC_EXP_NAME") or "rebuild " + time.strftime("%Y-%m-%d %H:%M:%S")
     own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
     run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)
-    _log_settings(config.load().plain(), run_id)
+    _log_settings(settings, run_id)
     return run_id
 
 

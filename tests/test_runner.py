@@ -1,5 +1,6 @@
 """What the runner promises every stage: only what it declared, all or nothing, one at a time, and no traceback for slips."""
 
+import gc
 import importlib
 import json
 import subprocess
@@ -81,6 +82,14 @@ def test_a_stage_that_asks_for_an_undeclared_section_fails(toy: Path, store: str
     with pytest.raises(AttributeError, match="'tune' is not among the stage's params in dvc.yaml"):
         runner.run("toy")
     assert statuses(store) == ["FAILED", "FAILED"]
+
+
+def test_a_stage_has_its_garbage_collected(toy: Path) -> None:
+    """The command puts that off while it imports."""
+    write_stage(toy, 'import gc\n    return {"collected": float(gc.isenabled())}')
+    gc.disable()
+    runner.run("toy")
+    assert json.loads((toy / "data" / "toy" / "metrics.json").read_text()) == {"collected": 1}
 
 
 def test_a_stage_that_asks_for_an_undeclared_folder_fails(toy: Path) -> None:
