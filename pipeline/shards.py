@@ -4,12 +4,13 @@
 Nothing is ever changed in place, and any file may be deleted.
 """
 
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from pipeline import store
 
 Row = tuple[bytes, np.ndarray]
 
@@ -22,11 +23,8 @@ def read(folder: Path) -> Iterator[Iterator[Row]]:
 def write(folder: Path, rows: list[Row]) -> None:
     """A file of these rows, named when it is whole; none where there are no rows."""
     if rows:
-        folder.mkdir(parents=True, exist_ok=True)
-        half = folder / f".{uuid.uuid4().hex}.partial"
-        with half.open("wb") as file:
+        with store.whole(folder / f"{rows[0][0].decode()}-{len(rows)}.npz") as half, half.open("wb") as file:
             np.savez(file, keys=np.array([key for key, _ in rows]), values=np.stack([value for _, value in rows]))
-        half.rename(folder / f"{rows[0][0].decode()}-{len(rows)}.npz")
 
 
 def _rows(file: Path) -> Iterator[Row]:

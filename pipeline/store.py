@@ -4,7 +4,9 @@ images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, 
 """
 
 import mmap
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -91,6 +93,15 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     stream = iter(items)
     while chunk := list(islice(stream, size)):
         yield chunk
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place at once when it is done: nobody finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{uuid.uuid4().hex}.partial")
+    yield half
+    half.replace(path)
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:

@@ -74,7 +74,8 @@ def write_features(
         folder = _root() / _fingerprint(module)
         found = _assembled(module, images, keys, folder, "none", allocate)
         if note:
-            note.write_text(folder.name)
+            with store.whole(note) as half:
+                half.write_text(folder.name)
     plain: np.ndarray = found[:, 0]
     return plain
 

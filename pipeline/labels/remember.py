@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,11 +28,8 @@ def out_of_fold(
         kept: np.ndarray = np.load(file, allow_pickle=False)
         return kept
     probs = errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, rows=rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as opened:
+    with store.whole(file) as half, half.open("wb") as opened:
         np.save(opened, probs)
-    partial.rename(file)
     return probs
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from pipeline import store, table
 
-Policy = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed; augmentation's, which takes seconds to import
+Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
 
 
 class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
-    """Images under the random policy; a key is (position, seed), so results do not depend on loader processes."""
+    """Images under a random transform, such as augmentation.Policy; a key is (position, seed), so results do not depend on loader processes."""
 
-    def __init__(self, samples: Samples, policy: Policy | None) -> None:
-        self.samples, self.policy = samples, policy
+    def __init__(self, samples: Samples, transform: Transform | None) -> None:
+        self.samples, self.transform = samples, transform
         self.weights = _single(samples.weights)
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray | np.generic, ...]:
         i, seed = key
         image = self.samples[i]
-        image = self.policy(image, seed) if self.policy else image.copy()
+        image = self.transform(image, seed) if self.transform else image.copy()
         return image, self.samples.targets[i], self.samples.labels[i], *(weights[i] for weights in self.weights)
 
 
