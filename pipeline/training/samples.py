@@ -105,14 +105,14 @@ def _single(weights: np.ndarray | None) -> list[np.ndarray]:
 
 
 class SeededOrder:
-    """Batches of (position, seed) keys, shuffled anew each epoch; all of nearly the same size, so that none is too small
-    for batch normalisation."""
+    """Batches of at most batch_size (position, seed) keys, shuffled anew each epoch; all of nearly the same size, so that
+    none is too small for batch normalisation."""
 
     def __init__(self, n: int, batch_size: int, seed: int, *, shuffle: bool) -> None:
         self.n, self.batch_size, self.seed, self.shuffle, self.epoch = n, batch_size, seed, shuffle, 0
 
     def __len__(self) -> int:
-        return max(1, round(self.n / self.batch_size))
+        return max(1, -(-self.n // self.batch_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         random = np.random.default_rng([self.seed, self.epoch])

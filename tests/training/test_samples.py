@@ -94,8 +94,9 @@ def test_every_position_comes_once_an_epoch(n: int, batch_size: int, seed: int) 
 
 
 @given(st.integers(1, 200), st.integers(1, 70))
-def test_no_batch_is_much_smaller_than_another(n: int, batch_size: int) -> None:
+def test_no_batch_is_larger_than_asked_for_or_much_smaller_than_another(n: int, batch_size: int) -> None:
     sizes = [len(batch) for batch in SeededOrder(n, batch_size, 0, shuffle=True)]
+    assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
 
 
