@@ -1,8 +1,9 @@
-"""Images behind addresses: a web server and an S3 server on this machine, and fsspec's memory."""
+"""Images behind addresses: a web server, an S3 and a Google Cloud Storage server on this machine, and fsspec's memory."""
 
 import functools
 import http.server
 import io
+import socket
 import subprocess
 import threading
 import zipfile
@@ -149,7 +150,7 @@ def test_a_path_here_is_no_address() -> None:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
+def s3() -> Iterator[str]:
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -169,13 +170,29 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def gs() -> Iterator[str]:
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="fieldmark"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        fs = fsspec.filesystem("gs", skip_instance_cache=True)
+        for name, data in everything().items():
+            fs.pipe(f"fieldmark/{name}", data)
+        yield "gs://fieldmark"
+
+
+@pytest.mark.parametrize("bucket", ["s3", "gs"])
 @pytest.mark.parametrize(("place", "source"), [("photos", FOLDER), ("photos.zip", ARCHIVE), ("photos", LISTING)])
-def test_a_bucket_of_s3_gives_what_the_same_place_here_would(
-    bucket: str, tmp_path: Path, place: str, source: dict[str, Any]
+def test_a_bucket_gives_what_the_same_place_here_would(
+    request: pytest.FixtureRequest, bucket: str, tmp_path: Path, place: str, source: dict[str, Any]
 ) -> None:
-    assert run(f"{bucket}/{place}", tmp_path / "out", source) == EXPECTED
+    assert run(f"{request.getfixturevalue(bucket)}/{place}", tmp_path / "out", source) == EXPECTED
 
 
-def test_items_of_a_bucket_load_in_any_order(bucket: str) -> None:
-    items = [entry for entry in folder.read(images=f"{bucket}/photos") if isinstance(entry, Item)]
+@pytest.mark.parametrize("bucket", ["s3", "gs"])
+def test_items_of_a_bucket_load_in_any_order(request: pytest.FixtureRequest, bucket: str) -> None:
+    items = [entry for entry in folder.read(images=f"{request.getfixturevalue(bucket)}/photos") if isinstance(entry, Item)]
     assert [item.load() for item in reversed(items)] == [png(2), png(1), png(0)]
