@@ -196,3 +196,18 @@ def test_a_bucket_gives_what_the_same_place_here_would(
 def test_items_of_a_bucket_load_in_any_order(request: pytest.FixtureRequest, bucket: str) -> None:
     items = [entry for entry in folder.read(images=f"{request.getfixturevalue(bucket)}/photos") if isinstance(entry, Item)]
     assert [item.load() for item in reversed(items)] == [png(2), png(1), png(0)]
+
+
+@pytest.mark.parametrize("bucket", ["s3", "gs"])
+def test_what_is_replaced_in_a_bucket_is_not_taken_for_what_was_there(request: pytest.FixtureRequest, bucket: str) -> None:
+    url = f"{request.getfixturevalue(bucket)}/replaced"
+
+    def stamp(data: bytes) -> str:
+        fsspec.filesystem(bucket, skip_instance_cache=True).pipe(f"{url}/1.png", data)
+        fsspec.filesystem(bucket).invalidate_cache()  # each run of ingest lists anew
+        place = address.Address(url)
+        place.tree()
+        return place.stamp("fieldmark/replaced/1.png")
+
+    first, other, again = (stamp(png(seed)) for seed in (0, 1, 1))
+    assert first and other and first != other == again
