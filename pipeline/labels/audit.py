@@ -41,7 +41,8 @@ def audit(
     other arguments are those of errors.out_of_fold and errors.suspects.
     """
     how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed, "weights": weights}
-    confused = _most_alike(labels, remember.out_of_fold(features, labels, groups, **how))
+    other = np.array([1, 0])  # of two classes, without a model
+    confused = other if labels.max() < 2 else _most_alike(labels, remember.out_of_fold(features, labels, groups, **how))
     rows = []
     for kind, fraction, noisy in _planted(labels, confused, fractions, seed):
         probs = remember.out_of_fold(features, noisy, groups, **how)

@@ -38,10 +38,12 @@ def test_features_that_tell_nothing_do_no_better_than_chance() -> None:
     assert (found["average_precision"] < 0.25).all()
 
 
-def test_with_two_classes_there_is_one_kind_of_flip() -> None:
+def test_with_two_classes_there_is_one_kind_of_flip_and_a_model_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path))
     two = LABELS < 2
     found = audit(FEATURES[two], LABELS[two], [g for g, t in zip(GROUPS, two, strict=True) if t], fractions=[0.05, 0.2], **SETTINGS)
     assert list(zip(found["kind"], found["fraction"], strict=True)) == [("uniform", 0.05), ("uniform", 0.2)]
+    assert len([*(tmp_path / "folds").iterdir()]) == 2
 
 
 def test_the_same_seed_plants_the_same_flips_and_the_labels_stay_as_they_are() -> None:
