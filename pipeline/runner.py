@@ -4,6 +4,7 @@ A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as
 path, `images` where the folder of photos is among them, one output folder `out`, and `scratch` if it asks for it.
 """
 
+import atexit
 import gc
 import hashlib
 import importlib
@@ -52,6 +53,7 @@ def run(stage: str) -> None:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
         gc.freeze()  # what was imported stays, and to look through it for garbage takes two seconds
         gc.enable()
+        atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end
         metrics = function(cfg, **inputs, out=partial)
         (partial / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
         _publish(partial, out)

@@ -23,6 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads of seve
 
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
+# What is long and does not wait for `built`, on one core, while another makes that.
+FIRST = ["test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py"]
 
 
 @pytest.fixture(autouse=True)
@@ -121,9 +123,10 @@ promotion: {use: default}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that rebuild projects go first, so that the cores end together; of them the one that needs `built` last."""
+    """Files that rebuild projects go first, so that the cores end together."""
     slow = {item.path for item in items if "cache" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_kill.py"))
+    place = {name: i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: (place.get(item.path.name, len(FIRST)), item.path not in slow))
 
 
 @pytest.fixture(scope="session")
@@ -170,6 +173,7 @@ def _build(folder: Path, cache: Path) -> None:
         ["dvc", "repro"], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder / "repro.err").write_text(done.stderr)
     (folder / "repro.log").write_text(done.stdout)
 
 

@@ -19,6 +19,12 @@ def test_what_was_left_out_is_listed_with_its_reason(built: Path) -> None:
     assert "exact duplicate of coffee/3.jpg" in left_out["coffee/copy of 3.jpg"]
 
 
+def test_a_user_reads_no_warning_of_a_library(built: Path) -> None:
+    """Nor what one takes for leaked when a stage ends."""
+    said = (built / "repro.err").read_text()
+    assert [line for line in said.splitlines() if "Warning" in line or "leaked" in line] == []
+
+
 def test_the_exported_model_runs_on_the_test_images(built: Path) -> None:
     images = np.array(store.read_array(built / "data" / "preprocess" / "test" / "images.npy"))
     model = ort.InferenceSession(built / "data" / "export" / "model.onnx")

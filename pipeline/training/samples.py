@@ -74,13 +74,14 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
-        self.features, *self.others = map(torch.from_numpy, [features, targets, labels, *_single(weights)])
+        self.arrays = [features, targets, labels, *_single(weights)]
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.arrays[0])
 
     def __getitem__(self, which: list[int]) -> tuple[Tensor, ...]:
-        return self.features[which].float(), *(other[which] for other in self.others)
+        features, *others = (torch.from_numpy(array[which]) for array in self.arrays)
+        return features.float(), *others
 
 
 class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):

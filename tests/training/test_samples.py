@@ -129,6 +129,13 @@ def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
     assert targets.argmax(1).tolist() == [3, 1]
 
 
+def test_features_that_are_mapped_from_disk_stay_as_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", np.ones((4, 3), np.float16))
+    rows = FeatureRows(store.read_array(tmp_path / "features.npy"), np.eye(4, dtype=np.float32), np.arange(4))
+    rows[[0]][0].mul_(2)
+    assert rows[[0]][0].tolist() == [[1, 1, 1]]
+
+
 def test_an_image_is_seen_under_the_policy_with_the_seed_of_its_key() -> None:
     some = samples([0, 1])
     turn = augmentation.from_nodes([{"_target_": "albumentations.D4", "p": 1.0}])
