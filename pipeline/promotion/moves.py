@@ -28,7 +28,8 @@ from pipeline.promotion.registry import CANDIDATE, PREVIOUS, PRODUCTION, Registr
 def promote(cfg: Config, version: str = CANDIDATE, *, force: bool = False, why: str = "", take_over: bool = False) -> None:
     """Measure and print the gates of a version (number or alias), and put it into production where all pass, or by force.
 
-    `take_over` closes what another machine left unfinished. Raises Refused where a gate fails or somebody else moves it, FieldmarkError where the store does not answer or there is no such version.
+    `take_over` closes what another machine left unfinished. Raises Refused where a gate fails or somebody else moves it,
+    FieldmarkError where the store does not answer or there is no such version.
     """
     if force and not why.strip():
         raise FieldmarkError("--force needs --why TEXT; it stays on record")
