@@ -1,8 +1,9 @@
 """Batches that make themselves: an idle engine starts at once, and what waits meanwhile goes together.
 
-There is no timer to tune: under light load an image waits for nothing, under heavy load batches grow to their limit
-(as in Clipper, NSDI 2017, section 4.3, with the delay left out). What nobody waits for in a hurry (explanations) stands
-aside: it gets an idle engine, and of a busy one a small share, which grows once it is late.
+There is no timer to tune: under light load an image waits for nothing and has all cores, under heavy load each core has
+a batch of its own (a lane), and batches grow to their limit (as in Clipper, NSDI 2017, section 4.3, with the delay left
+out). What nobody waits for in a hurry (explanations) stands aside: it gets an idle engine, and of a busy one a small
+share, which grows once it is late.
 """
 
 import asyncio
@@ -11,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.serving.engines import N_CORES
 from pipeline.serving.model import Model, Outputs
 
 TURNS = 4  # batches after which what stands aside gets one, however much waits
@@ -29,15 +32,15 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Runs images through the engine, never two batches at once; used from one event loop."""
+    """Runs images through the engine, one batch on all cores or one on each lane; used from one event loop."""
 
-    def __init__(self, max_batch: int, ran: Callable[[int, float], None] = lambda n, seconds: None) -> None:
-        self._max_batch, self._ran = max_batch, ran
+    def __init__(self, max_batch: int, ran: Callable[[int, float], None] = lambda n, seconds: None, *, lanes: int = N_CORES) -> None:
+        self._max_batch, self._ran, self._lanes = max_batch, ran, lanes
         self._waiting: deque[_Waiting] = deque()
         self._aside: deque[_Waiting] = deque()
         self._turns = 0  # batches since one of those aside
-        self._thread = ThreadPoolExecutor(1, "engine")
-        self._busy = False
+        self._threads = ThreadPoolExecutor(lanes, "engine")
+        self._free = lanes
 
     @property
     def waiting(self) -> int:
@@ -60,49 +63,51 @@ class Batcher:
 
     def close(self) -> None:
         """After the last answer."""
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     async def _after(self, queue: deque[_Waiting], model: Model, images: np.ndarray, late_at: float) -> Outputs:
         answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         queue.append(_Waiting(model, images, answer, late_at))
-        if not self._busy:
-            self._start()
+        self._start()
         return await answer
 
     def _start(self) -> None:
-        batch = self._take()
-        self._busy = bool(batch)
-        if batch:
-            run = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
-            run.add_done_callback(lambda done: self._hand_out(batch, done))
+        while self._free and (batch := self._take()):
+            lane = self._free < self._lanes or bool(self._waiting)
+            cores = 1 if lane else self._lanes
+            self._free -= cores
+            run = asyncio.get_running_loop().run_in_executor(self._threads, self._run, batch, lane)
+            run.add_done_callback(partial(self._hand_out, batch, cores))
 
     def _take(self) -> list[_Waiting]:
-        """The longest waiting, with those behind it of the same version; who has gone away is passed over."""
+        """The longest waiting, with those behind it of the same version, a lane's share; who has gone away is passed over."""
         batch: list[_Waiting] = []
+        most = min(self._max_batch, math.ceil(len(self._waiting) / self._lanes))
         while self._aside and (not self._waiting or self._turns >= self._turns_before(self._aside[0])):
             self._turns = 0
             if not (first := self._aside.popleft()).answer.done():
                 return [first]
-        self._turns += 1
-        while self._waiting and len(batch) < self._max_batch:
+        while self._waiting and len(batch) < most:
             if self._waiting[0].answer.done():
                 self._waiting.popleft()
             elif batch and self._waiting[0].model is not batch[0].model:
                 break
             else:
                 batch.append(self._waiting.popleft())
+        self._turns += bool(batch)
         return batch
 
     def _turns_before(self, aside: _Waiting) -> int:
         return LATE_TURNS if asyncio.get_running_loop().time() >= aside.late_at else TURNS
 
-    def _run(self, batch: list[_Waiting]) -> Outputs:
+    def _run(self, batch: list[_Waiting], lane: bool) -> Outputs:
         start = time.perf_counter()
-        outputs = batch[0].model.predict(np.concatenate([each.images for each in batch]))
+        outputs = batch[0].model.predict(np.concatenate([each.images for each in batch]), lane=lane)
         self._ran(len(outputs.probs), time.perf_counter() - start)
         return outputs
 
-    def _hand_out(self, batch: list[_Waiting], done: asyncio.Future[Outputs]) -> None:
+    def _hand_out(self, batch: list[_Waiting], cores: int, done: asyncio.Future[Outputs]) -> None:
+        self._free += cores
         self._start()  # first, so that the engine does not wait for what is done with the answers
         error, end = done.exception(), 0
         for each in batch:

@@ -35,11 +35,12 @@ def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preproces
     assert loaded.classes[int(loaded.predict(prepared[None]).probs.argmax())] == "red"
 
 
-def test_both_engines_agree(export: Path) -> None:
+def test_both_engines_agree_whether_a_call_has_all_cores_or_one(export: Path) -> None:
     some = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    runs = [make(export / "model.onnx").run(some) for make in (engines.onnx_runtime, engines.openvino)]
-    for one, other in zip(*runs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    whole, *others = [make(export / "model.onnx", lanes=n).run(some) for make in (engines.onnx_runtime, engines.openvino) for n in (1, 2)]
+    for other in others:
+        for one, same in zip(whole, other, strict=True):
+            np.testing.assert_allclose(one, same, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
