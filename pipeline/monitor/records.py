@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from pipeline.monitor import tables
 
 BATCH = 500  # rows of one transaction
-PAUSE_S = 0.2  # records wait this long for company
+PAUSE_S = 0.2  # records wait this long for company: a transaction costs as much as many rows
 LONGEST_RETRY_S = 30.0
 LONGEST_TEXT = 500
 REFUSALS_S = 1.0  # between writes of what was refused
@@ -101,11 +101,13 @@ class Recorder:
         self._engine.dispose()
 
     def _take(self) -> list[tuple[str, Any]] | None:
-        """The next items, none where only refusals are to be written; None when closed and empty."""
-        while self._queue.empty() and not self._refusals_due():
-            if self._closing.wait(PAUSE_S) and self._queue.empty() and not self._refused:
+        """The next items, those of a pause together; none where only refusals are to be written, None when closed and empty."""
+        while True:
+            closed = self._queue.qsize() < BATCH and self._closing.wait(PAUSE_S)
+            if not self._queue.empty() or self._refusals_due():
+                return [self._queue.get_nowait() for _ in range(min(BATCH, self._queue.qsize()))]
+            if closed:
                 return None
-        return [self._queue.get_nowait() for _ in range(min(BATCH, self._queue.qsize()))]
 
     def _refusals_due(self) -> bool:
         late = self._closing.is_set() or time.monotonic() - self._refused_written > REFUSALS_S

@@ -56,6 +56,23 @@ def test_what_was_put_is_in_the_store_with_its_label(tmp_path: Path) -> None:
     assert recorder.lost == 0
 
 
+def test_records_that_come_one_by_one_share_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, write = list[int](), Recorder._write
+
+    def noting(recorder: Recorder, rows: Any, *others: Any) -> bool:
+        written.append(len(rows))
+        return write(recorder, rows, *others)
+
+    monkeypatch.setattr(Recorder, "_write", noting)
+    recorder, start = Recorder(address(tmp_path), 1000), time.monotonic()
+    for record in records(rows(200, 0), start=1000):
+        recorder.put(record)
+        time.sleep(0.003)
+    recorder.close()
+    pauses = (time.monotonic() - start) / recording.PAUSE_S
+    assert sum(written) == 200 and len(written) <= pauses + 2
+
+
 def test_a_flood_of_refusals_takes_a_row_a_minute_and_status_and_displaces_no_record(tmp_path: Path) -> None:
     recorder = Recorder(address(tmp_path), 100, queue_size=10)
     sent = next(records(rows(1, 0), start=time.time()))
