@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from browser import press, wait_for
 from conftest import ROOT
-from projects import HOSTILE, square, twelve, write_project
+from projects import HOSTILE, browser_of, square, twelve, write_project
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
+from pipeline import table
 from pipeline.labels import decisions
 
 pytestmark = browser.needed
@@ -129,3 +131,74 @@ def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, server
     wait_for(chrome, "#count", "11 of 60")
     assert [(what, label) for _, what, label in said(folder)] == [("relabel", "cat")] * 23 + [("withdraw", "")] * 12
     assert chrome.get_log("browser") == []
+
+
+def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    folder = twelve(tmp_path)
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    chrome.execute_script("[...document.querySelectorAll('.acts button')].find((el) => el.textContent.startsWith('Unsure')).focus()")
+    press(chrome, Keys.ENTER)
+    wait_for(chrome, "#count", "1 of 3")
+    assert chrome.execute_script("return document.activeElement.textContent").startswith("Unsure")
+    chrome.find_element(By.XPATH, "//button[starts-with(., 'Back')]").click()
+    press(chrome, Keys.SPACE)  # keeps the label, does not press the button
+    wait_for(chrome, "#kinds", "Decided")
+    wait_for(chrome, "#count", "1 of 3")
+    chrome.find_element(By.XPATH, "//button[contains(., 'Search or new')]").click()
+    press(chrome, "c", "a", "t", Keys.ENTER, Keys.SPACE)
+    wait_for(chrome, "#count", "3 of 3")
+    assert [what for _, what, _ in said(folder)] == ["unsure", "keep", "relabel", "keep"]
+
+
+def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    folder = twelve(tmp_path)
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    chrome.find_element(By.XPATH, "//button[starts-with(., 'Pass')]").click()
+    press(chrome, Keys.SPACE, Keys.SPACE)
+    wait_for(chrome, "#stage", "1 image passed over")
+    wait_for(chrome, "#stage", "2 of 3.")
+    chrome.find_element(By.XPATH, "//button[.='Look at them again']").click()
+    wait_for(chrome, ".caption", ".png")
+    press(chrome, Keys.SPACE)
+    wait_for(chrome, "#stage", "All decided")
+    press(chrome, "n")
+    wait_for(chrome, "#kinds [aria-current]", "Twin with another label")
+    browser_of(folder, "Ada").post("/api/decisions", json={"ids": table.read(folder / "data" / "label-check")["id"].tolist(), "decision": "drop"})
+    chrome.get("about:blank")
+    chrome.get(servers[0].url)
+    wait_for(chrome, "#stage", "All decided")
+    wait_for(chrome, "#kinds [aria-current]", "Suspect label")
+
+
+def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    names = ["Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen", "a"]
+    folder = write_project(tmp_path, names * 6, [square(8 * i) for i in range(12)], {0: ("a", 0.9), 1: (names[0], 0.8)})
+    servers.append(Server(folder))
+    open_page(chrome, servers[0])
+    try:
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True})
+        small = "[...document.querySelectorAll('button')].filter((el) => el.offsetWidth && (el.offsetWidth < 44 || el.offsetHeight < 44)).map((el) => el.innerText)"
+        assert chrome.execute_script(f"return {small}") == []
+        cut_off = "[...document.querySelectorAll('.finding, .verdict strong, #side h2')].filter((el) => el.scrollWidth > el.clientWidth).map((el) => el.innerText)"
+        assert chrome.execute_script(f"return {cut_off}") == []
+        assert chrome.execute_script("return [document.documentElement.scrollWidth, document.querySelector('.acts').getBoundingClientRect().bottom <= 640]") == [320, True]
+    finally:
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
+    folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
+    servers.append(Server(folder))
+    chrome.get(servers[0].url)
+    wait_for(chrome, "#stage h2", "12 images look alike")
+    press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER, "/", "o", "w", "l", Keys.ENTER, Keys.ENTER)
+    wait_for(chrome, "#count", "24 of 120")
+    learned = "return fetch('/api/items?kind=unlabelled&n=1').then((it) => it.json()).then((items) => items[0].suggested_label)"
+    WebDriverWait(chrome, 20).until(lambda page: page.execute_script(learned))
+    press(chrome, "1")
+    wait_for(chrome, "#count", "36 of 120")
+    press(chrome, "2")
+    wait_for(chrome, "#stage h2", "12 images, ")
