@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from fastapi import APIRouter
@@ -47,16 +48,15 @@ def bars(values: Sequence[int | float], top: int | float) -> str:
 
 
 def line(values: Sequence[float | None], low: int | float, high: int | float) -> str:
-    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is missing."""
-    step, path, pen = WIDTH / max(len(values), 1), "", "M"
-    for i, value in enumerate(values):
-        if value is None:
-            pen = "M"
+    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is missing, a dash where one is alone."""
+    step, path = WIDTH / max(len(values), 1), ""
+    for missing, run in groupby(enumerate(values), key=lambda each: each[1] is None):
+        if missing:
             continue
-        path += f"{pen}{(i + 0.5) * step:.1f} {HEIGHT * (1 - (value - low) / (high - low)):.1f}"
-        # A value alone would have no length: a round cap makes it a dot.
-        path += "h0.01" if pen == "M" else ""
-        pen = "L"
+        points = [((i + 0.5) * step, HEIGHT * (1 - (value - low) / (high - low))) for i, value in run if value is not None]
+        if len(points) == 1:
+            points = [(points[0][0] + side * 0.38 * step, points[0][1]) for side in (-1, 1)]
+        path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return path
 
 
@@ -80,12 +80,25 @@ def _number(value: int | float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
+def _duration(ms: float) -> str:
+    if ms >= 10_000:
+        return f"{ms / 1000:.3g}\u202fs"
+    return f"{_number(ms) if ms >= 100 else format(ms, '.3g')}\u202fms"
+
+
+def _chance(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
 @cache
 def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("pipeline.monitor", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: dict[str, Any] = {"clock": clock, "share": _share, "number": _number, "by_status": by_status, "bars": bars, "line": line, "top": _top}
+    filters: dict[str, Any] = {
+        "clock": clock, "share": _share, "number": _number, "duration": _duration, "chance": _chance,
+        "by_status": by_status, "bars": bars, "line": line, "top": _top,
+    }  # fmt: skip
     environment.filters.update(filters)
     environment.globals.update(width=WIDTH, height=HEIGHT)
     return environment.get_template("page.html.jinja")

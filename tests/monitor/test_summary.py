@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from traffic import CLASSES, MONITOR, rows
 
 from pipeline.monitor import accuracy, alerts, summary
-from pipeline.monitor.page import render, round_up
+from pipeline.monitor.page import line, render, round_up
 from pipeline.monitor.summary import Summary
 from pipeline.monitor.watch import Look
 
@@ -59,6 +59,17 @@ def test_every_record_is_counted_once_everywhere_and_can_be_shown(items: list[di
     page = render(Look(summary=found, alerts=alerts.find(found, MONITOR)), every_s=60.0)
     assert "<b>&" not in page
     assert Summary.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(("ms", "told"), [(2.345, "2.35 ms"), (47.0, "47 ms"), (1238.2, "1 238 ms"), (12_345.6, "12.3 s")])
+def test_latency_is_told_in_few_figures(ms: float, told: str) -> None:
+    found = summed(served(3, latency_ms=ms))
+    page = render(Look(summary=found, alerts=[]), every_s=60.0).replace("\u202f", " ")
+    assert f"<dd>{told}</dd>" in page
+
+
+def test_a_value_alone_is_a_dash_as_wide_as_a_bar_and_a_gap_stays_one() -> None:
+    assert line([None, 0.5, None, 1.0, 0.0], 0, 1) == "M107.5 48.0L180.5 48.0M336.0 0.0L432.0 96.0"
 
 
 def test_the_version_that_answered_last_comes_first() -> None:

@@ -93,7 +93,8 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
     app.include_router(page.router(watcher, recorder))
     answer = TestClient(app).get("/monitor")
     assert answer.status_code == 200
-    assert "unlike the validation images: brightness of the images" in answer.text
+    assert "Unlike the validation images: brightness of the images" in answer.text
+    assert "&lt; 0.001" in answer.text and "e-0" not in answer.text  # a chance that nobody has to decipher
     assert answer.text.index("Version 2") < answer.text.index("Version 1")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not [word for word in ("http://", "https://", "src=", "url(", "<script", "None", "nan") if word in answer.text]

@@ -72,7 +72,7 @@ def seen_by(api: TestClient, path: str, word: str) -> str:
 def test_darkened_images_raise_the_alert_on_the_page_and_in_the_metrics(api: TestClient, store: str) -> None:
     for i in range(50):
         assert api.post("/predict", content=png(photo(100 + i, 0.6)), headers={"content-type": "image/png"}).status_code == 200
-    seen_by(api, "/monitor", "unlike the validation images: brightness of the images")
+    seen_by(api, "/monitor", "Unlike the validation images: brightness of the images")
     assert 'fieldmark_alert{kind="drift"' in seen_by(api, "/metrics", "fieldmark_drift_p_value")
     with tables.connect(store).connect() as connection:
         window = reading.next_window(connection, reading.versions(connection)[0], 50, after=0, not_before=0.0)
