@@ -45,13 +45,14 @@ def _told(version: ModelVersion) -> list[str]:
 def history(cfg: Config) -> None:
     """Every move of `production`, made or refused, and where it was moved without one; raises FieldmarkError where the store does not answer."""
     registry = connect(cfg.export.registered_name)
-    found = records.read(registry)
+    rows = _rows(records.read(registry), registry)
+    if not rows:
+        print("nothing was promoted yet; `fieldmark promote` does")
+        return
     shown = Table("when", "who", "what", "from", "to", "outcome", "why", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in reversed(_rows(found, registry)):
+    for row in reversed(rows):
         shown.add_row(*row)
     Console(highlight=False).print(shown)
-    if not found:
-        print("nothing was promoted yet; `fieldmark promote` does")
 
 
 def _rows(found: list[Record], registry: Registry) -> list[list[str]]:

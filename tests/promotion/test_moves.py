@@ -410,6 +410,17 @@ def test_the_history_is_shown_and_stands_as_runs_in_mlflow(
     assert runs[0].data.metrics["gate/accuracy lower bound"] == 0.93
 
 
+def test_a_history_of_nothing_is_one_line_and_a_move_by_hand_is_no_nothing(cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register(tmp_path)
+    capsys.readouterr()
+    tables.history(cfg)
+    assert capsys.readouterr().out == "nothing was promoted yet; `fieldmark promote` does\n"
+    client().set_registered_model_alias("fieldmark", "production", "1")
+    tables.history(cfg)
+    said = capsys.readouterr().out
+    assert "nothing was promoted" not in said and re.search("none +1 +moved +without a", said)
+
+
 def test_a_record_deleted_in_mlflow_is_still_history(cfg: config.Config, tmp_path: Path) -> None:
     for _ in range(2):
         register(tmp_path)
