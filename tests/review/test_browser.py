@@ -184,6 +184,9 @@ def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrom
         cut_off = "[...document.querySelectorAll('.finding, .verdict strong, #side h2')].filter((el) => el.scrollWidth > el.clientWidth).map((el) => el.innerText)"
         assert chrome.execute_script(f"return {cut_off}") == []
         assert chrome.execute_script("return [document.documentElement.scrollWidth, document.querySelector('.acts').getBoundingClientRect().bottom <= 640]") == [320, True]
+        chrome.execute_script("document.querySelector('#kinds button:last-child').click()")
+        wait_for(chrome, "#kinds [aria-current]", "Blurred")
+        assert chrome.execute_script("return document.querySelector('#kinds [aria-current]').getBoundingClientRect().right <= 320")
     finally:
         chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
