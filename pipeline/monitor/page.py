@@ -29,15 +29,15 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/monitor", response_class=HTMLResponse, summary="How the model does in production, as a page")
-    def monitor() -> HTMLResponse:
-        return HTMLResponse(render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost), headers=HEADERS)
+    def monitor(held: bool = False) -> HTMLResponse:
+        return HTMLResponse(render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, held=held), headers=HEADERS)
 
     return routes
 
 
-def render(look: Look | None, *, every_s: float, lost: int = 0) -> str:
-    """The page; without a look it says that none is there yet."""
-    return _template().render(look=look, every_s=max(1, round(every_s)), lost=lost, words=WORDS)
+def render(look: Look | None, *, every_s: float, lost: int = 0, held: bool = False) -> str:
+    """The page; without a look it says that none is there yet. It loads itself anew unless it is `held`, for who reads slowly or by ear."""
+    return _template().render(look=look, every_s=max(1, round(every_s)), lost=lost, held=held, words=WORDS)
 
 
 def bars(values: Sequence[int | float], top: int | float) -> str:

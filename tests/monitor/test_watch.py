@@ -100,6 +100,14 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
     assert not [word for word in ("http://", "https://", "src=", "url(", "<script", "None", "nan") if word in answer.text]
 
 
+def test_the_page_loads_itself_anew_until_it_is_held(watcher: Watcher, recorder: Recorder) -> None:
+    app = FastAPI()
+    app.include_router(page.router(watcher, recorder))
+    moving, held = (TestClient(app).get(f"/monitor{query}").text for query in ("", "?held=true"))
+    assert 'http-equiv="refresh"' in moving and 'href="/monitor?held=true"' in moving
+    assert 'http-equiv="refresh"' not in held and 'href="/monitor"' in held
+
+
 def test_gauges_hold_alerts_drift_and_losses(watcher: Watcher, recorder: Recorder) -> None:
     registry = CollectorRegistry()
     gauges.collect(registry, watcher, recorder)
