@@ -5,7 +5,6 @@ bounded SQLite database below .fieldmark/feedback, which neither git nor DVC loo
 there; what a person accepts goes to data/feedback/<id>.png, and its label is a line of data/decisions like any other.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+
+from pipeline import store
 
 FOLDER = Path(".fieldmark/feedback")
 ACCEPTED = Path("data/feedback")
@@ -137,11 +138,9 @@ class Inbox:
 
 
 def accept(inbox: Inbox, id: str, folder: Path) -> None:
-    """Write the image where the next `dvc repro` finds it; beside it and renamed, so that no half of one is read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{id}.partial"
-    partial.write_bytes(inbox.png(id))
-    os.replace(partial, folder / f"{id}.png")
+    """Write the image where the next `dvc repro` finds it; KeyError for one that is not kept (any more)."""
+    with store.whole(folder / f"{id}.png") as half:
+        half.write_bytes(inbox.png(id))
 
 
 def take_back(id: str, folder: Path) -> None:

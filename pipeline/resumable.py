@@ -37,9 +37,8 @@ def mark(folder: Path, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """From here a killed run goes on; what was written is given back to the system."""
     for array in arrays.values():
         store.release(array)
-    partial = folder / f"{_MARK}.partial"
-    partial.write_text(f"{psutil.boot_time()} {done}")
-    os.replace(partial, folder / _MARK)
+    with store.whole(folder / _MARK) as half:
+        half.write_text(f"{psutil.boot_time()} {done}")
 
 
 def take(folder: Path, name: str, to: Path) -> None:

@@ -96,12 +96,19 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place at once when it is done: nobody finds half of it."""
+def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
+    """Where to write a file that takes its place at once when it is done: nobody finds half of it.
+
+    half: that place, on the same disk, where only one at a time writes to it, and so over what a kill left; by default a
+    new one beside the file. What is not finished is deleted.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{uuid.uuid4().hex}.partial")
-    yield half
-    half.replace(path)
+    half = half or path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        yield half
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:

@@ -102,11 +102,13 @@ def test_a_shard_of_small_images_ends_at_a_number(tmp_path: Path, monkeypatch: p
     assert [len(list(store.read_images(tmp_path, 3))), len(list(tmp_path.iterdir()))] == [10, 3]
 
 
-def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "note"
-    with store.whole(path) as half:
+@pytest.mark.parametrize("beside", [None, "elsewhere"])
+def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before_and_nothing_else(tmp_path: Path, beside: str | None) -> None:
+    path, half_at = tmp_path / "new" / "note", tmp_path / beside if beside else None
+    with store.whole(path, half_at) as half:
         half.write_text("whole")
-    with pytest.raises(KeyboardInterrupt), store.whole(path) as half:
+    with pytest.raises(KeyboardInterrupt), store.whole(path, half_at) as half:
         half.write_text("ha")
         raise KeyboardInterrupt
     assert path.read_text() == "whole"
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]

@@ -20,6 +20,7 @@ from typing import NamedTuple, TextIO
 import pandas as pd
 from filelock import FileLock
 
+from pipeline import store
 from pipeline.errors import FieldmarkError
 
 FILE = "labels.csv"
@@ -113,9 +114,9 @@ def hear(spoken: Spoken, line: Line) -> None:
 def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[Stamp, Stamp]:
     """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait for each other.
 
-    The file is written anew beside the lock and renamed, so that whatever happens it is whole; the bytes that were there
-    stay as they were. Returns the stamp of the file that they were added to, and of the file since. Raises FieldmarkError
-    for a line that `read` would refuse.
+    The file is written anew beside the lock (git and DVC look at the folder) and renamed, so that whatever happens it is
+    whole; the bytes that were there stay as they were. Returns the stamp of the file that they were added to, and of the
+    file since. Raises FieldmarkError for a line that `read` would refuse.
     """
     for fields in lines:
         if problem := _problem(list(fields)):
@@ -123,17 +124,15 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
     added = io.StringIO()
     csv.writer(added, lineterminator="\n").writerows(lines)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
     with FileLock(lock):
-        path, partial = folder / FILE, lock.with_suffix(".partial")
         found = stamp(path)
         before = path.read_bytes() if path.exists() else b""
         before = before or f"{','.join(COLUMNS)}\n".encode()
-        with partial.open("wb") as file:
+        with store.whole(path, lock.with_suffix(".partial")) as half, half.open("wb") as file:
             file.write(before + (b"" if before.endswith(b"\n") else b"\n") + added.getvalue().encode())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
         return found, stamp(path)
 
 

@@ -105,9 +105,8 @@ class Known:
         self._forget(used)
 
     def _write(self, name: str, shard: list[Verified]) -> None:
-        partial = self._folder / "shard.partial"
-        store.write_shard(partial, ((e.id, self._packed[e.id] if e.data is None else e.data) for e in shard))
-        os.replace(partial, self._folder / name)
+        with store.whole(self._folder / name, self._folder / "shard.partial") as half:
+            store.write_shard(half, ((e.id, self._packed[e.id] if e.data is None else e.data) for e in shard))
         info = (self._folder / name).stat()
         self._database.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", [name, info.st_size, info.st_mtime_ns])
         self._sound.add(name)
