@@ -33,7 +33,7 @@ def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: 
 
 def shards(items: Iterable[T], n_bytes: Callable[[T], int], shard_bytes: int | None = None) -> Iterator[list[T]]:
     """A shard ends before it would hold more than shard_bytes or SHARD_IMAGES; a larger image has one to itself."""
-    return _cut(items, n_bytes, shard_bytes or SHARD_BYTES, SHARD_IMAGES)
+    return portions(items, n_bytes, shard_bytes or SHARD_BYTES, SHARD_IMAGES)
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -50,7 +50,7 @@ def write_shard(path: Path, items: Iterable[tuple[str, bytes]]) -> None:
         use_dictionary=False,  # no two images are alike
         write_statistics=False,  # would copy a smallest and a largest image into the footer
     ) as file:
-        for group in _cut(items, lambda item: len(item[1]), GROUP_BYTES, SHARD_IMAGES):
+        for group in portions(items, lambda item: len(item[1]), GROUP_BYTES, SHARD_IMAGES):
             ids, contents = zip(*group, strict=True)
             file.write_table(pa.table({"id": ids, "bytes": contents}, schema=SCHEMA))
 
@@ -95,6 +95,23 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
+def portions(items: Iterable[T], size: Callable[[T], int], most_size: int, most: int) -> Iterator[list[T]]:
+    """A portion ends before it would have more than most_size together, or `most` items; a larger item has one to itself.
+
+    Only one portion is in memory, and the item after it; what a caller takes out of its list is not held here either.
+    """
+    portion: list[T] = []
+    together = 0
+    for item in items:
+        if portion and (together + size(item) > most_size or len(portion) == most):
+            yield portion
+            portion, together = [], 0
+        portion.append(item)
+        together += size(item)
+    if portion:
+        yield portion
+
+
 @contextmanager
 def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
     """Where to write a file that takes its place at once when it is done: nobody finds half of it.
@@ -133,16 +150,3 @@ def release(array: np.ndarray) -> None:
         mapped = mapped.base
     if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def _cut(items: Iterable[T], n_bytes: Callable[[T], int], most_bytes: int, most: int) -> Iterator[list[T]]:
-    part: list[T] = []
-    size = 0
-    for item in items:
-        if part and (size + n_bytes(item) > most_bytes or len(part) == most):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += n_bytes(item)
-    if part:
-        yield part

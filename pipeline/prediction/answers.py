@@ -1,11 +1,11 @@
 """What a model says of pictures, a few of them in memory at a time."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline import store
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model
 
@@ -26,26 +26,17 @@ class Answer(NamedTuple):
 
 def answers(model: Model, pictures: Iterable[Picture], *, top: int) -> Iterator[tuple[Answer, Picture]]:
     """In the order of the pictures, of which a few are in memory at a time."""
-    for some in _portions(pictures):
+    for some in store.portions(pictures, _n_pixels, PIXELS_AT_ONCE, AT_ONCE):
         read = [picture for picture in some if picture.pixels is not None]
         said = iter(_ask(model, read, top) if read else [])
         del read
         while some:
-            picture = some.popleft()
+            picture = some.pop(0)
             yield (Answer(picture.name, [], error=picture.error) if picture.pixels is None else next(said)), picture
 
 
-def _portions(pictures: Iterable[Picture]) -> Iterator[deque[Picture]]:
-    """AT_ONCE pictures, or as few as have PIXELS_AT_ONCE together."""
-    some, n_pixels = deque[Picture](), 0
-    for picture in pictures:
-        some.append(picture)
-        n_pixels += 0 if picture.pixels is None else picture.pixels.shape[0] * picture.pixels.shape[1]
-        if len(some) >= AT_ONCE or n_pixels >= PIXELS_AT_ONCE:
-            yield some
-            some, n_pixels = deque(), 0
-    if some:
-        yield some
+def _n_pixels(picture: Picture) -> int:
+    return 0 if picture.pixels is None else picture.pixels.shape[0] * picture.pixels.shape[1]
 
 
 def _ask(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
