@@ -15,7 +15,6 @@ from pipeline.promotion import moves, tables
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
-CFG = config.load("blur_faces", "preprocess", "export", "promotion")
 LEFT = ["outcome of what was left", "end of what was left"]
 MOVED = ["alias", "other spelling", "previous", "outcome", "end"]
 WRITES = {"promote": [*LEFT, "record", "figures", "gates", *MOVED], "rollback": [*LEFT, "record", *MOVED]}
@@ -28,15 +27,20 @@ def use(store: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(store.parent)
 
 
-def killed(what: str, number: int) -> int | None:
+def killed(cfg: config.Config, what: str, number: int) -> int | None:
     """The exit code of a move from version 3 that is killed before its write of that number, from 1."""
-    process = moving.start(CFG, GOAL[what], what=what, killed_before=number)
+    process = moving.start(cfg, GOAL[what], what=what, killed_before=number)
     process.join()
     return process.exitcode
 
 
 @pytest.fixture(scope="module")
-def prepared(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cfg() -> config.Config:
+    return config.load("blur_faces", "preprocess", "export", "promotion")
+
+
+@pytest.fixture(scope="module")
+def prepared(cfg: config.Config, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four versions: three were promoted, a promotion of the fourth was killed, and an alias is spelt otherwise."""
     store = tmp_path_factory.mktemp("prepared") / "mlflow.db"
     shutil.copy(empty_store, store)
@@ -46,8 +50,8 @@ def prepared(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         for _ in range(4):
             register(store.parent)
         for version in ("1", "2", "3"):
-            moves.promote(CFG, version)
-        assert killed("promote", 3) == -signal.SIGKILL
+            moves.promote(cfg, version)
+        assert killed(cfg, "promote", 3) == -signal.SIGKILL
         client().set_registered_model_alias("fieldmark", "Production", "1")
     return store
 
@@ -67,28 +71,28 @@ def store(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     [pytest.param(what, i, id=f"{what}, {name}") for what, writes in WRITES.items() for i, name in enumerate(writes, start=1)],
 )
 def test_a_kill_before_any_write_leaves_one_production_and_a_whole_history(
-    what: str, number: int, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    what: str, number: int, cfg: config.Config, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert killed(what, number) == -signal.SIGKILL
+    assert killed(cfg, what, number) == -signal.SIGKILL
     there = GOAL[what] if number > WRITES[what].index("alias") + 1 else "3"
     assert production() == there
-    tables.history(CFG)
+    tables.history(cfg)
     said = capsys.readouterr().out
     assert "under way" not in said and "without a record" not in said
     twin = Path(shutil.copy(store, store.with_name("twin.db")))
     expected = [(None, "1"), ("1", "2"), ("2", "3"), *([("3", there)] if there != "3" else [])]
 
-    moves.promote(CFG, "1")
+    moves.promote(cfg, "1")
     assert chain(past()) == [*expected, (there, "1")]
     assert aliases(client()) == {"candidate": "4", "production": "1", "previous": there}
 
     use(twin, monkeypatch)
-    moves.rollback(CFG)
+    moves.rollback(cfg)
     back = str(int(there) - 1)
     assert chain(past()) == [*expected, (there, back)]
     assert aliases(client()) == {"candidate": "4", "production": back} | ({"previous": str(int(back) - 1)} if back != "1" else {})
 
 
-def test_no_write_is_left_out(store: Path) -> None:
-    assert killed("promote", len(WRITES["promote"]) + 1) == 0
-    assert killed("rollback", len(WRITES["rollback"]) + 1) == 0
+def test_no_write_is_left_out(cfg: config.Config, store: Path) -> None:
+    assert killed(cfg, "promote", len(WRITES["promote"]) + 1) == 0
+    assert killed(cfg, "rollback", len(WRITES["rollback"]) + 1) == 0
