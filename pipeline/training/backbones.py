@@ -76,6 +76,8 @@ def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
     import timm
 
     _check_name("timm", name, [*timm.list_models(), *timm.list_pretrained()])
+    if weights == "hub":
+        _ask_hub(name)
     try:
         body: nn.Module = timm.create_model(name, pretrained=weights == "hub", num_classes=0 if weights == "hub" else 1000)
     except OSError as error:
@@ -89,6 +91,26 @@ def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
     except (AssertionError, AttributeError, ValueError) as error:
         raise FieldmarkError(f"features.taps: {name} has no stages {taps} ({error}); give a number, such as 3 for the last 3") from error
     return body
+
+
+def _ask_hub(name: str) -> None:
+    """Where nobody answers, only what was downloaded before is looked at: the hub's client would try for 47 s."""
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]  # exported when it is asked for
+
+    print(f"asking {constants.ENDPOINT} for the weights of {name}", flush=True)
+    if constants.is_offline_mode():
+        return
+    nobody = (httpx2.ConnectError, httpx2.ProxyError)
+    try:
+        http_backoff(
+            "HEAD", constants.ENDPOINT, max_retries=2, timeout=constants.HF_HUB_ETAG_TIMEOUT, retry_on_exceptions=nobody, retry_on_status_codes=()
+        )
+    except nobody:
+        constants.HF_HUB_OFFLINE = True
+    except httpx2.TransportError:  # slow, but somebody is there
+        pass
 
 
 def _timm_statistics(body: nn.Module) -> tuple[list[float], list[float]]:
@@ -108,6 +130,8 @@ def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Mod
     from torchvision.models.feature_extraction import create_feature_extractor
 
     _check_name("torchvision", name, list_models())
+    if weights == "hub":
+        print(f"asking download.pytorch.org for the weights of {name}", flush=True)
     try:
         body = get_model(name, weights="DEFAULT" if weights == "hub" else None)
     except OSError as error:

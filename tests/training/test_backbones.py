@@ -1,10 +1,15 @@
 import os
 import pickle
+import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import huggingface_hub.constants
+import huggingface_hub.utils._http
 import numpy as np
 import pytest
 import timm
@@ -205,6 +210,61 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_hub_out_of_reach_is_an_error_and_never_random_weights(library: str, name: str, tap: int | str) -> None:
     with pytest.raises(FieldmarkError, match=f"weights of {name} could not be downloaded.*`random`"):
         pretrained(library=library, name=name, weights="hub", taps=[tap])
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], list[float]]:
+    """Puts the hub at a port of this machine; from then on what the hub's client waits between its tries is only noted."""
+
+    def at(port: int) -> list[float]:
+        waits: list[float] = []
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        path = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"http://127.0.0.1:{port}{path}")
+        monkeypatch.setattr(huggingface_hub.utils._http, "time", SimpleNamespace(sleep=waits.append, time=time.time))
+        return waits
+
+    return at
+
+
+def test_a_machine_without_a_network_hears_it_at_once(hub: Callable[[int], list[float]], capsys: pytest.CaptureFixture[str]) -> None:
+    waits = hub(9)
+    with pytest.raises(FieldmarkError, match=f"weights of {NAME} could not be downloaded.*`random`"):
+        pretrained(weights="hub")
+    assert sum(waits) < 5
+    assert f"asking http://127.0.0.1:9 for the weights of {NAME}" in capsys.readouterr().out
+
+
+def test_without_a_network_what_was_downloaded_before_is_used(hub: Callable[[int], list[float]], tmp_path: Path, trained: nn.Module) -> None:
+    repository = tmp_path / "hub" / f"models--timm--{timm.models.get_pretrained_cfg(NAME).hf_hub_id.partition('/')[2]}"
+    kept = repository / "snapshots" / ("0" * 40) / "model.safetensors"
+    kept.parent.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(trained.state_dict(), kept)
+    hub(9)
+    with torch.inference_mode():
+        assert torch.equal(pretrained(weights="hub")(IMAGES), pretrained(weights=str(kept))(IMAGES))
+
+
+def test_a_hub_that_answers_is_asked_for_the_weights(hub: Callable[[int], list[float]]) -> None:
+    asked = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(404)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        hub(server.server_port)
+        with pytest.raises(FieldmarkError, match="could not be downloaded"):
+            pretrained(weights="hub")
+        server.shutdown()
+    assert any(path.endswith("model.safetensors") for path in asked)
 
 
 def test_a_network_without_published_weights_says_so() -> None:
