@@ -1,6 +1,5 @@
 """The command `fieldmark`: one sub-command a stage, and what a person asks for."""
 
-import gc
 import os
 import sys
 from enum import StrEnum
@@ -49,7 +48,7 @@ def _stage(name: str) -> None:
 
 def _run(stage: str) -> None:
     processes.stop_with_rebuild()  # before the imports, which take seconds
-    gc.disable()  # the runner puts it on again when all is imported
+    processes.put_off_garbage()
     import_module("pipeline.runner").run(stage)
 
 

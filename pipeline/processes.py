@@ -1,8 +1,10 @@
-"""Which `dvc` a stage belongs to, whether a process still lives, and who sits before this one.
+"""Which `dvc` a stage belongs to, whether a process still lives, who sits before this one, and when it looks for garbage.
 
 A process is named by host, number and start, since its number alone is given to another one later.
 """
 
+import atexit
+import gc
 import getpass
 import os
 import socket
@@ -38,6 +40,18 @@ def stop_with_rebuild() -> None:
     owner = rebuild()
     if owner.pid != os.getpid():
         threading.Thread(target=_stop_with, args=(name(owner),), daemon=True).start()
+
+
+def put_off_garbage() -> None:
+    """Until `collect_from_here`: what imports make stays, and to look through it again and again takes two seconds."""
+    gc.disable()
+
+
+def collect_from_here() -> None:
+    """Look for garbage, but only among what is made from now on."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end
 
 
 def name(process: psutil.Process | None = None) -> str:

@@ -4,8 +4,6 @@ A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as
 path, `images` where the folder of photos is among them, one output folder `out`, and `scratch` if it asks for it.
 """
 
-import atexit
-import gc
 import hashlib
 import importlib
 import inspect
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pipeline import config, lineage, tracking
+from pipeline import config, lineage, processes, tracking
 from pipeline.errors import FieldmarkError
 from pipeline.sources import address
 
@@ -51,9 +49,7 @@ def run(stage: str) -> None:
         partial = _fresh(STATE / "partial" / stage)
         if "scratch" in inspect.signature(function).parameters:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
-        gc.freeze()  # what was imported stays, and to look through it for garbage takes two seconds
-        gc.enable()
-        atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end
+        processes.collect_from_here()
         metrics = function(cfg, **inputs, out=partial)
         (partial / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
         _publish(partial, out)
