@@ -1,6 +1,9 @@
 import os
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 
 from pipeline import parallel
@@ -27,3 +30,19 @@ def test_results_come_in_order_and_little_is_drawn_ahead() -> None:
 def test_an_error_of_one_item_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         list(parallel.in_order(lambda i: 1 // i, [1, 0, 2]))
+
+
+def test_work_of_a_process_of_its_own_comes_back_or_its_error() -> None:
+    assert parallel.apart(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="invalid literal"):
+        parallel.apart(int, "no number")
+
+
+def test_work_of_a_process_of_its_own_ends_when_this_one_is_killed() -> None:
+    """It would take the cores from the run that is started next."""
+    code = "import time; from pipeline import parallel; parallel.apart(time.sleep, 600)"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not (children := psutil.Process(process.pid).children()):
+            time.sleep(0.01)
+        process.kill()
+    assert not psutil.wait_procs(children, timeout=60)[1]

@@ -3,7 +3,8 @@
 .fieldmark/cache/features/<module>/<view>/<shard>.npz   keys S32 (n,), values float16 (n, d)
 .fieldmark/cache/features/<settings>.txt                <module>: what `settings` were built to, for write_features
 Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted at any time, and a
-shard that cannot be read is computed again. torch is imported only where something is computed.
+shard that cannot be read is computed again. torch is imported only where something is computed; write_features does that in
+a process of its own, since torch and the engine would hold some 700 MiB to the end.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHARD = 512  # images
+NO_IMAGES = "there are no images to compute features of"
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
 Missing = dict[Flips, list[int]]
@@ -64,15 +66,13 @@ def write_features(
     def allocate(shape: tuple[int, int, int]) -> np.ndarray:
         return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
 
+    if not keys:
+        raise ValueError(NO_IMAGES)
     note = _note(settings)
-    found = _kept(note, keys, allocate) if note else None
-    if found is None:
-        import torch
-
-        torch.manual_seed(seed)  # no runner could seed what was not imported
-        module = config.build(settings).eval()
-        folder = _root() / _fingerprint(module)
-        found = _assembled(module, images, keys, folder, "none", allocate)
+    found = _kept(_root() / note.read_text(), keys, allocate) if note and note.exists() else None
+    while found is None:  # once, unless somebody deletes the shards meanwhile
+        folder = parallel.apart(_computed, settings, images, keys, seed)
+        found = _kept(folder, keys, allocate)
         if note:
             with store.whole(note) as half:
                 half.write_text(folder.name)
@@ -101,13 +101,24 @@ def _note(settings: Mapping[str, Any]) -> Path | None:
     return _root() / f"{digest.hexdigest()}.txt"
 
 
-def _kept(note: Path, keys: list[bytes], allocate: Allocate) -> np.ndarray | None:
-    """(n, 1, d) of the module that the note names, if the cache has all of them."""
-    if not note.exists():
-        return None
+def _kept(folder: Path, keys: list[bytes], allocate: Allocate) -> np.ndarray | None:
+    """(n, 1, d) of the module whose folder it is, if that has all of them."""
     missing: Missing = {(): [*range(len(keys))]}
-    found = _fill(None, keys, missing, _places(_root() / note.read_text(), "none"), allocate)
+    found = _fill(None, keys, missing, _places(folder, "none"), allocate)
     return None if missing[()] else found
+
+
+def _computed(settings: Mapping[str, Any], images: Images, keys: list[bytes], seed: int) -> Path:
+    """The folder of the module that the settings describe, once it has what it lacked."""
+    import torch
+
+    torch.manual_seed(seed)  # no runner could seed what was not imported
+    module = config.build(settings).eval()
+    folder = _root() / _fingerprint(module)
+    places = _places(folder, "none")
+    lacking = set(keys).difference(key for shard in shards.read(places[()]) for key, _ in shard)
+    _compute(module, images, keys, {(): [i for i, key in enumerate(keys) if key in lacking]}, places)
+    return folder
 
 
 def _keys(images: Images) -> list[bytes]:
@@ -135,7 +146,7 @@ def _assembled(
         _compute(module, images, keys, missing, places)
         result = _fill(result, keys, missing, places, allocate)
     if result is None:
-        raise ValueError("there are no images to compute features of")
+        raise ValueError(NO_IMAGES)
     return result
 
 

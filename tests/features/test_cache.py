@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from toys import HOG, draw
 
-from pipeline import config
+from pipeline import config, parallel
 from pipeline.features import cache
 from pipeline.training.views import SYMMETRIES, view
 
@@ -57,6 +57,7 @@ def computed(before: dict[int, int]) -> int:
 
 
 IMAGES = draw([0, 1, 2, 3, 0, 1, 2, 3], px=8)
+LARGE = draw([0, 1], px=64)
 
 
 def own(module: nn.Module, images: np.ndarray, symmetry: str) -> np.ndarray:
@@ -154,8 +155,9 @@ def test_a_damaged_shard_is_computed_again(damage: str) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The modules that settings were built to: projections, whatever the settings say."""
+    """The modules that settings were built to, in this process: projections, whatever the settings say."""
     made: list[nn.Module] = []
+    monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(config, "build", lambda settings: made.append(Projection()) or made[-1])
     return made
 
@@ -164,6 +166,11 @@ def test_features_on_disk_are_those_in_memory(tmp_path: Path, built: list[nn.Mod
     found = cache.write_features(HOG, IMAGES, tmp_path / "features.npy", seed=0)
     np.testing.assert_array_equal(found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0])
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found)
+
+
+def test_features_from_a_process_of_their_own_are_the_same(tmp_path: Path) -> None:
+    found = cache.write_features(HOG, LARGE, tmp_path / "features.npy", seed=0)
+    np.testing.assert_array_equal(found, cache.features(config.build(HOG), LARGE, symmetry="none")[:, 0])
 
 
 def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_are_others(tmp_path: Path, built: list[nn.Module]) -> None:

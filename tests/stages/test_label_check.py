@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from toys import HOG, candidate
 
-from pipeline import schema, store, table
+from pipeline import parallel, schema, store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import audit
@@ -75,6 +75,7 @@ def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> 
 @pytest.fixture(autouse=True)
 def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIELDMARK_CACHE", str(shared_cache))
+    monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))  # torch is here already
 
 
 def flipped() -> set[str]:
