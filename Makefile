@@ -6,6 +6,7 @@ DEMO ?= yes
 LEFT_OUT := $(if $(filter no,$(DEMO)),elpv-dataset|mlxtend,nothing)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test lint ui lock clean
