@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,15 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     Raises FieldmarkError naming the file, the key and the nearest valid names; every section is checked,
     so that a slip in a late stage stops the first one. `use` selects another file for a section, without overrides.
     """
+    whole = _load(_digest(), tuple((use or {}).items()))
+    return whole.only(*(sections or vars(whole)))
+
+
+@lru_cache(maxsize=4)
+def _load(digest: str, use: tuple[tuple[str, str], ...]) -> Config:
+    """All sections; `digest` is that of the files, which are read anew only after a change."""
     params, groups = _read(PARAMS), _groups()
-    params |= {name: {"use": file} for name, file in (use or {}).items()}
+    params |= {name: {"use": file} for name, file in use}
     _check_names(params, [*PLAIN, *groups], PARAMS, "")
     missing = [name for name in [*PLAIN, *groups] if name not in params]
     if missing:
@@ -86,7 +94,13 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     for name, group in groups.items():
         turned = {key: value for key, value in params[name].items() if key != "use"}
         values[name] = _validate(name, group, params[name]["use"], composed[name], turned)
-    return Config(**values).only(*(sections or values))
+    return Config(**values)
+
+
+def _digest() -> str:
+    """Of params.yaml and all files of conf/, with their names."""
+    files = [file for file in [PARAMS, *sorted(CONF.rglob("*.yaml"))] if file.exists()]
+    return hashlib.sha256(b"\0".join(part for file in files for part in (bytes(file), file.read_bytes()))).hexdigest()
 
 
 def home() -> Path:
@@ -125,7 +139,7 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
 def check() -> None:
     """Check everything in depth, once after each change of params.yaml or conf/; see `load` and `check_targets`."""
     _read(PARAMS)  # a clear word where it is missing or no YAML
-    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in [PARAMS, *sorted(CONF.rglob("*.yaml"))])).hexdigest()
+    digest = _digest()
     if not CHECKED.exists() or CHECKED.read_text() != digest:
         check_targets(load())
         CHECKED.parent.mkdir(exist_ok=True)

@@ -41,6 +41,15 @@ def test_a_section_can_be_replaced_by_a_file_of_ones_own() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_file_that_is_renamed_is_no_longer_found() -> None:
+    """Though files that have not changed are not read again."""
+    config.load()
+    Path("conf/fit/default.yaml").rename("conf/fit/usual.yaml")
+    with pytest.raises(FieldmarkError, match="there is no conf/fit/default.yaml"):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
 def test_a_stage_sees_only_what_it_declares() -> None:
     cfg = config.load("seed", "ingest")
     with pytest.raises(AttributeError, match="'fit' is not among the stage's params"):
