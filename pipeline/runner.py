@@ -27,6 +27,7 @@ from pipeline.sources import address
 
 STATE = Path(".fieldmark")
 DATA = "data/ingest"  # the output whose hash names the data
+PATIENCE_S = 15.0  # what a killed run leaves behind ends within this time
 
 
 def run(stage: str) -> None:
@@ -122,10 +123,10 @@ def _publish(partial: Path, out: Path) -> None:
 
 @contextmanager
 def _alone(stage: str) -> Iterator[None]:
-    """Hold the stage's lock; what a killed run leaves behind ends within the time it waits for that."""
+    """Hold the stage's lock."""
     STATE.mkdir(exist_ok=True)
     try:
-        held = FileLock(STATE / f"{stage}.lock").acquire(timeout=15)
+        held = FileLock(STATE / f"{stage}.lock").acquire(timeout=PATIENCE_S)
     except Timeout as error:
         raise FieldmarkError(f"another process is running {stage} in this folder; wait for it or stop it") from error
     with held:

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from holding import held
 from mlflow.tracking import MlflowClient
 
 from pipeline import runner, stages
+from pipeline.errors import FieldmarkError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
@@ -174,26 +176,27 @@ def test_a_stage_goes_on_where_it_stopped_unless_something_it_uses_is_not_the_sa
     assert not (toy / ".fieldmark" / "scratch" / "toy").exists()
 
 
-def fieldmark(stage: str, folder: Path, cache: Path) -> "subprocess.CompletedProcess[str]":
+def test_what_the_user_can_put_right_is_one_line_without_a_traceback(built: Path, cache: Path, tmp_path: Path) -> None:
+    folder = copy_built(built, tmp_path / "project")  # its configuration has been checked, which would take seconds
+    shutil.rmtree(folder / "data" / "preprocess")
     environment = rebuild_environment(folder, cache)
-    return subprocess.run(["fieldmark", stage], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_what_the_user_can_put_right_is_one_line_without_a_traceback(project: Path, cache: Path) -> None:
-    done = fieldmark("tune", project, cache)
+    done = subprocess.run(["fieldmark", "tune"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("fieldmark: data/preprocess/dev, ") and "`dvc repro`" in done.stderr
+    assert done.stderr.startswith("fieldmark: data/preprocess/dev is missing; ") and "`dvc repro`" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_second_process_of_a_stage_is_told_so_and_a_kill_of_the_first_keeps_the_old_output(
-    built: Path, cache: Path, tmp_path: Path
+    built: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copy_built(built, tmp_path / "project")
-    before = (folder / "data" / "augment" / "sheet.png").read_bytes()
-    with held("fieldmark augment", folder, rebuild_environment(folder, cache), "partial/augment/sheet.png"):
-        done = fieldmark("augment", folder, cache)
-    assert done.returncode == 2
-    assert done.stderr == "fieldmark: another process is running augment in this folder; wait for it or stop it\n"
-    assert (folder / "data" / "augment" / "sheet.png").read_bytes() == before
+    before = (folder / "data" / "ingest" / "quarantine.csv").read_bytes()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(runner, "PATIENCE_S", 0.1)
+    with (
+        held("fieldmark ingest", folder, rebuild_environment(folder, cache), "partial/ingest/quarantine.csv"),
+        pytest.raises(FieldmarkError, match="another process is running ingest in this folder; wait for it or stop it"),
+    ):
+        runner.run("ingest")
+    assert (folder / "data" / "ingest" / "quarantine.csv").read_bytes() == before
