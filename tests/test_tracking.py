@@ -1,16 +1,14 @@
 """Where runs and artifacts go."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
-from pipeline import tracking
+from pipeline import cli, tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -79,9 +77,10 @@ def test_rebuilds_can_be_compared_by_their_figures(built: Path) -> None:
     assert top.data.params["fit.epochs"] == "3"
 
 
-def test_lineage_names_the_run_that_made_each_present_output(built: Path) -> None:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{built / 'mlflow.db'}", "COLUMNS": "200"}
-    command = [Path(sys.executable).parent / "fieldmark", "lineage"]
-    said = subprocess.run(command, cwd=built, env=environment, capture_output=True, text=True, check=True).stdout
+def test_lineage_names_the_run_that_made_each_present_output(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{built / 'mlflow.db'}")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(built)
+    said = CliRunner().invoke(cli.app, ["lineage"], catch_exceptions=False).stdout
     everything = runs(built)
     assert [stage for stage in STAGES if named(stage, everything).info.run_id not in said] == []
