@@ -18,7 +18,7 @@ repro: .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
 
-test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild a project again and again
+test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(if $(filter yes,$(ALL)),-m 'not benchmark')
 
 lint: .venv/ready ## Check style, types and import directions

@@ -13,7 +13,7 @@ from pipeline import config
 from pipeline.promotion import moves, tables
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
 
 LEFT = ["outcome of what was left", "end of what was left"]
 MOVED = ["alias", "other spelling", "previous", "outcome", "end"]
