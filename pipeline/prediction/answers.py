@@ -1,11 +1,12 @@
 """What a model says of pictures, a few of them in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import store
+from pipeline import parallel, store
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model
 
@@ -40,13 +41,12 @@ def _n_pixels(picture: Picture) -> int:
 
 
 def _ask(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
-    probs, ood, _ = model.predict(np.stack([model.prepare(picture.pixels) for picture in pictures if picture.pixels is not None]))
-    limits = model.thresholds
-    return [
-        Answer(
-            picture.name,
-            [(model.classes[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]],
-            abstain=bool(row.max() < limits.abstain.confidence), ood=bool(score > limits.ood.score), ood_score=float(score),
-        )
-        for picture, row, score in zip(pictures, probs, ood, strict=True)
-    ]  # fmt: skip
+    return list(parallel.in_order(partial(_answer, model, top, len(pictures) > 1), pictures))
+
+
+def _answer(model: Model, top: int, lane: bool, picture: Picture) -> Answer:
+    assert picture.pixels is not None
+    outputs = model.predict(model.prepare(picture.pixels)[None], lane=lane)
+    probs, score, limits = outputs.probs[0], float(outputs.ood[0]), model.thresholds
+    best = [(model.classes[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:top]]
+    return Answer(picture.name, best, abstain=bool(probs.max() < limits.abstain.confidence), ood=score > limits.ood.score, ood_score=score)

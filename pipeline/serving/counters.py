@@ -18,7 +18,7 @@ class Counters:
         self.seconds = Histogram("fieldmark_request_seconds", "time of a request to /predict", buckets=LATENCY_S, registry=self.registry)
         self.images = Counter("fieldmark_images", "images predicted", ["version", "verdict"], registry=self.registry)
         self.batch = Histogram("fieldmark_batch_images", "images of a call of the engine", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry)
-        self.engine = Counter("fieldmark_engine_seconds", "time in the engine", registry=self.registry)
+        self.engine = Counter("fieldmark_engine_seconds", "time in the engine, added up over what runs at once", registry=self.registry)
         self.hung_up = Counter("fieldmark_hung_up", "connections ended without an answer, or before it was taken", ["reason"], registry=self.registry)
         self.versions = Counter("fieldmark_version_events", "versions swapped, refused, or out of reach", ["event"], registry=self.registry)
 
