@@ -1,9 +1,9 @@
-"""An edit in any section of params.yaml, or any file of conf/, re-runs the stages that use it and no other."""
+"""An edit of any value, in conf/ or params.yaml, re-runs the stages that use it and no other."""
 
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,18 @@ def places(node: Any) -> list[Place]:
     return [(str(key), *place) for key, inner in node.items() for place in places(inner)]
 
 
-# DVC follows whole files and, as the contract says of dvc.yaml, whole sections: one value of each stands for all.
-LAST = {file: places(yaml.safe_load(file.read_text()))[-1] for file in sorted({*IN_USE.values()})}
-IN_PARAMS = [*((name,) for name in config.PLAIN), *((name, *LAST[IN_USE[name]]) for name in IN_USE)]
-NOT_IN_USE = sorted({*Path("conf").glob("*/*.yaml")} - {*LAST})
+VALUES = {file: places(yaml.safe_load(file.read_text())) for file in sorted({*IN_USE.values()})}
+
+def every(found: Mapping[Any, Sequence[Place]]) -> list[Any]:
+    """A case for each value of each file or section. DVC follows whole ones, so that where time is short one value stands for the rest."""
+    return [
+        pytest.param(within, place, marks=() if place is values[-1] else pytest.mark.slow, id=".".join([Path(within).stem, *place]))
+        for within, values in found.items()
+        for place in values
+    ]
+
+
+NOT_IN_USE = sorted({*Path("conf").glob("*/*.yaml")} - {*VALUES})
 
 
 def in_params(node: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -109,13 +117,13 @@ def test_writing_the_same_values_another_way_reruns_nothing(folder: Path) -> Non
         assert changed(repo) == set()
 
 
-@pytest.mark.parametrize("place", IN_PARAMS, ids=".".join)
-def test_a_value_turned_in_params_reruns_the_stages_that_use_its_section(place: Place, folder: Path) -> None:
-    with edited(folder / "params.yaml", yaml.safe_dump(in_params(TURNED, place))), Repo(folder) as repo:
-        assert changed(repo) == USED_BY[place[0]]
+@pytest.mark.parametrize(("section", "place"), every({name: VALUES[IN_USE[name]] if name in IN_USE else [()] for name in [*config.PLAIN, *IN_USE]}))
+def test_a_value_turned_in_params_reruns_the_stages_that_use_its_section(section: str, place: Place, folder: Path) -> None:
+    with edited(folder / "params.yaml", yaml.safe_dump(in_params(TURNED, (section, *place)))), Repo(folder) as repo:
+        assert changed(repo) == USED_BY[section]
 
 
-@pytest.mark.parametrize(("file", "place"), [*LAST.items()], ids=lambda part: part.stem if isinstance(part, Path) else ".".join(part))
+@pytest.mark.parametrize(("file", "place"), every(VALUES))
 def test_a_value_edited_in_conf_reruns_the_stages_that_use_its_file(file: Path, place: Place, folder: Path, opened: Repo) -> None:
     with edited(folder / file, in_conf((folder / file).read_text(), place)):
         assert changed(opened) == set().union(*(USED_BY[name] for name, used in IN_USE.items() if used == file))
