@@ -55,6 +55,9 @@ def places(node: Any) -> list[Place]:
 
 
 VALUES = {file: places(yaml.safe_load(file.read_text())) for file in sorted({*IN_USE.values()})}
+IN_PARAMS = {**dict.fromkeys(config.PLAIN, [()]), **{section: VALUES[file] for section, file in IN_USE.items()}}
+NOT_IN_USE = sorted({*Path("conf").glob("*/*.yaml")} - {*VALUES})
+
 
 def every(found: Mapping[Any, Sequence[Place]]) -> list[Any]:
     """A case for each value of each file or section. DVC follows whole ones, so that where time is short one value stands for the rest."""
@@ -63,9 +66,6 @@ def every(found: Mapping[Any, Sequence[Place]]) -> list[Any]:
         for within, values in found.items()
         for place in values
     ]
-
-
-NOT_IN_USE = sorted({*Path("conf").glob("*/*.yaml")} - {*VALUES})
 
 
 def in_params(node: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_writing_the_same_values_another_way_reruns_nothing(folder: Path) -> Non
         assert changed(repo) == set()
 
 
-@pytest.mark.parametrize(("section", "place"), every({name: VALUES[IN_USE[name]] if name in IN_USE else [()] for name in [*config.PLAIN, *IN_USE]}))
+@pytest.mark.parametrize(("section", "place"), every(IN_PARAMS))
 def test_a_value_turned_in_params_reruns_the_stages_that_use_its_section(section: str, place: Place, folder: Path) -> None:
     with edited(folder / "params.yaml", yaml.safe_dump(in_params(TURNED, (section, *place)))), Repo(folder) as repo:
         assert changed(repo) == USED_BY[section]

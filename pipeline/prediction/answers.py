@@ -29,7 +29,7 @@ def answers(model: Model, pictures: Iterable[Picture], *, top: int) -> Iterator[
     """In the order of the pictures, of which a few are in memory at a time."""
     for some in store.portions(pictures, _n_pixels, PIXELS_AT_ONCE, AT_ONCE):
         read = [picture for picture in some if picture.pixels is not None]
-        said = iter(_ask(model, read, top) if read else [])
+        said = iter(_ask(model, read, top))
         del read
         while some:
             picture = some.pop(0)
