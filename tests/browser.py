@@ -10,6 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.wait import WebDriverWait
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+PATIENCE_S = 60  # a machine may be busy; what is there is seen at once
 DRIVER = shutil.which("chromedriver")
 needed = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
@@ -37,6 +38,6 @@ def press(chrome: Chrome, *keys: str) -> None:
 
 
 def wait_for(chrome: Chrome, css: str, text: str) -> None:
-    WebDriverWait(chrome, 20, poll_frequency=0.05).until(
+    WebDriverWait(chrome, PATIENCE_S, poll_frequency=0.05).until(
         lambda page: text in page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
     )

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import browser
 import numpy as np
 import pytest
-from browser import press, wait_for
+from browser import PATIENCE_S, press, wait_for
 from conftest import ROOT
 from projects import HOSTILE, browser_of, square, twelve, write_project
 from selenium.webdriver import Chrome
@@ -200,8 +201,31 @@ def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve
     press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER, "/", "o", "w", "l", Keys.ENTER, Keys.ENTER)
     wait_for(chrome, "#count", "24 of 120")
     learned = "return fetch('/api/items?kind=unlabelled&n=1').then((it) => it.json()).then((items) => items[0].suggested_label)"
-    WebDriverWait(chrome, 20).until(lambda page: page.execute_script(learned))
+    WebDriverWait(chrome, PATIENCE_S).until(lambda page: page.execute_script(learned))
     press(chrome, "1")
     wait_for(chrome, "#count", "36 of 120")
     press(chrome, "2")
-    wait_for(chrome, "#stage h2", "12 images, ")
+    wait_for(chrome, "#stage h2", " images, ")
+
+
+def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+    heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
+    folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
+    servers.append(Server(folder))
+    chrome.get(servers[0].url)
+    wait_for(chrome, "#stage h2", "12 images look alike")
+    press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER)
+    told = "new MutationObserver(() => { if ($('stage').querySelector('.finished')) window.finishedAt ??= $('count').textContent; })"
+    chrome.execute_script(f"{told}.observe($('stage'), {{ childList: true }})")
+    chrome.execute_cdp_cmd("Network.enable", {})
+    slow = {"offline": False, "latency": 150, "downloadThroughput": -1, "uploadThroughput": -1}
+    chrome.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while "120 of 120" not in chrome.find_element(By.ID, "count").text and time.monotonic() < until:
+            press(chrome, "1")
+    finally:
+        chrome.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "latency": 0})
+    wait_for(chrome, "#count", "120 of 120")
+    wait_for(chrome, "#stage", "dvc repro")
+    assert chrome.execute_script("return window.finishedAt") == "120 of 120 decided"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import browser
 import pytest
-from browser import press, wait_for
+from browser import PATIENCE_S, press, wait_for
 from conftest import ROOT, copy_project
 from exports import tiny_export
 from PIL import Image
@@ -67,7 +67,7 @@ def page(chrome: Chrome, url: str) -> Chrome:
 
 def show(page: Chrome, *files: Path) -> None:
     page.find_element(By.ID, "files").send_keys("\n".join(map(str, files)))
-    WebDriverWait(page, 20).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, '.card[aria-busy="false"]')) == len(files))
+    WebDriverWait(page, PATIENCE_S).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, '.card[aria-busy="false"]')) == len(files))
 
 
 def cards(page: Chrome) -> list[str]:
@@ -112,7 +112,7 @@ def test_where_the_model_looked_is_shown_on_demand(page: Chrome, project: Path) 
     wait_for(page, ".card", "Grey: what does not count")
     picture = page.find_element(By.CSS_SELECTOR, ".picture img")
     assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
-    WebDriverWait(page, 10).until(lambda page: page.execute_script("return document.querySelector('.picture img').naturalWidth") == 32)
+    WebDriverWait(page, PATIENCE_S).until(lambda page: page.execute_script("return document.querySelector('.picture img').naturalWidth") == 32)
     assert page.execute_script("return document.activeElement.textContent") == "Show the photo"
     assert page.get_log("browser") == []  # the policy lets the picture through
 
@@ -157,7 +157,7 @@ def test_the_monitor_shows_what_was_asked_wide_and_on_a_phone(page: Chrome, url:
     try:
         for width in (360, 1280):
             page.set_window_size(width, 800)
-            WebDriverWait(page, 30).until(read)
+            WebDriverWait(page, PATIENCE_S).until(read)
             told = page.find_element(By.TAG_NAME, "body").text
             assert "No alert." in told
             assert re.search(r"read at \d\d:\d\d:\d\d, and again every 1 s", told)
