@@ -125,6 +125,7 @@ def serve(
     version: Annotated[str, typer.Option(help="A version of the registry.  [default: the one in production, and its successors]")] = "",
     host: Annotated[str, typer.Option(help="Where it listens.  [default: that of conf/serving/]")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: that of conf/serving/]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one uses all cores.  [default: that of conf/serving/]", show_default=False)] = None,
     feedback: Annotated[bool | None, typer.Option("--feedback/--no-feedback", help="Keep images for people to look at.  [default: that of conf/serving/]", show_default=False)] = None,
     new_key: Annotated[str, typer.Option(help="Only make an API key of this name, and print it.")] = "",
 ) -> None:
@@ -135,7 +136,7 @@ def serve(
     elif folder and version:
         raise FieldmarkError("name a folder or a version, not both")
     else:
-        server.serve(folder=folder, version=version, host=host, port=port, keep=feedback)
+        server.serve(folder=folder, version=version, host=host, port=port, workers=workers, keep=feedback)
 
 
 @app.command()

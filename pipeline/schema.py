@@ -221,6 +221,7 @@ class Feedback(Section):
 class Serving(Section):
     host: str
     port: int = Field(ge=0, le=65535)
+    workers: PositiveInt
     hosts: list[str]
     keys_file: str
     rate_per_s: PositiveFloat

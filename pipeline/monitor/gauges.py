@@ -1,36 +1,28 @@
-"""What Prometheus may know of the watch: alerts, drift and lost records, read from the last look at each scrape."""
+"""What Prometheus may know of the watch: alerts, drift and accuracy, read from the last look at each scrape."""
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from pipeline.monitor.alerts import Alert
-from pipeline.monitor.records import Recorder
 from pipeline.monitor.summary import Summary, Version
 from pipeline.monitor.watch import Watcher
 
 KINDS = ("drift", "errors", "latency", "accuracy")
 
 
-def collect(registry: CollectorRegistry, watcher: Watcher, recorder: Recorder) -> None:
+def collect(registry: CollectorRegistry, watcher: Watcher) -> None:
     """Add the gauges to a registry; a scrape costs no look at the store."""
-    registry.register(_Gauges(watcher, recorder))
+    registry.register(_Gauges(watcher))
 
 
 class _Gauges(Collector):
-    def __init__(self, watcher: Watcher, recorder: Recorder) -> None:
-        self._watcher, self._recorder = watcher, recorder
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
 
     def collect(self) -> Iterator[Metric]:
-        lost = CounterMetricFamily("fieldmark_monitor_lost_records", "records of predictions that could not be written")
-        lost.add_metric([], self._recorder.lost)
-        yield lost
-        yield GaugeMetricFamily("fieldmark_monitor_waiting_records", "records in the queue", value=self._recorder.waiting)
-        last = self._watcher.last
-        away = self._recorder.away or last is None
-        yield GaugeMetricFamily("fieldmark_monitor_store_up", "1 while the monitor store can be reached", value=float(not away))
-        if last is not None:
+        if (last := self._watcher.last) is not None:
             yield _alerts(last.summary, last.alerts)
             yield _drift(last.summary)
             yield from _accuracies(last.summary)

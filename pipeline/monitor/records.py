@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Takes records at any rate; what does not fit, or cannot be written, is counted in `lost`, never waited for."""
 
-    def __init__(self, url: str, max_rows: int, *, queue_size: int = 10_000, retry_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, max_rows: int, *, queue_size: int = 10_000, retry_s: float = 1.0, on_loss: Callable[[int], None] = lambda n: None
+    ) -> None:
         self._engine = tables.connect(url)
-        self._max_rows, self._retry_s = max_rows, retry_s
+        self._max_rows, self._retry_s, self._on_loss = max_rows, retry_s, on_loss
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(queue_size)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lost, self._told = 0, 0  # since the start, and how many of them the store knows of
@@ -71,8 +73,8 @@ class Recorder:
         with self._lock:
             if key in self._refused or len(self._refused) < PENDING:
                 self._refused[key] += 1
-            else:
-                self._lost += 1
+                return
+        self._lose(1)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits, for so long at most; the rest is counted as lost."""
@@ -94,6 +96,7 @@ class Recorder:
     def _lose(self, n: int) -> None:
         with self._lock:
             self._lost += n
+        self._on_loss(n)
 
     def _work(self) -> None:
         while (batch := self._take()) is not None:

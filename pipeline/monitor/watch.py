@@ -38,11 +38,12 @@ def look(engine: sa.Engine, cfg: schema.Monitor, *, hours: float, until: float) 
 class Watcher:
     """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and where the store is away.
 
-    `served` names the version that answers now, and its reference (None where it has none).
+    `served` names the version that answers now, and its reference (None where it has none); `speaks` says whether this
+    process is the one that logs.
     """
 
-    def __init__(self, url: str, cfg: schema.Monitor, served: Served = lambda: ("", None)) -> None:
-        self.cfg, self._served, self._remembered = cfg, served, ""
+    def __init__(self, url: str, cfg: schema.Monitor, served: Served = lambda: ("", None), speaks: Callable[[], bool] = lambda: True) -> None:
+        self.cfg, self._served, self._remembered, self._speaks = cfg, served, "", speaks
         self.last: Look | None = None
         self._engine, self._stop = tables.connect(url), threading.Event()
         self._known: set[tuple[str, str]] = set()
@@ -81,11 +82,13 @@ class Watcher:
 
     def _tell(self, found: list[Alert]) -> None:
         now = {(alert.kind, alert.version): alert for alert in found}
-        for key in now.keys() - self._known:
+        before, self._known = self._known, set(now)
+        if not self._speaks():
+            return
+        for key in now.keys() - before:
             log.warning("%s", line(now[key]))
-        for kind, version in self._known - now.keys():
+        for kind, version in before - now.keys():
             log.warning("alert over: %s%s", kind, f", version {version}" if version else "")
-        self._known = set(now)
 
 
 def line(alert: Alert) -> str:

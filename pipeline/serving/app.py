@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from ctypes import c_bool
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from pipeline.schema import Serving
 from pipeline.serving import limits, problems
@@ -39,14 +40,14 @@ BODY = {
 class Server:
     """What the routes share."""
 
-    def __init__(self, cfg: Serving, source: Source, explain: Explain | None, keeping: Keeping | None) -> None:
+    def __init__(self, cfg: Serving, source: Source, explain: Explain | None, keeping: Keeping | None, draining: c_bool) -> None:
         self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
         self.door = Door(cfg.max_waiting, cfg.max_waiting_mb * MB)
         self.batcher = Batcher(cfg.max_batch, self._ran)
         self.predictor = Predictor(cfg, self.batcher, explain)
         self.keeper = Keeper(source, lambda event: self.counters.versions.labels(event).inc())
         self.counters.watch(self.keeper, self.door, self.batcher)
-        self.draining = False
+        self.draining = draining
         self.notes: Notes | None = None
 
     def _ran(self, n: int, seconds: float) -> None:
@@ -68,19 +69,21 @@ class Server:
             return
         self.counters.requests.labels(status).inc()
         self.counters.seconds.observe(seconds)
+        self.counters.look()
         if status != 200 and self.notes:
             self.notes.refuse(self.keeper.model.version, status)
 
 
 def create(
     cfg: Serving, source: Source, *, keys: Keys | None = None, recorder: Recorder | None = None, explain: Explain | None = None,
-    keeping: Keeping | None = None, routers: Sequence[APIRouter] = (),
+    keeping: Keeping | None = None, routers: Sequence[APIRouter] = (), draining: c_bool | None = None,
 ) -> FastAPI:  # fmt: skip
     """Loads the first version; raises FieldmarkError where that is not possible.
 
     With `keeping`, images are kept for people to look at. `app.state.server` holds what the routes share. Without keys only this machine's own names are answered to.
+    `draining` is set, from another process where it lies in shared memory, once the server is to look busy before it stops.
     """
-    server = Server(cfg, source, explain, keeping)
+    server = Server(cfg, source, explain, keeping, c_bool(False) if draining is None else draining)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -146,13 +149,13 @@ def _tell(server: Server) -> APIRouter:
 
     @routes.get("/health/ready", summary="Whether it wants requests", responses=problems.described(503))
     async def ready() -> Health:
-        if server.draining:
+        if server.draining.value:
             raise Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"})
         return Health(status="ready")
 
     @routes.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def metrics() -> Response:
-        return Response(generate_latest(server.counters.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(server.counters.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 

@@ -1,11 +1,17 @@
-"""What Prometheus may know of the server."""
+"""What Prometheus may know of the server, all processes of it together."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
+from collections.abc import Callable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import Door
 from pipeline.serving.swap import Keeper
 
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # set before this process started, a folder in which all of them count
 LATENCY_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -14,6 +20,10 @@ class Counters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.shown = CollectorRegistry() if SHARED in os.environ else self.registry
+        if self.shown is not self.registry:
+            MultiProcessCollector(self.shown)  # type: ignore[no-untyped-call]
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         self.requests = Counter("fieldmark_requests", "requests to /predict", ["status"], registry=self.registry)
         self.seconds = Histogram("fieldmark_request_seconds", "time of a request to /predict", buckets=LATENCY_S, registry=self.registry)
         self.images = Counter("fieldmark_images", "images predicted", ["version", "verdict"], registry=self.registry)
@@ -23,11 +33,22 @@ class Counters:
         self.versions = Counter("fieldmark_version_events", "versions swapped, refused, or out of reach", ["event"], registry=self.registry)
 
     def watch(self, keeper: Keeper, door: Door, batcher: Batcher) -> None:
-        """Gauges that are read when they are asked for."""
-        for name, what, value in (
-            ("fieldmark_inside_images", "images between their first byte and their answer", lambda: door.images),
-            ("fieldmark_waiting_images", "images that wait for the engine", lambda: batcher.waiting),
-            ("fieldmark_version_refused", "1 while a broken version is refused", lambda: keeper.refused is not None),
-            ("fieldmark_version_since_seconds", "when the present version came, since 1970", lambda: keeper.since),
-        ):
-            Gauge(name, what, registry=self.registry).set_function(value)
+        """The gauges of what a server consists of."""
+        self.gauge("fieldmark_inside_images", "images between their first byte and their answer", lambda: door.images, "livesum")
+        self.gauge("fieldmark_waiting_images", "images that wait for the engine", lambda: batcher.waiting, "livesum")
+        self.gauge("fieldmark_version_refused", "1 while a broken version is refused", lambda: keeper.refused is not None, "livemax")
+        self.gauge("fieldmark_version_since_seconds", "when the present version came, since 1970", lambda: keeper.since, "livemin")
+
+    def gauge(self, name: str, what: str, value: Callable[[], float], of_all: Literal["livesum", "livemax", "livemin"]) -> None:
+        """A value that `look` reads; `of_all` says how the processes that live make one of theirs."""
+        self._gauges.append((Gauge(name, what, registry=self.registry, multiprocess_mode=of_all), value))
+
+    def look(self) -> None:
+        """Read the gauges, also for another process that may be asked next."""
+        for gauge, value in self._gauges:
+            gauge.set(value())
+
+    def text(self) -> bytes:
+        """All figures, as Prometheus reads them."""
+        self.look()
+        return generate_latest(self.shown)

@@ -1,53 +1,47 @@
-"""`fieldmark serve`: one process, since the engine uses all cores by itself; uvicorn in front."""
+"""`fieldmark serve`: one process, since the engine uses all cores by itself, or several; uvicorn in front."""
 
 import ipaddress
 import logging
-import signal
 import socket
 import threading
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from pipeline import config
 from pipeline.errors import FieldmarkError
 from pipeline.monitor import tables
 from pipeline.schema import Serving
-from pipeline.serving import explanation, feedback, page
 from pipeline.serving import keys as api_keys
-from pipeline.serving.app import create
+from pipeline.serving import workers as processes
 from pipeline.serving.keys import Keys
-from pipeline.serving.limits import MB
-from pipeline.serving.punctual import punctual
-from pipeline.serving.swap import Folder, Registry, Source
-from pipeline.serving.watched import watched
+from pipeline.serving.plan import LOG_FORMAT, Plan, Settings
 
 
-def serve(*, folder: Path | None, version: str, host: str, port: int | None, keep: bool | None = None) -> None:
+def serve(
+    *, folder: Path | None, version: str, host: str, port: int | None, workers: int | None = None, keep: bool | None = None
+) -> None:
     """Serve until a signal, keeping images for feedback or not as `keep` or else conf/ says; raises FieldmarkError where keys are missing, the port is taken or there is no sound model."""
     cfg = config.load("serving", "export", "monitor")
-    name = cfg.export.registered_name
-    serving = cfg.serving.model_copy(update={"host": host or cfg.serving.host, "port": cfg.serving.port if port is None else port})
-    keys = guarded(serving)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    source: Source = Folder(folder, name) if folder else Registry(name, version)
+    given = {"host": host or None, "port": port, "workers": workers}
+    serving = cfg.serving.model_copy(update={key: value for key, value in given.items() if value is not None})
+    plan = Plan(
+        cfg=serving, monitor=cfg.monitor, name=cfg.export.registered_name, folder=folder, version=version,
+        keep=serving.feedback.keep if keep is None else keep, keys=guarded(serving), records=tables.url(),
+    )  # fmt: skip
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     with _listening(serving) as listening:
-        kept = feedback.Keeping(serving.feedback, round(serving.max_megapixels * MB)) if keep or (keep is None and serving.feedback.keep) else None
-        routers = [page.router(), feedback.router(kept)]
-        app = create(serving, source, keys=keys, explain=explanation.explain, keeping=kept, routers=routers)
-        model = app.state.server.keeper.model
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
-        print(f"Serving {model.name} version {model.version} ({model.engine.name}): http://{shown}:{listening.getsockname()[1]}", flush=True)
-        counters = app.state.server.counters
-        protocol = punctual(serving.timeout_s, serving.max_connections, lambda why: counters.hung_up.labels(why).inc())
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30, http=protocol,
-            timeout_graceful_shutdown=int(serving.timeout_s) + 1,
-        )  # fmt: skip
-        with watched(app, cfg.monitor, tables.url()):
-            Draining(settings, app, serving.drain_s).run(sockets=[listening])
+        url = f"http://{shown}:{listening.getsockname()[1]}"
+        if serving.workers > 1:
+            print(f"Serving with {serving.workers} processes: {url}", flush=True)
+            processes.run(plan, listening)
+        else:
+            settings = Settings(plan)
+            settings.load()
+            print(f"Serving {settings.says()}: {url}", flush=True)
+            Draining(settings).run(sockets=[listening])
 
 
 def new_key(name: str) -> str:
@@ -66,18 +60,16 @@ def guarded(cfg: Serving) -> Keys | None:
 class Draining(uvicorn.Server):
     """Told to stop, it says that it is not ready, goes on answering for a while, then ends what is under way."""
 
-    def __init__(self, settings: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
-        super().__init__(settings)
-        self._app, self._drain_s = app, drain_s
+    config: Settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one of Ctrl-C ends at once."""
-        shared = self._app.state.server
-        if shared.draining or (sig == signal.SIGINT and not self._drain_s):
+        draining, drain_s = self.config.plan.draining, self.config.plan.cfg.drain_s
+        if draining.value or not drain_s:
             super().handle_exit(sig, frame)
             return
-        shared.draining = True
-        timer = threading.Timer(self._drain_s, super().handle_exit, (sig, frame))
+        draining.value = True
+        timer = threading.Timer(drain_s, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
 

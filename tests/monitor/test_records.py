@@ -174,10 +174,11 @@ def test_a_full_disk_costs_records_that_are_counted_in_the_store_when_there_is_r
             connection.execute("PRAGMA max_page_count = 1")  # SQLite answers: database or disk is full
 
     monkeypatch.setattr(tables, "_tune", small)
-    recorder = Recorder(url, 1000, queue_size=10, retry_s=0.01)
+    told: list[int] = []
+    recorder = Recorder(url, 1000, queue_size=10, retry_s=0.01, on_loss=told.append)
     recorder.put({"id": "first"})
     wait_until(lambda: recorder.away)
-    assert [recorder.put({}) for _ in range(25)].count(False) == 15
+    assert [recorder.put({}) for _ in range(25)].count(False) == 15 == sum(told)
     room.set()
     recorder.close(30.0)
     assert (count(url), recorder.lost) == (11, 15)

@@ -152,7 +152,7 @@ def test_the_model_its_health_and_its_figures_are_told(api: TestClient) -> None:
 
 
 def test_not_ready_while_it_drains(api: TestClient) -> None:
-    api.app.state.server.draining = True  # type: ignore[attr-defined]
+    api.app.state.server.draining.value = True  # type: ignore[attr-defined]
     assert is_problem(api.get("/health/ready"), 503)
     assert api.get("/health/live").status_code == 200
     assert api.post("/predict", content=picture(), headers={"content-type": "image/jpeg"}).status_code == 200
@@ -192,10 +192,10 @@ def test_only_known_keys_get_in_and_only_so_often(export: Path, tmp_path: Path) 
 
 
 def test_a_bucket_fills_again() -> None:
-    bucket = Keys({}, rate_per_s=2.0, burst=2)
-    assert [bucket.wait_s("a", 0.0) for _ in range(3)] == [0, 0, 0.5]
-    assert bucket.wait_s("a", 0.5) == 0
-    assert bucket.wait_s("b", 0.5) == 0
+    bucket = Keys({"one": "ada", "another": "eve"}, rate_per_s=2.0, burst=2)
+    assert [bucket.wait_s("ada", 0.0) for _ in range(3)] == [0, 0, 0.5]
+    assert bucket.wait_s("ada", 0.5) == 0
+    assert bucket.wait_s("eve", 0.5) == 0
 
 
 def slow(api: TestClient, seconds: float) -> threading.Event:

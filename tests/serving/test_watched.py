@@ -21,7 +21,7 @@ from pipeline.schema import Serving
 from pipeline.serving import app as serving_app
 from pipeline.serving import feedback, model
 from pipeline.serving.swap import Folder
-from pipeline.serving.watched import watched
+from pipeline.serving.watched import watch
 
 
 def photo(seed: int, light: float = 1.0) -> np.ndarray:
@@ -57,7 +57,8 @@ def store(tmp_path: Path) -> str:
 def api(referenced: Path, store: str) -> Iterator[TestClient]:
     settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
-    with watched(app, MONITOR.model_copy(update={"every_s": 0.2}), store), TestClient(app, base_url="http://127.0.0.1") as client:
+    watch(app, MONITOR.model_copy(update={"every_s": 0.2}), store)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
 
 
@@ -84,7 +85,8 @@ def test_what_people_say_of_a_prediction_is_the_true_label_of_its_record(referen
     settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
     kept = feedback.Keeping(settings.feedback, 10**6)
     app = serving_app.create(settings, Folder(referenced, "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
-    with watched(app, MONITOR, store), TestClient(app, base_url="http://127.0.0.1") as client:
+    watch(app, MONITOR, store)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         said = client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"}).json()["predictions"][0]
         assert client.post("/feedback", json={"id": said["id"], "label": "blue"}).status_code == 204
     with tables.connect(store).connect() as connection:
@@ -95,7 +97,8 @@ def test_what_people_say_of_a_prediction_is_the_true_label_of_its_record(referen
 def test_refused_requests_are_on_record_and_the_last_records_are_written_at_the_end(referenced: Path, store: str) -> None:
     settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
-    with watched(app, MONITOR, store), TestClient(app, base_url="http://127.0.0.1") as client:
+    watch(app, MONITOR, store)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         client.post("/predict", content=b"noise", headers={"content-type": "image/png"})
         client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"})
     with tables.connect(store).connect() as connection:
@@ -106,9 +109,11 @@ def test_a_store_that_cannot_be_had_stops_no_prediction(referenced: Path, tmp_pa
     (tmp_path / "file").write_text("no folder")
     settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
-    with watched(app, MONITOR, f"sqlite:///{tmp_path / 'file' / 'monitor.db'}"), TestClient(app, base_url="http://127.0.0.1") as client:
+    watch(app, MONITOR, f"sqlite:///{tmp_path / 'file' / 'monitor.db'}")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"}).status_code == 200
         seen_by(client, "/monitor", "their store is away")
+        assert "fieldmark_monitor_store_up 0.0" in client.get("/metrics").text
         assert client.get("/health/ready").status_code == 200
 
 

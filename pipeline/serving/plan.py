@@ -1,0 +1,85 @@
+"""What a server is made of, so that each of its processes can make it for itself."""
+
+import math
+from ctypes import c_bool
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import RawValue
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from pipeline.schema import Monitor, Serving
+from pipeline.serving import explanation, feedback, page
+from pipeline.serving.app import create
+from pipeline.serving.keys import Keys
+from pipeline.serving.limits import MB
+from pipeline.serving.punctual import punctual
+from pipeline.serving.swap import Folder, Registry, Source
+from pipeline.serving.watched import watch
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+HEARTBEAT_S = 30  # without an answer, because it loads a model or because it hangs, after which a process is replaced
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of the exported `folder`, or else of the registered model `name`, its `version` or the one in production."""
+
+    cfg: Serving
+    monitor: Monitor
+    name: str
+    folder: Path | None
+    version: str
+    keep: bool  # images, for people to look at
+    keys: Keys | None
+    records: str  # address of the store
+    draining: c_bool = field(default_factory=lambda: RawValue(c_bool, False))  # in shared memory
+
+
+def application(plan: Plan) -> FastAPI:
+    """The whole application; raises FieldmarkError where there is no sound model."""
+    cfg = plan.cfg
+    source: Source = Folder(plan.folder, plan.name) if plan.folder else Registry(plan.name, plan.version)
+    kept = feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB)) if plan.keep else None
+    routers = [page.router(), feedback.router(kept)]
+    app = create(cfg, source, keys=plan.keys, explain=explanation.explain, keeping=kept, routers=routers, draining=plan.draining)
+    watch(app, plan.monitor, plan.records)
+    return app
+
+
+class Settings(uvicorn.Config):
+    """uvicorn's settings for a plan; the application is made when they are loaded, by each process for itself."""
+
+    def __init__(self, plan: Plan) -> None:
+        cfg, self.plan = plan.cfg, plan
+        super().__init__(
+            "", workers=cfg.workers, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(cfg.timeout_s) + 1, timeout_worker_healthcheck=HEARTBEAT_S,
+        )  # fmt: skip
+
+    def load(self) -> None:
+        """Raises FieldmarkError where there is no sound model."""
+        app, cfg = application(self.plan), self.plan.cfg
+        self.app, self.served = app, app.state.server
+        counters = self.served.counters
+        self.http = punctual(cfg.timeout_s, cfg.max_connections, lambda why: counters.hung_up.labels(why).inc())
+        super().load()
+
+    def says(self) -> str:
+        """What is served, once it is loaded."""
+        model = self.served.keeper.model
+        return f"{model.name} version {model.version} ({model.engine.name})"
+
+
+def share(cfg: Serving) -> Serving:
+    """The limits of one of `cfg.workers` processes, so that those of all together are the limits; the largest request has room in each."""
+    n = cfg.workers
+    return cfg.model_copy(
+        update={
+            "max_waiting": max(cfg.max_images, math.ceil(cfg.max_waiting / n)),
+            "max_waiting_mb": max(cfg.max_upload_mb, cfg.max_waiting_mb / n),
+            "max_explained": math.ceil(cfg.max_explained / n),
+            "max_connections": math.ceil(cfg.max_connections / n),
+        }
+    )

@@ -1,0 +1,93 @@
+"""`fieldmark serve --workers N`: uvicorn's supervisor over N processes, each a whole server that accepts from the same port.
+
+One that dies is replaced. Signals are uvicorn's: SIGTERM and Ctrl-C end, SIGHUP replaces all in turn, SIGTTIN and SIGTTOU
+add one and take one away.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from socket import socket
+
+from prometheus_client import multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from pipeline.errors import FieldmarkError
+from pipeline.serving.counters import SHARED
+from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, share
+
+ASK_S = 0.2
+log = logging.getLogger(__name__)
+
+
+def run(plan: Plan, listening: socket) -> None:
+    """Serve until a signal; raises FieldmarkError where a process cannot start or end in order."""
+    with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as figures:
+        os.environ[SHARED] = figures  # for the processes to come: prometheus_client looks when it is imported
+        supervisor = Supervisor(Worker(replace(plan, cfg=share(plan.cfg))), [listening])
+        supervisor.run()
+    if codes := {process.exitcode for process in supervisor.processes} - {0, -signal.SIGTERM}:
+        raise FieldmarkError(f"a process of the server ended with {codes.pop()}; the reason stands above")
+
+
+class Worker(Settings):
+    """The settings of one process, which does not outlive its supervisor."""
+
+    def load(self) -> None:
+        """Ends the process where there is no sound model: another one would do no better."""
+        logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the supervisor ends the others
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        try:
+            super().load()
+        except FieldmarkError as error:
+            log.error("%s", error)
+            sys.exit(STARTUP_FAILURE)
+        print(f"Process {os.getpid()}: {self.says()}", flush=True)
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's, which tells its processes to look busy for a while before they end."""
+
+    config: Worker
+
+    def init_processes(self) -> None:
+        """Until all serve, or one cannot; uvicorn's own look would wait for each that is still loading, deaf to signals."""
+        super().init_processes()
+        while not self.should_exit.is_set() and not all(process.is_ready(ASK_S) for process in self.processes):
+            self.handle_signals()
+            if any(process.exitcode is not None for process in self.processes):
+                self.should_exit.set()
+
+    def keep_subprocess_alive(self) -> None:
+        """The gauges of a process that died count no more."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+    def handle_term(self) -> None:
+        """The first signal drains, a second one ends at once what is not under way."""
+        draining, drain_s = self.config.plan.draining, self.config.plan.cfg.drain_s
+        if draining.value or not drain_s:
+            self.should_exit.set()
+            return
+        draining.value = True
+        timer = threading.Timer(drain_s, self.should_exit.set)
+        timer.daemon = True
+        timer.start()
+
+    handle_int = handle_term
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
