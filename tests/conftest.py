@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from exports import tiny_export
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from skimage import data as photos
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads of several workers would mostly wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine must not fail a test
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")

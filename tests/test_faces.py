@@ -36,7 +36,7 @@ def test_a_photo_without_people_stays_as_it_is(photo: object) -> None:
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_shape_is_taken(height: int, width: int, seed: int) -> None:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert faces.blurred(noise).shape == noise.shape

@@ -13,7 +13,7 @@ from pipeline import sheets
 sides = st.integers(1, 300)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=5), st.integers(1, 6), st.text(max_size=60))
 def test_a_sheet_takes_images_and_captions_of_any_size(shapes, columns, caption):
     images = [np.zeros((height, width, 3), dtype=np.uint8) for height, width in shapes]

@@ -11,7 +11,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.evaluation import metrics
 
 BOOTSTRAPPED = ["accuracy", "f1_macro", "balanced_accuracy", "log_loss", "brier", "ece", "top3_accuracy"]
-quick = settings(max_examples=20, deadline=None)
+quick = settings(max_examples=20)
 
 
 def predictions(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

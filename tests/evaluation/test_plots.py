@@ -66,7 +66,7 @@ def test_names_of_classes_are_printed_as_they_are_but_shortened():
     assert {"$5 & <b>", "猫", "a name much longer th…"} <= words(DRAWINGS["confusion"]())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=2, max_size=3, unique=True))
 def test_any_text_may_be_the_name_of_a_class(classes):
     confusion = pd.DataFrame({"actual": classes, "predicted": classes})

@@ -50,7 +50,7 @@ def images(draw: st.DrawFn) -> tuple[UInt8[np.ndarray, "n 8"], Float32[np.ndarra
 
 
 @given(images=images(), max_hamming=st.integers(0, 20), min_cosine=st.sampled_from([-0.5, 0.33, 0.83, 0.97]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_pairs_are_those_of_comparing_all_with_all(
     images: tuple[UInt8[np.ndarray, "n 8"], Float32[np.ndarray, "n 4"]], max_hamming: int, min_cosine: float
 ) -> None:
@@ -107,7 +107,7 @@ def test_groups_need_a_given_group_and_an_id_for_each_image() -> None:
     given_groups=st.lists(st.sampled_from(["", "g", "h", "i"]), min_size=1, max_size=15),
     ends=st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=8),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_all_that_is_tied_has_one_name_which_is_an_id_of_its_own(
     given_groups: list[str], ends: list[tuple[int, int]]
 ) -> None:

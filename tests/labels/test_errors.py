@@ -91,7 +91,7 @@ def test_where_nothing_can_be_learned_nobody_is_suspect(n: int, classes: int) ->
     folds=st.integers(2, 5),
     max_fraction=st.floats(0, 1),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_classes_and_groups_give_probabilities_and_a_bounded_number_of_suspects(
     drawn: list[tuple[int, int]], folds: int, max_fraction: float
 ) -> None:

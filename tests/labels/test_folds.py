@@ -18,7 +18,7 @@ def held_out(kind: type[StratifiedGroupKFold], labels: np.ndarray, groups: np.nd
 
 
 @given(seed=st.integers(0, 2**31), folds=st.integers(2, 6), n=st.integers(30, 200), classes=st.integers(1, 20), alike=st.integers(1, 8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_each_image_is_held_out_where_scikit_learn_would(seed: int, folds: int, n: int, classes: int, alike: int) -> None:
     """Of that many alike on average; all classes are uneven."""
     random = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def heaps(n: int, d: int, seed: int) -> np.ndarray:
 
 
 @given(n=st.integers(300, 500), d=st.integers(2, 80), seed=st.integers(0, 99), k=st.integers(1, 8))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_an_index_whose_every_cell_is_looked_into_finds_what_all_pairs_do(n: int, d: int, seed: int, k: int) -> None:
     seen = heaps(n, d, seed)
     with pytest.MonkeyPatch.context() as patch:

@@ -63,7 +63,7 @@ def test_the_blur_score_does_not_depend_on_the_size_of_the_file() -> None:
 
 
 @given(pixels=arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 400), st.just(3))))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_image_has_finite_figures_in_their_ranges(pixels: UInt8[np.ndarray, "h w 3"]) -> None:
     figures = scores(pixels)
     assert all(np.isfinite(list(figures.values())))

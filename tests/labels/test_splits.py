@@ -12,7 +12,7 @@ from pipeline.labels.splits import add, check_leakage, deal, leaking
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 SPLITS = ["train", "val", "test"]
 
-few = settings(max_examples=20, deadline=None)  # a busy machine must not fail a test
+few = settings(max_examples=20)
 
 fractions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
     lambda parts: {split: part / sum(parts) for split, part in zip(SPLITS, parts, strict=True)}

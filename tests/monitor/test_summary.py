@@ -43,7 +43,7 @@ record = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(record, max_size=30), st.booleans())
 def test_every_record_is_counted_once_everywhere_and_can_be_shown(items: list[dict[str, Any]], known: bool) -> None:
     seen = pd.DataFrame(items, columns=COLUMNS)

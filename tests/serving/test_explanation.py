@@ -80,7 +80,7 @@ def test_the_overlay_colours_what_counts_and_greys_the_rest() -> None:
     assert colourful[22:28, 72:78].mean() > 3 * colourful[60:, :40].mean()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(12, 70), st.integers(0, 2**32 - 1))
 def test_any_size_and_content_gives_finite_numbers_and_a_picture_of_that_size(px: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (px, px, 3), np.uint8)
