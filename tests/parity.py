@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 from fastapi.testclient import TestClient
+from ports import free_port
 
 from pipeline import packaging, schema, store, table
 from pipeline.prediction.answers import answers
@@ -95,16 +95,14 @@ def by_mlflow_server(project: Path, images: Images) -> Said:
         for part in np.array_split(images.arrays, max(1, len(images.arrays) // 8)):
             body = json.dumps({"inputs": {"images": part.tolist()}}).encode()
             asked = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(asked, timeout=60) as answer:
+            with urllib.request.urlopen(asked, timeout=300) as answer:
                 found.append(json.load(answer)["predictions"])
     return np.concatenate([np.array(part["probs"]) for part in found]), np.concatenate([np.array(part["ood"]) for part in found])
 
 
 @contextmanager
 def _mlflow(project: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", REGISTERED, "--env-manager", "local", "-p", str(port)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -119,7 +117,7 @@ def _mlflow(project: Path) -> Iterator[str]:
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=60).close()
             return
         except OSError:
             time.sleep(0.2)

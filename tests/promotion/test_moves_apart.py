@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import httpx2 as httpx
 import moving
 import pytest
 from holding import LONG, wait_until
+from ports import free_port
 from registered import aliases, register, write_test_images
 from test_moves import chain, client, past, production
 
@@ -33,7 +33,7 @@ def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path:
         register(tmp_path)
     processes = [moving.start(cfg, str(number)) for number in range(1, 5)]
     seen, reader = set[tuple[str, ...]](), client()
-    while any(process.is_alive() for process in processes):
+    while any(process.is_alive() for process in processes) or not seen - {()}:
         seen.add(tuple(number for alias, number in reader.get_registered_model("fieldmark").aliases.items() if alias.lower() == "production"))
         time.sleep(0.02)
     assert [process.exitcode for process in processes] == [0] * 4
@@ -49,7 +49,7 @@ class Between(ThreadingHTTPServer):
 
     def __init__(self, server: str) -> None:
         super().__init__(("127.0.0.1", 0), _Pass)
-        self.behind, self.last, self.delivered, self.gone = httpx.Client(base_url=server, timeout=60), "", False, False
+        self.behind, self.last, self.delivered, self.gone = httpx.Client(base_url=server, timeout=LONG), "", False, False
         self.url, self.met, self.meeting = f"http://127.0.0.1:{self.server_port}", "", threading.Barrier(1)
 
     def cut(self, method: str = "", path: str = "", *, delivered: bool = False) -> None:
@@ -98,9 +98,7 @@ def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def between(store: str) -> Iterator[Between]:
     """`mlflow server` in a process of its own, and what stands before it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(store.removeprefix("sqlite:///")).parent
     line = [str(Path(sys.executable).parent / "mlflow"), "server", "--backend-store-uri", store, "--workers", "1", "--port", str(port)]
     # Its workers for evaluation jobs would take longer to start than the server itself.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import PATIENCE_S, press, wait_for
 from conftest import ROOT
+from ports import free_port
 from projects import HOSTILE, browser_of, square, twelve, write_project
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -71,7 +72,7 @@ def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome
     labels = ["cat", "dog"] * 15
     suspects = {i: (labels[i + 1], 0.99 - i / 100) for i in range(20)}
     folder = write_project(tmp_path, labels, [square(8 * i) for i in range(30)], suspects)
-    servers.append(Server(folder))
+    servers.append(Server(folder, free_port()))  # it has to be free again
     open_page(chrome, servers[0])
     press(chrome, *[Keys.SPACE, Keys.ENTER] * 5)
     servers[0].kill()  # whatever is under way at this moment
@@ -221,7 +222,7 @@ def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chro
     slow = {"offline": False, "latency": 150, "downloadThroughput": -1, "uploadThroughput": -1}
     chrome.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
     try:
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + 2 * PATIENCE_S
         while "120 of 120" not in chrome.find_element(By.ID, "count").text and time.monotonic() < until:
             press(chrome, "1")
     finally:

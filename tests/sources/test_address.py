@@ -3,7 +3,6 @@
 import functools
 import http.server
 import io
-import socket
 import subprocess
 import threading
 import zipfile
@@ -18,6 +17,7 @@ import pytest
 from conftest import copy_project, rebuild_environment
 from omegaconf import OmegaConf
 from PIL import Image
+from ports import free_port
 
 from pipeline import schema, table
 from pipeline.config import Config
@@ -173,9 +173,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def gs() -> Iterator[str]:
     emulator = pytest.importorskip("gcp_storage_emulator.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="fieldmark"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
         fs = fsspec.filesystem("gs", skip_instance_cache=True)
