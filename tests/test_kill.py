@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
     looks_finished: bool
     half_written: list[str]
-    orphan: int
+    orphan: psutil.Process
 
 
 class Survived(NamedTuple):
@@ -72,14 +72,15 @@ def finished(folder: Path, stage: str) -> bool:
 
 def kill(one: Kill, folder: Path, environment: dict[str, str]) -> Seen:
     with held("dvc repro", folder, environment, one.place, one.text) as (dvc, stage):
+        orphan = psutil.Process(stage)
         if one.victim == "stage":
-            os.kill(stage, signal.SIGKILL)
+            orphan.kill()
         elif one.victim == "dvc":
             dvc.kill()
         else:
             os.killpg(dvc.pid, signal.SIGKILL)
         assert dvc.wait() != 0
-        return Seen(finished(folder, one.stage), half_written(folder, one.stage), stage)
+        return Seen(finished(folder, one.stage), half_written(folder, one.stage), orphan)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,8 @@ def test_nothing_of_the_killed_runs_is_left_behind(survived: Survived) -> None:
 
 @pytest.mark.parametrize("one", [one for one in KILLS if one.victim == "dvc"], ids=lambda one: one.stage)
 def test_a_stage_stops_when_its_dvc_is_killed(one: Kill, survived: Survived) -> None:
-    number = survived.seen[one.stage].orphan
-    wait_until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE, one.stage)
+    orphan = survived.seen[one.stage].orphan
+    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, one.stage)
 
 
 def test_trials_that_had_ended_are_not_run_again(survived: Survived) -> None:

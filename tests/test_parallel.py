@@ -5,6 +5,7 @@ import time
 
 import psutil
 import pytest
+from holding import LONG, wait_until
 
 from pipeline import parallel
 
@@ -42,7 +43,7 @@ def test_work_of_a_process_of_its_own_ends_when_this_one_is_killed() -> None:
     """It would take the cores from the run that is started next."""
     code = "import time; from pipeline import parallel; parallel.apart(time.sleep, 600)"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not (children := psutil.Process(process.pid).children()):
-            time.sleep(0.01)
+        wait_until(lambda: psutil.Process(process.pid).children(), "the process of its own")
+        children = psutil.Process(process.pid).children()
         process.kill()
-    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert not psutil.wait_procs(children, timeout=LONG)[1]

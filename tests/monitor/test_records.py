@@ -5,13 +5,13 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from holding import LONG, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import records, rows
@@ -33,20 +33,13 @@ def count(url: str) -> int:
         return int(connection.execute(sa.select(sa.func.count()).select_from(tables.predictions)).scalar_one())
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_what_was_put_is_in_the_store_with_its_label(tmp_path: Path) -> None:
     recorder = Recorder(address(tmp_path), 100)
     sent = list(records(rows(3, 0), start=1000))
     assert recorder.label(sent[1]["id"], "owl")  # feedback may overtake the record
     assert all(recorder.put(record) for record in sent)
     recorder.label(sent[1]["id"], "cat")
-    recorder.close()
+    recorder.close(LONG)
     with tables.connect(address(tmp_path)).connect() as connection:
         found = reading.recent(connection, 0.0, 2000.0)
         window = reading.next_window(connection, "1", 3, after=0, not_before=0.0)
@@ -68,7 +61,7 @@ def test_records_that_come_one_by_one_share_transactions(tmp_path: Path, monkeyp
     for record in records(rows(200, 0), start=1000):
         recorder.put(record)
         time.sleep(0.003)
-    recorder.close()
+    recorder.close(LONG)
     pauses = (time.monotonic() - start) / recording.PAUSE_S
     assert sum(written) == 200 and len(written) <= pauses + 2
 
@@ -80,7 +73,7 @@ def test_a_flood_of_refusals_takes_a_row_a_minute_and_status_and_displaces_no_re
         recorder.refuse("1", 401)
     recorder.refuse("1", 413)
     assert recorder.put(sent)
-    recorder.close()
+    recorder.close(LONG)
     with tables.connect(address(tmp_path)).connect() as connection:
         found = reading.recent(connection, sent["time"] - 120, sent["time"] + 120)
     assert found.groupby("status")["n"].sum().to_dict() == {200: 1, 401: 3000, 413: 1}
@@ -91,7 +84,7 @@ def test_no_more_rows_are_kept_than_allowed_and_the_oldest_go(tmp_path: Path) ->
     recorder = Recorder(address(tmp_path), 40)
     for i in range(3000):
         recorder.put({"time": float(i + 1), "status": 200, "version": "1"})
-    recorder.close(30.0)
+    recorder.close(LONG)
     with tables.connect(address(tmp_path)).connect() as connection:
         assert reading.recent(connection, 0.0, 4000.0)["time"].tolist() == [float(i) for i in range(2961, 3001)]
 
@@ -107,18 +100,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
     return address(tmp_path_factory.mktemp("shared"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(wild, max_size=12))
 def test_whatever_is_put_is_either_stored_or_counted_as_lost(shared: str, items: list[dict[str, Any]]) -> None:
     recorder = Recorder(shared, 1_000_000)
     before = count(shared)
     for item in items:
         recorder.put({**item, "id": ""})  # a new one for each
-    recorder.close(30.0)
+    recorder.close(LONG)
     assert count(shared) - before + recorder.lost == len(items)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(size=st.integers(1, 50), threads=st.integers(1, 4), each=st.integers(0, 60))
 def test_a_full_queue_drops_and_counts_and_waits_for_nobody(tmp_path_factory: Any, size: int, threads: int, each: int) -> None:
     folder = tmp_path_factory.mktemp("full")
@@ -132,7 +125,7 @@ def test_a_full_queue_drops_and_counts_and_waits_for_nobody(tmp_path_factory: An
         worker.join()
     assert recorder.lost == taken.count(False)
     assert recorder.waiting <= size
-    recorder.close()
+    recorder.close(LONG)
     assert recorder.lost == len(taken) == threads * each
     assert not recorder.put({})
 
@@ -145,20 +138,20 @@ def test_a_locked_store_is_waited_for_off_the_request_path(tmp_path: Path, monke
     blocker.execute("BEGIN EXCLUSIVE")
     recorder = Recorder(url, 100, retry_s=0.01)
     assert recorder.put({"id": "a"})
-    wait_until(lambda: recorder.away)
+    wait_until(lambda: recorder.away, "the store is away")
     blocker.execute("COMMIT")
     blocker.close()
-    recorder.close(30.0)
+    recorder.close(LONG)
     assert (count(url), recorder.lost, recorder.away) == (1, 0, False)
 
 
 def test_a_store_deleted_in_the_middle_is_made_anew(tmp_path: Path) -> None:
     recorder = Recorder(address(tmp_path), 100, retry_s=0.01)
     recorder.put({"id": "a"})
-    wait_until(lambda: count(address(tmp_path)) == 1)
+    wait_until(lambda: count(address(tmp_path)) == 1, "written")
     shutil.rmtree(tmp_path / "monitor")
     recorder.put({"id": "b"})
-    recorder.close(30.0)
+    recorder.close(LONG)
     assert (count(address(tmp_path)), recorder.lost) == (1, 0)
 
 
@@ -177,10 +170,10 @@ def test_a_full_disk_costs_records_that_are_counted_in_the_store_when_there_is_r
     told: list[int] = []
     recorder = Recorder(url, 1000, queue_size=10, retry_s=0.01, on_loss=told.append)
     recorder.put({"id": "first"})
-    wait_until(lambda: recorder.away)
+    wait_until(lambda: recorder.away, "the store is away")
     assert [recorder.put({}) for _ in range(25)].count(False) == 15 == sum(told)
     room.set()
-    recorder.close(30.0)
+    recorder.close(LONG)
     assert (count(url), recorder.lost) == (11, 15)
     with tables.connect(url).connect() as connection:
         assert reading.lost(connection, 0.0, time.time() + 1) == 15
@@ -192,8 +185,8 @@ def test_what_is_no_database_is_neither_overwritten_nor_an_error(tmp_path: Path)
     file.write_bytes(b"somebody's letter, long enough to be no empty file" * 100)
     recorder = Recorder(address(tmp_path), 100, retry_s=0.01)
     recorder.put({"id": "a"})
-    wait_until(lambda: recorder.away)
-    recorder.close(30.0)
+    wait_until(lambda: recorder.away, "the store is away")
+    recorder.close(LONG)
     assert recorder.lost == 1
     assert file.read_bytes().startswith(b"somebody's letter")
 
@@ -205,7 +198,7 @@ def test_two_processes_worth_of_recorders_share_a_store(tmp_path: Path) -> None:
         for k in range(50):
             recorder.put({"id": f"{i}-{k}"})
     for recorder in recorders:
-        recorder.close(30.0)
+        recorder.close(LONG)
     assert (count(url), sum(recorder.lost for recorder in recorders)) == (150, 0)
 
 
@@ -233,7 +226,7 @@ def test_postgresql_holds_the_same(tmp_path: Path) -> None:
     for _ in range(2):  # added up where they are there already
         recorder.refuse("1", 429)
         time.sleep(1.5)
-    recorder.close(30.0)
+    recorder.close(LONG)
     reading.remember(engine, "1", rows(1200, 1))
     reading.remember(engine, "1", rows(60, 1))
     with engine.connect() as connection:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from holding import LONG, wait_until
 from prometheus_client import CollectorRegistry, generate_latest
 from traffic import MONITOR, records, rows
 from typer.testing import CliRunner
@@ -131,11 +132,8 @@ def test_a_store_that_is_away_stops_neither_page_nor_scrape(tmp_path: Path) -> N
 def test_the_thread_looks_by_itself_and_ends(store: str) -> None:
     watcher = Watcher(store, MONITOR)
     watcher.start()
-    end = time.monotonic() + 30
-    while watcher.last is None and time.monotonic() < end:
-        time.sleep(0.01)
-    watcher.stop()
-    assert watcher.last is not None
+    wait_until(lambda: watcher.last is not None, "the first look")
+    watcher.stop(LONG)
     assert not watcher._thread.is_alive()
 
 

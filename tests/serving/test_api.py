@@ -18,6 +18,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from fastapi.testclient import TestClient
+from holding import LONG, wait_until
 from PIL import Image, PngImagePlugin
 
 from pipeline.schema import Serving
@@ -198,17 +199,17 @@ def test_a_bucket_fills_again() -> None:
     assert bucket.wait_s("eve", 0.5) == 0
 
 
-def slow(api: TestClient, seconds: float) -> threading.Event:
-    """Make the engine wait for an event, at most so long."""
+def slow(api: TestClient) -> threading.Event:
+    """Make the engine wait for an event."""
     now, go = api.app.state.server.keeper.model, threading.Event()  # type: ignore[attr-defined]
     quick = now.engine
-    now.engine = type(quick)(quick.name, lambda images: (go.wait(seconds), quick.run(images))[1])
+    now.engine = type(quick)(quick.name, lambda images: (go.wait(LONG), quick.run(images))[1])
     return go
 
 
 def test_what_does_not_fit_is_turned_away(export: Path) -> None:
-    with client(export, max_waiting=6, max_batch=8) as api:
-        go = slow(api, 20)
+    with client(export, max_waiting=6, max_batch=8, timeout_s=LONG) as api:
+        go = slow(api)
         answers: list[httpx.Response] = []
 
         def ask() -> None:
@@ -217,8 +218,7 @@ def test_what_does_not_fit_is_turned_away(export: Path) -> None:
         threads = [threading.Thread(target=ask) for _ in range(10)]
         for thread in threads:
             thread.start()
-        while len(answers) < 4:
-            time.sleep(0.01)
+        wait_until(lambda: len(answers) >= 4, "four are turned away")
         assert all(is_problem(answer, 429) and answer.headers["retry-after"] == "1" for answer in answers[:4])
         go.set()
         for thread in threads:
@@ -228,14 +228,13 @@ def test_what_does_not_fit_is_turned_away(export: Path) -> None:
 
 
 def test_explanations_have_a_lane_of_their_own_with_an_end(export: Path) -> None:
-    with client(export, max_explained=2) as api:
-        go = slow(api, 20)
+    with client(export, max_explained=2, timeout_s=LONG) as api:
+        go = slow(api)
         files = [("files", ("a", picture()))]
         threads = [threading.Thread(target=api.post, args=("/predict?explain=true",), kwargs={"files": files}) for _ in range(2)]
         for thread in threads:
             thread.start()
-        while api.app.state.server.predictor._explaining < 2:  # type: ignore[attr-defined]
-            time.sleep(0.01)
+        wait_until(lambda: api.app.state.server.predictor._explaining == 2, "the lane is full")  # type: ignore[attr-defined]
         refused = api.post("/predict?explain=true", files=files)
         assert is_problem(refused, 429, "explain=true") and refused.headers["retry-after"] == "2"
         assert is_problem(api.post("/predict?explain=true", files=files * 3), 413, "at most 2 images")
@@ -247,16 +246,17 @@ def test_explanations_have_a_lane_of_their_own_with_an_end(export: Path) -> None
 
 
 def test_an_explanation_that_takes_too_long_is_left_out_and_leaves_its_lane(export: Path) -> None:
-    with client(export, timeout_s=0.3, max_explained=1) as api:
+    """Only the engine's many images at once are slow: those of an explanation."""
+    with client(export, timeout_s=1.0, max_explained=1) as api:
         quick = api.app.state.server.keeper.model.engine  # type: ignore[attr-defined]
-        api.app.state.server.keeper.model.engine = type(quick)("slow", lambda images: (time.sleep(0.1), quick.run(images))[1])  # type: ignore[attr-defined]
+        api.app.state.server.keeper.model.engine = type(quick)("slow", lambda images: (time.sleep(0.2 * (len(images) > 1)), quick.run(images))[1])  # type: ignore[attr-defined]
         answers = [api.post("/predict?explain=true", files=[("files", ("a", picture()))]) for _ in range(2)]
         assert [answer.json()["predictions"][0]["explanation"] for answer in answers] == [None, None]
 
 
 def test_a_request_that_takes_too_long_is_given_up_and_leaves_its_place(export: Path) -> None:
-    with client(export, timeout_s=0.3) as api:
-        go = slow(api, 20)
+    with client(export, timeout_s=1.0) as api:
+        go = slow(api)
         assert is_problem(api.post("/predict", content=picture(), headers={"content-type": "image/jpeg"}), 504)
         go.set()
         assert "fieldmark_inside_images 0.0" in api.get("/metrics").text

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from holding import LONG
 
 from pipeline.serving.batching import Batcher
 from pipeline.serving.model import Outputs
@@ -23,7 +24,7 @@ class Engine:
 
     def predict(self, images: np.ndarray, *, lane: bool) -> Outputs:
         self.ran.append((len(images), "lane" if lane else "all cores"))
-        assert self.may.wait(20)
+        assert self.may.wait(LONG)
         values = images.reshape(len(images), -1)[:, :1].astype(np.float32)
         return Outputs(values, values[:, 0], values)
 

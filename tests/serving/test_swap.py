@@ -1,11 +1,11 @@
 """A new version comes in under load without a failed request; a broken one does not come in at all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 from exports import tiny_export
 from fastapi.testclient import TestClient
+from holding import LONG, wait_until
 from test_api import BASE, picture, settings
 
 from pipeline.errors import FieldmarkError
@@ -44,7 +45,7 @@ def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> 
     for i in range(1, 5):
         tiny_export(tmp_path / str(i), bias=i - 1)
     source, seen, over = Named(tmp_path), list[tuple[int, str, str]](), threading.Event()
-    with TestClient(serving_app.create(settings(poll_s=0.05), source), base_url=BASE) as api:
+    with TestClient(serving_app.create(settings(poll_s=0.05, timeout_s=LONG), source), base_url=BASE) as api:
 
         def ask() -> None:
             while not over.is_set():
@@ -55,11 +56,9 @@ def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        for version in ("2", "3", "4"):
-            source.version = version
-            while api.get("/model").json()["version"] != version:
-                time.sleep(0.02)
-            time.sleep(0.1)
+        for i in range(1, 5):
+            source.version = str(i)
+            wait_until(lambda: source.version in {version for _, version, _ in seen}, f"an answer of version {i}")
         over.set()
         for thread in threads:
             thread.join()
@@ -134,6 +133,10 @@ def test_it_does_not_start_where_others_can_reach_it_without_keys(tmp_path: Path
 @pytest.fixture
 def running(export: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`fieldmark serve --folder` in a process of its own that must not load torch or MLflow, and its address."""
+    conf = tmp_path / "project" / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    params = (ROOT / "params.yaml").read_text()
+    conf.with_name("params.yaml").write_text(params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}"))
     code = f"""
 import sys
 class Never:
@@ -145,7 +148,7 @@ sys.argv = ["fieldmark", "serve", "--folder", {str(export)!r}, "--port", "0"]
 from pipeline.cli import main
 main()
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=conf.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert "http://" in line, line + process.stdout.read()
@@ -157,12 +160,11 @@ main()
 
 def test_the_command_serves_a_folder_alone_and_ends_in_order(running: tuple[subprocess.Popen[str], str]) -> None:
     process, url = running
-    with httpx.Client(base_url=url) as api:
+    with httpx.Client(base_url=url, timeout=LONG) as api:
         assert api.post("/predict", content=picture("blue"), headers=JPEG).json()["predictions"][0]["top"][0]["class"] == "blue"
         os.kill(process.pid, signal.SIGTERM)
-        while api.get("/health/ready").status_code == 200:
-            time.sleep(0.02)
+        wait_until(lambda: api.get("/health/ready").status_code != 200, "it says that it stops")
         answers = [api.post("/predict", content=picture(), headers=JPEG).status_code for _ in range(5)]
     assert answers == [200] * 5
-    assert process.wait(20) in (0, -signal.SIGTERM)
+    assert process.wait(LONG) in (0, -signal.SIGTERM)
     assert process.stdout is not None and "Traceback" not in process.stdout.read()

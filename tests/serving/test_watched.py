@@ -1,6 +1,5 @@
 """What a served model predicts is on record, and the monitor tells of it on the server's own page and in its metrics."""
 
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from fastapi.testclient import TestClient
+from holding import wait_until
 from PIL import Image
 from traffic import MONITOR
 
@@ -63,11 +63,8 @@ def api(referenced: Path, store: str) -> Iterator[TestClient]:
 
 
 def seen_by(api: TestClient, path: str, word: str) -> str:
-    end = time.monotonic() + 30
-    while word not in (text := api.get(path).text):
-        assert time.monotonic() < end, text[-3000:]
-        time.sleep(0.05)
-    return text
+    wait_until(lambda: word in api.get(path).text, f"{word} at {path}")
+    return api.get(path).text
 
 
 def test_darkened_images_raise_the_alert_on_the_page_and_in_the_metrics(api: TestClient, store: str) -> None:
