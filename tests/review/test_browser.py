@@ -1,16 +1,20 @@
-"""The review page in a real browser, by keyboard, with a server that is killed in the middle."""
+"""The review page in a real browser, by keyboard, also with a server that is killed in the middle."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import browser
 import numpy as np
 import pytest
+import uvicorn
 from browser import PATIENCE_S, press, wait_for
 from conftest import ROOT
 from ports import free_port
@@ -22,6 +26,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from pipeline import table
 from pipeline.labels import decisions
+from pipeline.review.app import create_app
 
 pytestmark = browser.needed
 
@@ -57,8 +62,26 @@ def servers() -> Iterator[list[Server]]:
         server.kill()
 
 
-def open_page(chrome: Chrome, server: Server) -> None:
-    chrome.get(server.url)
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Starts the review page of a project in a thread of this process, for who does not kill it; the page's address."""
+    with ExitStack() as running:
+        yield lambda folder: running.enter_context(served(folder))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(create_app(folder, "Ada"), log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = server.force_exit = True
+        thread.join()
+
+
+def open_page(chrome: Chrome, url: str) -> None:
+    chrome.get(url)
     chrome.execute_script("sessionStorage.clear()")
     wait_for(chrome, ".caption", ".png")
     chrome.get_log("browser")
@@ -73,7 +96,7 @@ def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome
     suspects = {i: (labels[i + 1], 0.99 - i / 100) for i in range(20)}
     folder = write_project(tmp_path, labels, [square(8 * i) for i in range(30)], suspects)
     servers.append(Server(folder, free_port()))  # it has to be free again
-    open_page(chrome, servers[0])
+    open_page(chrome, servers[0].url)
     press(chrome, *[Keys.SPACE, Keys.ENTER] * 5)
     servers[0].kill()  # whatever is under way at this moment
     press(chrome, Keys.SPACE, Keys.ENTER, "d")
@@ -87,10 +110,9 @@ def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome
     assert len({id for id, _, _ in said(folder)}) == 20
 
 
-def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
-    servers.append(Server(folder))
-    open_page(chrome, servers[0])
+    open_page(chrome, serve(folder))
     press(chrome, Keys.SPACE, "z")
     wait_for(chrome, "#toast", "Taken back")
     press(chrome, "f", "o", "x", Keys.ENTER)
@@ -105,23 +127,22 @@ def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, servers: list[Server
     assert chrome.get_log("browser") == []  # nothing was refused by the policy, nothing failed
 
 
-def test_a_reload_can_still_undo(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_a_reload_can_still_undo(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
-    servers.append(Server(folder))
-    open_page(chrome, servers[0])
+    url = serve(folder)
+    open_page(chrome, url)
     press(chrome, Keys.SPACE)
     wait_for(chrome, "#count", "1 of 3")
-    open_page(chrome, servers[0])
+    open_page(chrome, url)
     press(chrome, "z")
     wait_for(chrome, "#count", "0 of 3")
     assert [what for _, what, _ in said(folder)] == ["keep", "withdraw"]
 
 
-def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(3, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 60, [square(4 * i) for i in range(60)], {}, heaps)
-    servers.append(Server(folder))
-    chrome.get(servers[0].url)
+    chrome.get(serve(folder))
     wait_for(chrome, "#stage h2", "12 images look alike")
     chrome.get_log("browser")
     chrome.find_element(By.CSS_SELECTOR, "#stage button").click()  # this one does not belong
@@ -135,10 +156,9 @@ def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, server
     assert chrome.get_log("browser") == []
 
 
-def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
-    servers.append(Server(folder))
-    open_page(chrome, servers[0])
+    open_page(chrome, serve(folder))
     chrome.execute_script("[...document.querySelectorAll('.acts button')].find((el) => el.textContent.startsWith('Unsure')).focus()")
     press(chrome, Keys.ENTER)
     wait_for(chrome, "#count", "1 of 3")
@@ -153,10 +173,10 @@ def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: 
     assert [what for _, what, _ in said(folder)] == ["unsure", "keep", "relabel", "keep"]
 
 
-def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
-    servers.append(Server(folder))
-    open_page(chrome, servers[0])
+    url = serve(folder)
+    open_page(chrome, url)
     chrome.find_element(By.XPATH, "//button[starts-with(., 'Pass')]").click()
     press(chrome, Keys.SPACE, Keys.SPACE)
     wait_for(chrome, "#stage", "1 image passed over")
@@ -169,16 +189,15 @@ def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, ser
     wait_for(chrome, "#kinds [aria-current]", "Twin with another label")
     browser_of(folder, "Ada").post("/api/decisions", json={"ids": table.read(folder / "data" / "label-check")["id"].tolist(), "decision": "drop"})
     chrome.get("about:blank")
-    chrome.get(servers[0].url)
+    chrome.get(url)
     wait_for(chrome, "#stage", "All decided")
     wait_for(chrome, "#kinds [aria-current]", "Suspect label")
 
 
-def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     names = ["Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen", "a"]
     folder = write_project(tmp_path, names * 6, [square(8 * i) for i in range(12)], {0: ("a", 0.9), 1: (names[0], 0.8)})
-    servers.append(Server(folder))
-    open_page(chrome, servers[0])
+    open_page(chrome, serve(folder))
     try:
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True})
         small = "[...document.querySelectorAll('button')].filter((el) => el.offsetWidth && (el.offsetWidth < 44 || el.offsetHeight < 44)).map((el) => el.innerText)"
@@ -193,11 +212,10 @@ def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrom
         chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
-    servers.append(Server(folder))
-    chrome.get(servers[0].url)
+    chrome.get(serve(folder))
     wait_for(chrome, "#stage h2", "12 images look alike")
     press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER, "/", "o", "w", "l", Keys.ENTER, Keys.ENTER)
     wait_for(chrome, "#count", "24 of 120")
@@ -209,11 +227,10 @@ def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve
     wait_for(chrome, "#stage h2", " images, ")
 
 
-def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
-    servers.append(Server(folder))
-    chrome.get(servers[0].url)
+    chrome.get(serve(folder))
     wait_for(chrome, "#stage h2", "12 images look alike")
     press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER)
     told = "new MutationObserver(() => { if ($('stage').querySelector('.finished')) window.finishedAt ??= $('count').textContent; })"
