@@ -38,10 +38,13 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of an MLflow store, which take a second to make; to be copied."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
+def empty_store(shared: Path) -> Path:
+    """The tables of an MLflow store, which take seconds to make; to be copied."""
+    file = shared / "store" / "mlflow.db"
+    with FileLock(shared / "store.lock"):
+        if not file.exists():
+            file.parent.mkdir()
+            MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
 
 

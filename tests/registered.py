@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pandas as pd
+import yaml
+from conftest import ROOT
 from mlflow.tracking import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import config, table, tracking
+from pipeline import table, tracking
 
 CLASSES = ["cat", "dog"]
 SIZE = 8
-PREPROCESS = config.load("preprocess").preprocess.model_dump(mode="json")
+PREPROCESS = yaml.safe_load((ROOT / "conf/preprocess/default.yaml").read_text())
 PASSING = {
     "git.commit": "0123456789abcdef", "git.dirty": "false", "seed": "0", "leaks": "0", "data.ingest": "fedcba9876",
     "test/accuracy": "0.9500", "test/accuracy_low": "0.9300", "test/accuracy_high": "0.9700", "test/ece": "0.0200",

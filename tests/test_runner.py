@@ -37,9 +37,9 @@ RESUMES = """
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One run store for all tests here, since to make one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One run store for all tests here."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -225,7 +226,8 @@ print(sorted({{"torch", "mlflow", "pytorch_lightning", "optuna", "matplotlib"}} 
 
 
 @pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
-def test_no_version_in_production_is_said_with_what_to_do(project: Path, tmp_path: Path) -> None:
+def test_no_version_in_production_is_said_with_what_to_do(project: Path, empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     with pytest.raises(FieldmarkError, match="no version of fieldmark has the alias production; promote one"):
         command.named("production")
 
