@@ -4,7 +4,8 @@ The probabilities must come from models that have not seen the image, nor its ne
 Axes: n images, d features, k classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,13 @@ AT_ONCE = 4096
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
 Weights = Float64[np.ndarray, " n"]
+Probs = Float64[np.ndarray, "j k"]  # of the j images that a fold judges, by the classes that it knows
+Keep = Callable[[int, Callable[[], Probs]], Probs]
 
 
 def out_of_fold(
     features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None, rows: Labels | None = None,
+    weights: Weights | None = None, rows: Labels | None = None, keep: Keep | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
@@ -38,28 +41,23 @@ def out_of_fold(
     learned, beside the others. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
     most folds.LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
     groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
-    fell into one fold, its row is uniform: no evidence against the label.
+    fell into one fold, its row is uniform: no evidence against the label. keep is given a fold's number
+    and what judges it, and returns what that says.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
     numbered = pd.factorize(np.array(groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
-    for whole, held_out in _folds(labels, numbered, folds, seed):
+    for fold, (whole, held_out) in enumerate(_folds(labels, numbered, folds, seed)):
         train = drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
         known = np.unique(labels[train])
         judged = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or len(judged) == 0:
             continue
-        scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-        seen = _scaled(features, place[train], scaler)
         counted = None if weights is None else table.relative(weights[train])
-        # Its steps are so small that several threads would mostly wait for each other.
-        with threadpool_limits(1):
-            model.fit(seen, labels[train], sample_weight=counted)
+        judge = partial(_judged, features, place[judged], place[train], labels[train], counted, C)
         probs[judged] = 0
-        for some in np.array_split(judged, -(-len(judged) // AT_ONCE)):
-            probs[np.ix_(some, known)] = model.predict_proba(scaler.transform(features[place[some]].astype(np.float64)))
-            store.release(features)
+        probs[np.ix_(judged, known)] = keep(fold, judge) if keep else judge()
     return probs
 
 
@@ -95,6 +93,24 @@ def _folds(
     dealer = StratifiedGroups(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
     for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
         yield rows[train], rows[held_out]
+
+
+def _judged(
+    features: Features, judged: Int64[np.ndarray, " j"], learned: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " r"],
+    counted: Float64[np.ndarray, " r"] | None, C: float,
+) -> Probs:  # fmt: skip
+    """What a model that has learned some rows says of the judged ones."""
+    scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
+    seen = _scaled(features, learned, scaler)
+    # Its steps are so small that several threads would mostly wait for each other.
+    with threadpool_limits(1):
+        model.fit(seen, labels, sample_weight=counted)
+    del seen  # or else the largest array of all would be there beside the answer
+    probs = np.empty((len(judged), len(model.classes_)))
+    for some in np.array_split(np.arange(len(judged)), -(-len(judged) // AT_ONCE)):
+        probs[some] = model.predict_proba(scaler.transform(features[judged[some]].astype(np.float64)))
+        store.release(features)
+    return probs
 
 
 def _scaled(features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardScaler) -> Float64[np.ndarray, "r d"]:

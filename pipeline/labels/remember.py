@@ -1,10 +1,12 @@
 """Out-of-fold probabilities, computed once: kept by the content of all that they depend on.
 
-.fieldmark/cache/folds/<content>.npy   float64 (n, k); the folder may be deleted at any time
+.fieldmark/cache/folds/<content>.npy          float64 (n, k); the folder may be deleted at any time
+.fieldmark/cache/folds/<content>-<fold>.npy   what one fold says, until all have spoken: a killed run goes on where it was
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,29 @@ def out_of_fold(
     weights: Weights | None = None, rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """errors.out_of_fold, or what it said of the same arguments before."""
-    file = _folder() / f"{_content(features, labels, groups, weights, rows, (folds, C, seed))}.npy"
-    if file.exists():
+    content = _content(features, labels, groups, weights, rows, (folds, C, seed))
+
+    def keep(fold: int, judge: Callable[[], errors.Probs]) -> errors.Probs:
+        return _once(_folder() / f"{content}-{fold}.npy", judge)
+
+    def all_folds() -> Float64[np.ndarray, "n k"]:
+        return errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, rows=rows, keep=keep)
+
+    probs = _once(_folder() / f"{content}.npy", all_folds)
+    for part in _folder().glob(f"{content}-*.npy"):
+        part.unlink(missing_ok=True)
+    return probs
+
+
+def _once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in the file, or else what is computed and then stands there."""
+    with suppress(OSError, EOFError, ValueError):  # none, or one cut short: a disk was full, or the machine lost power
         kept: np.ndarray = np.load(file, allow_pickle=False)
         return kept
-    probs = errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, rows=rows)
+    computed = compute()
     with store.whole(file) as half, half.open("wb") as opened:
-        np.save(opened, probs)
-    return probs
+        np.save(opened, computed)
+    return computed
 
 
 def _content(

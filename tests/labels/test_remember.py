@@ -1,10 +1,15 @@
 """What was computed once is not computed again; any change of an argument is another question."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from pipeline.labels import errors, remember
 
@@ -13,6 +18,19 @@ FEATURES = RANDOM.normal(size=(60, 5)).astype(np.float32)
 LABELS = np.arange(60, dtype=np.int64) % 2
 GROUPS = [str(i) for i in range(60)]
 HOW: dict[str, Any] = {"folds": 3, "C": 0.1, "seed": 0}
+# Dies of -9 in its second fold.
+KILLED = """
+import os, signal
+from sklearn.linear_model import LogisticRegression
+from test_remember import FEATURES, GROUPS, HOW, LABELS
+from pipeline.labels import remember
+fit, fitted = LogisticRegression.fit, []
+def dying(*arguments, **more):
+    fitted.append(1)
+    return os.kill(os.getpid(), signal.SIGKILL) if len(fitted) == 2 else fit(*arguments, **more)
+LogisticRegression.fit = dying
+remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+"""
 
 
 @pytest.fixture
@@ -51,3 +69,37 @@ def test_nothing_half_written_is_read(asked: list[int], tmp_path: Path) -> None:
     kept.rename(kept.with_name(f".{kept.name}.partial"))
     remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
     assert len(asked) == 2
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    real = LogisticRegression.fit
+
+    def counted(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        return real(*args, **more)
+
+    monkeypatch.setattr(LogisticRegression, "fit", counted)
+    return calls
+
+
+def test_after_a_kill_only_the_folds_that_had_not_ended_are_learned(fitted: list[int], tmp_path: Path) -> None:
+    undisturbed = errors.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    assert subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False).returncode == -signal.SIGKILL
+    fitted.clear()
+    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW), undisturbed)
+    assert len(fitted) == HOW["folds"] - 1
+    assert len([*(tmp_path / "cache" / "folds").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("left", [0, 100, -8])
+def test_a_file_cut_short_is_made_anew(left: int, tmp_path: Path) -> None:
+    """A disk was full, or the machine lost power."""
+    first = remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    (kept,) = (tmp_path / "cache" / "folds").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:left])
+    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW), first)
+    assert kept.read_bytes() == whole
