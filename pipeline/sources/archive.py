@@ -45,7 +45,8 @@ def read(
             yield entry
             continue
         parts = tuple(part for part in entry.name.split("/") if part not in ("", "."))
-        reason = _unsafe(entry.name) or entry.reason or ("the archive holds this name twice" if files.get(parts) else "")
+        unnamed = "a file without a name" if entry.load and not parts else ""
+        reason = _unsafe(entry.name) or entry.reason or unnamed or ("the archive holds this name twice" if files.get(parts) else "")
         if reason:
             yield Skipped(printable(entry.name), reason)
         elif parts:

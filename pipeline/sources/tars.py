@@ -12,7 +12,8 @@ from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 from pipeline.sources.zips import Found, too_large
 
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+# The last three are tarfile's: of numbers in a header that are none or too large, and of headers of headers without an end.
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 MAX_HEADER_BYTES = 2**20  # tarfile reads the long name that a header announces whole into memory
@@ -42,9 +43,12 @@ def members(stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> 
         tar = tarfile.open(fileobj=stream, tarinfo=_Careful, errorlevel=1)  # noqa: SIM115  (the items still read from it)
     except (tarfile.TarError, *DAMAGE) as problem:
         raise FieldmarkError(f"{where} is neither a zip nor a tar archive that can be read") from problem
+    last = -1
     while True:
         try:
             info = tar.next()
+            if info and info.offset <= last:  # a negative size, with which tarfile would go round for ever
+                raise tarfile.ReadError("a header leads back to an earlier one")
             if info is None and _behind(tar).strip(b"\0"):  # tarfile takes noise for the end
                 raise tarfile.ReadError("noise where a header should be")
         except (tarfile.TarError, *DAMAGE) as problem:
@@ -52,6 +56,7 @@ def members(stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> 
             return
         if info is None:
             return
+        last = info.offset
         yield info.name, "" if info.isdir() else _unusable(info, max_bytes), None if info.isdir() else partial(_load, tar, info)
         if most is not None and info.offset_data + info.size > most:
             yield Skipped(printable(where.rpartition("/")[2]), f"unpacks to over {max_ratio:g} times its size: what follows is not read")

@@ -1,20 +1,27 @@
 """The members of a zip file, also of one whose end, and so its list of contents, is lost."""
 
+import bz2
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 
 Found = tuple[str, str, Callable[[], bytes] | None]  # name, reason not to take it, load; None is a folder
 
+BEGIN = b"PK\x03\x04"
 LOCAL = struct.Struct("<4s5H3L2H")  # a member's own header
 ENCRYPTED, SIZE_BEHIND, UTF8 = 1, 8, 0x800  # flags
+# Those that stop at a size: zipfile itself unpacks a member before it looks at how much that is.
+UNPACKING: dict[int, Callable[[], Any]] = {
+    zipfile.ZIP_DEFLATED: partial(zlib.decompressobj, -zlib.MAX_WBITS),
+    zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
+}
 
 
 def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Found | Skipped]:
@@ -27,10 +34,10 @@ def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Found | S
         return
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")  # some Windows programs write it so
-        if info.is_dir():
+        if name.endswith("/"):
             yield name, "", None
         else:
-            yield name, _unusable(info, max_bytes), partial(_load, archive, info)
+            yield name, _unusable(info, max_bytes), partial(_load, stream, info)
 
 
 def _unusable(info: zipfile.ZipInfo, max_bytes: int) -> str:
@@ -41,7 +48,7 @@ def _unusable(info: zipfile.ZipInfo, max_bytes: int) -> str:
         return "a link; links in an archive are not followed"
     if kind not in (0, stat.S_IFREG):
         return "not a file but a pipe, socket or device"
-    return too_large(info.file_size, max_bytes)
+    return too_large(max(info.file_size, info.compress_size), max_bytes)
 
 
 def too_large(n_bytes: int, max_bytes: int) -> str:
@@ -49,11 +56,13 @@ def too_large(n_bytes: int, max_bytes: int) -> str:
     return f"unpacks to {n_bytes / 1e6:.0f} MB, over the limit of {max_bytes / 1e6:g}" if n_bytes > max_bytes else ""
 
 
-def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    try:
-        return archive.read(info)  # never more than the size that was declared, and checked
-    except Exception as problem:  # BadZipFile, zlib.error, NotImplementedError, struct.error, ...
-        raise OSError(f"damaged in the archive: {problem or type(problem).__name__}") from problem
+def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
+    stream.seek(max(0, info.header_offset))  # whose place a damaged list of contents gets wrong
+    header = stream.read(LOCAL.size)
+    if len(header) < LOCAL.size or not header.startswith(BEGIN):
+        raise OSError("damaged in the archive: nothing is where it should be")
+    *_, n_name, n_extra = LOCAL.unpack(header)
+    return _unpacked(stream, stream.tell() + n_name + n_extra, info.compress_size, info.file_size, info.compress_type, info.CRC)
 
 
 def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
@@ -61,7 +70,7 @@ def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
     while True:
         stream.seek(position)
         header = stream.read(LOCAL.size)
-        if len(header) < LOCAL.size or not header.startswith(b"PK\x03\x04"):
+        if len(header) < LOCAL.size or not header.startswith(BEGIN):
             return
         _, _, flags, method, _, _, crc, packed, size, n_name, n_extra = LOCAL.unpack(header)
         raw = stream.read(n_name)
@@ -71,7 +80,7 @@ def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
             yield name, "its size stood in the lost part of the archive, and so does all that follows", partial(bytes)
             return
         if not name.endswith("/"):
-            reason = "encrypted" if flags & ENCRYPTED else too_large(size, max_bytes)
+            reason = "encrypted" if flags & ENCRYPTED else too_large(max(size, packed), max_bytes)
             yield name, reason, partial(_unpacked, stream, start, packed, size, method, crc)
         position = start + packed
 
@@ -81,11 +90,11 @@ def _unpacked(stream: IO[bytes], start: int, packed: int, size: int, method: int
     raw = stream.read(packed)
     if len(raw) < packed:
         raise OSError("truncated: the archive ends within this file")
-    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise OSError("packed by a method that is not read from a damaged archive")
+    if method != zipfile.ZIP_STORED and method not in UNPACKING:
+        raise OSError("packed in a way that is not read: pack it anew, by deflate")
     try:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, size or 1) if method else raw
-    except zlib.error as problem:
+        data = UNPACKING[method]().decompress(raw, size or 1) if method in UNPACKING else raw
+    except (zlib.error, OSError, EOFError) as problem:
         raise OSError(f"damaged in the archive: {problem}") from problem
     if zlib.crc32(data) != crc:
         raise OSError("damaged in the archive: wrong checksum")

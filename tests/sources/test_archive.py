@@ -48,6 +48,25 @@ def test_an_archive_gives_what_its_folder_would(tmp_path: Path, name: str, above
     assert found == [(item.name, item.label, item.load()) for item in plain]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_zip_is_read_however_it_is_packed_and_whatever_stands_before_it(tmp_path: Path, method: int) -> None:
+    file = tmp_path / "x.zip"
+    file.write_bytes(b"#!/bin/sh\n")
+    with zipfile.ZipFile(file, "a", method) as packed:
+        for name, data in {**FILES, "b/empty.png": b"", "b/long.png": bytes(300_000)}.items():
+            packed.writestr(name, data)
+    assert {e.name: e.load() for e in read(file) if isinstance(e, Item)} == {**FILES, "b/empty.png": b"", "b/long.png": bytes(300_000)}
+
+
+def test_a_zip_packed_in_a_way_that_cannot_be_bounded_says_what_to_do(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("a/1.png", bytes(300))
+    (item,) = read(tmp_path / "x.zip")
+    assert isinstance(item, Item)
+    with pytest.raises(OSError, match="pack it anew"):
+        item.load()
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar"])
 def test_the_order_in_an_archive_changes_nothing(tmp_path: Path, name: str) -> None:
     shuffled = random.Random(0).sample([*FILES.items()], len(FILES))

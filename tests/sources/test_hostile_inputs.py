@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from PIL import Image, ImageCms
 
 from pipeline import schema, table
 from pipeline.config import Config
+from pipeline.sources import Item, archive
 from pipeline.stages import ingest
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
@@ -237,9 +239,9 @@ LARGE = bytes(2_000_000)
 
 def zipped(*hostile: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, data in [*GOOD.items(), *hostile]:
-            archive.writestr(name, data)
+            packed.writestr(name, data)
     return stream.getvalue()
 
 
@@ -270,11 +272,11 @@ def flipped() -> bytes:
 
 def tarred(*hostile: tuple[tarfile.TarInfo, bytes], kind: str = "w") -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=kind) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode=kind) as packed:  # type: ignore[call-overload]
         for name, data in GOOD.items():
-            archive.addfile(member(name, size=len(data)), io.BytesIO(data))
+            packed.addfile(member(name, size=len(data)), io.BytesIO(data))
         for info, data in hostile:
-            archive.addfile(info, io.BytesIO(data))
+            packed.addfile(info, io.BytesIO(data))
     return stream.getvalue()
 
 
@@ -300,6 +302,20 @@ def huge_header() -> bytes:
     return endless() + member("x", type=tarfile.GNUTYPE_LONGNAME, size=10**9).tobuf(tarfile.GNU_FORMAT)
 
 
+def negative_size() -> bytes:
+    """A member after which the reader would go back to that member."""
+    head = bytearray(member("ant/x.png").tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return endless() + head + bytes(1024)
+
+
+def headers_of_headers() -> bytes:
+    """Long names for long names: the reader calls itself for each."""
+    return endless() + (member("x", type=tarfile.GNUTYPE_LONGNAME, size=1).tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 2000
+
+
 ARCHIVES = [
     ("zip: above", lambda: zipped(("../x.png", b"")), "leads out of the archive"),
     ("zip: above, by backslash", lambda: zipped(("ant\\..\\..\\x.png", b"")), "leads out of the archive"),
@@ -313,6 +329,7 @@ ARCHIVES = [
     ("zip: deep", lambda: zipped((f"ant/{'d/' * 5000}x.png", b"")), "folders deep"),
     ("zip: no list of contents", lambda: zipped()[:-60], "truncated or damaged archive"),
     ("zip: cut within a file", lambda: zipped(("ant/x.png", file(photo(62, (64, 64)), "PNG")))[:-5000], "ends within this file"),
+    ("zip: no name", lambda: zipped(("ant/x.png", b"")).replace(b"ant/x.png", b"\0nt/x.png"), "a file without a name"),
     ("tar: above", lambda: tar_with("ant/../../x.png"), "leads out of the archive"),
     ("tar: absolute", lambda: tar_with("/etc/x.png"), "absolute path"),
     ("tar: link", lambda: tar_with("ant/x.png", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "a link"),
@@ -322,6 +339,10 @@ ARCHIVES = [
     ("tar: twice", lambda: tar_with("ant/good.png"), "holds this name twice"),
     ("tar: large", lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE)), "over the limit of 1"),
     ("tar: huge header", huge_header, "a header claims 1000000000 bytes"),
+    ("tar: negative size", negative_size, "leads back"),
+    ("tar: negative size in words", lambda: tar_with("ant/x.png", pax_headers={"size": "-1536"}), "leads back"),
+    ("tar: sparse without its map", lambda: tar_with("ant/x.png", pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}), "truncated or damaged"),
+    ("tar: headers of headers", headers_of_headers, "truncated or damaged"),
     ("tar: cut within a file", lambda: tarred((member("ant/x.png", size=99_999), bytes(99_999)))[:-60_000], "truncated"),
     ("tar.bz2: bomb", lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE), kind="w:bz2"), "over 100 times its size"),
     ("tar.gz: cut", lambda: tarred((member("ant/x.png", size=9999), np.random.default_rng(0).bytes(9999)), kind="w:gz")[:-5000], "truncated"),
@@ -344,3 +365,21 @@ def test_of_a_name_that_a_zip_holds_twice_the_first_is_taken(tmp_path: Path) -> 
     rows = run(tmp_path / "in", tmp_path / "out", ARCHIVE)
     assert left_out(tmp_path / "out") == {"ant/good.png": "the archive holds this name twice"}
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_zip_that_lies_is_not_unpacked_beyond_what_it_says(tmp_path: Path, method: int) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as packed:
+        packed.writestr("ant/x.png", bytes(64_000_000))
+    data = bytearray(stream.getvalue())
+    struct.pack_into("<I", data, data.rindex(b"PK\x01\x02") + 24, 1000)
+    (tmp_path / "in").write_bytes(data)
+    (bomb,) = archive.read(images=tmp_path / "in", max_member_megabytes=1.0, max_ratio=100.0)
+    assert isinstance(bomb, Item)
+    tracemalloc.start()
+    with pytest.raises(OSError, match="damaged in the archive"):
+        bomb.load()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
