@@ -106,7 +106,7 @@ def stamp(path: Path | str) -> str:
     """
     try:
         info = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the second of a name that no file can have
         return ""
     if time.time() - info.st_ctime < UNSETTLED_SECONDS:
         return ""
@@ -147,7 +147,10 @@ def _read_address(url: str) -> bytes:
 def _read_local(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError("not a file but a folder, pipe, socket or device")  # reading a pipe would wait for ever
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except ValueError as problem:
+        raise OSError("a name that no file can have") from problem
 
 
 def _short(text: str) -> str:

@@ -83,7 +83,7 @@ def _rows(stream: IO[bytes], where: str, columns: Columns) -> Iterator[tuple[int
                 names |= row.keys()
                 _check_columns(names, where, columns)
             yield line, row
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException, OSError) as problem:
+    except (ValueError, csv.Error, pa.ArrowException, OSError) as problem:
         raise FieldmarkError(f"{where} cannot be read as {ending[1:].upper()} in UTF-8: {problem}") from problem
 
 
@@ -98,7 +98,7 @@ def _lines(stream: IO[bytes], ending: str) -> Iterator[tuple[int, dict[str, Any]
 def _cells(text: TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | str]]:
     head = text.readline()
     mark = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
-    names = next(csv.reader([head], delimiter=mark), [])
+    names = _distinct([name.strip() for name in next(csv.reader([head], delimiter=mark), [])])
     reader = csv.reader(text, delimiter=mark)
     for cells in reader:
         if not cells:
@@ -106,6 +106,14 @@ def _cells(text: TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | str]]:
         whole = len(cells) == len(names)
         wrong = f"{len(cells)} cells, where the first line names {len(names)} columns"
         yield reader.line_num + 1, dict(zip(names, cells, strict=True)) if whole else wrong
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names of columns; raises ValueError where two have the same, of which only one would be read."""
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            raise ValueError(f"there are two columns {name!r}")
+    return names
 
 
 def _json_row(content: str) -> dict[str, Any] | str:
@@ -119,6 +127,7 @@ def _json_row(content: str) -> dict[str, Any] | str:
 def _parquet(stream: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with pq.ParquetFile(stream) as table:
         line = 0
+        _distinct(table.schema_arrow.names)
         for batch in table.iter_batches(BATCH):
             for row in batch.to_pylist():
                 line += 1
@@ -152,11 +161,11 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
         address.loader(place),
         label,
         soft_label=soft or None,
-        group=_text(row.get(columns.group)),
+        group=printable(_text(row.get(columns.group))),
         given_split=SPLITS.get(split, ""),
         weight=_weight(columns.weight, _text(row.get(columns.weight))),
         stamp="" if address.is_remote(place) else address.stamp(place),
-        metadata={name: _plain(value) for name, value in row.items() if name not in used and _text(value)},
+        metadata={printable(name): _plain(value) for name, value in row.items() if name not in used and _text(value)},
     )
 
 
@@ -209,4 +218,5 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) and value not in (math.inf, -math.inf) else str(value)
+    plain = isinstance(value, bool | int | float) and value not in (math.inf, -math.inf)
+    return value if plain else printable(str(value))

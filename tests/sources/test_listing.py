@@ -113,6 +113,22 @@ def test_a_line_that_is_no_json_is_left_out(tmp_path: Path) -> None:
     assert [*reasons(file)] == ["labels.jsonl:2", "labels.jsonl:4"]
 
 
+@pytest.mark.parametrize("name", ["\\u0000.jpg", "\\ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_found_when_it_is_read(tmp_path: Path, name: str) -> None:
+    (item,) = items(write(tmp_path, f'{{"path": "{name}", "label": "a"}}\n', "labels.jsonl"))
+    with pytest.raises(OSError, match="no file can have"):
+        item.load()
+
+
+def test_what_a_table_cannot_hold_is_escaped_in_groups_and_metadata(tmp_path: Path) -> None:
+    (item,) = items(write(tmp_path, '{"path": "1", "label": "a", "group": "\\ud800", "k\\ud800": "v\\ud800"}\n', "labels.jsonl"))
+    assert (item.group, item.metadata) == ("\\ud800", {"k\\ud800": "v\\ud800"})
+
+
+def test_spaces_around_the_names_of_columns_are_none_of_theirs(tmp_path: Path) -> None:
+    assert [(i.name, i.label) for i in items(write(tmp_path, "path, label\n1.jpg, a\n"))] == [("1.jpg", "a")]
+
+
 def test_a_missing_file_is_found_when_it_is_read(tmp_path: Path) -> None:
     file = write(tmp_path, "path,label\nnowhere.jpg,a\n")
     with pytest.raises(FileNotFoundError):
@@ -124,6 +140,7 @@ def test_a_missing_file_is_found_when_it_is_read(tmp_path: Path) -> None:
     [
         ("file,label\n1,a\n", "x.csv", "no column 'path'; it has file, label: name it with path_column"),
         ("path,class\n1,a\n", "x.csv", "no column 'label'; it has class, path: name it with label_column"),
+        ("path,label,label\n1,a,b\n", "x.csv", "two columns 'label'"),
         ("", "x.parquet", "cannot be read as PARQUET"),
         ("path,label\n1,\0\n", "x.xls", "holds no|cannot be opened"),
     ],
