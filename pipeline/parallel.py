@@ -11,6 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Those that this process may use, which are fewer than the machine has where it is bound to some.
+N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 AHEAD = 8  # items a core that are drawn before they are asked for
 
 
@@ -19,10 +21,9 @@ def in_order(function: Callable[[T], R], items: Iterable[T], ahead: int | None =
 
     Threads, since decoders, resizing and hashing let each other run.
     """
-    n_cores = os.cpu_count() or 1
-    most = (AHEAD if ahead is None else ahead) * n_cores
+    most = (AHEAD if ahead is None else ahead) * N_CORES
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(n_cores) as pool:
+    with ThreadPoolExecutor(N_CORES) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= most:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.serving.engines import N_CORES
+from pipeline.parallel import N_CORES
 from pipeline.serving.model import Model, Outputs
 
 TURNS = 4  # batches after which what stands aside gets one, however much waits

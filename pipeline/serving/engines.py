@@ -1,6 +1,5 @@
 """ONNX Runtime and OpenVINO behind one call, on the CPU."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-N_CORES = os.cpu_count() or 1
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
 
 OUTPUTS = ("probs", "ood", "sketch")

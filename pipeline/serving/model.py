@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import images, schema
 from pipeline.errors import FieldmarkError
-from pipeline.serving.engines import N_CORES, Engine, onnx_runtime, openvino
+from pipeline.parallel import N_CORES
+from pipeline.serving.engines import Engine, onnx_runtime, openvino
 
 T = TypeVar("T", bound=BaseModel)
 ROUNDS, WARM_IMAGES = 5, 4

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline import table
+from pipeline import parallel, table
 from pipeline.errors import FieldmarkError
 from pipeline.evaluation import metrics
 from pipeline.features import cache
@@ -161,7 +161,7 @@ def _fit_images(
 ) -> list[Epoch]:  # fmt: skip
     def loader(samples: Samples, how: Policy | None, *, shuffle: bool) -> DataLoader[object]:
         order = SeededOrder(len(samples), settings.batch_size, seed, shuffle=shuffle)
-        workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, (os.cpu_count() or 1) - 1)))
+        workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, parallel.N_CORES - 1)))
         rows: Dataset[object] = ImageRows(samples, how)
         return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
 

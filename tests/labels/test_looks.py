@@ -91,7 +91,7 @@ def test_after_a_kill_what_was_kept_is_not_looked_at_again(
         return scores(pixels)
 
     monkeypatch.setattr("pipeline.parallel.AHEAD", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("pipeline.parallel.N_CORES", 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(quality, "scores", failing)
         looks.looks(folder, IDS, **how(16))
