@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline import parallel, store
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model
@@ -47,6 +45,4 @@ def _ask(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
 def _answer(model: Model, top: int, lane: bool, picture: Picture) -> Answer:
     assert picture.pixels is not None
     outputs = model.predict(model.prepare(picture.pixels)[None], lane=lane)
-    probs, score, limits = outputs.probs[0], float(outputs.ood[0]), model.thresholds
-    best = [(model.classes[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:top]]
-    return Answer(picture.name, best, abstain=bool(probs.max() < limits.abstain.confidence), ood=score > limits.ood.score, ood_score=score)
+    return Answer(picture.name, *model.judge(outputs, top))

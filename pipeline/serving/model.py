@@ -34,6 +34,15 @@ class Outputs(NamedTuple):
     sketch: Float32[np.ndarray, "n 16"]
 
 
+class Verdict(NamedTuple):
+    """What is said of an image: its likeliest classes with their probabilities, best first; whether to abstain; whether it is strange."""
+
+    top: list[tuple[str, float]]
+    abstain: bool
+    ood: bool
+    ood_score: float
+
+
 class Steps(schema.Preprocess):
     """What is done to an image, by images.read_square."""
 
@@ -101,6 +110,12 @@ class Model:
     def predict(self, prepared: UInt8[np.ndarray, "n s s 3"], *, lane: bool = False) -> Outputs:
         """The outputs for images that `prepare` made, on all cores or in a `lane` of one; raises RuntimeError where the engine fails."""
         return Outputs(*(self._lane if lane else self.engine).run(prepared))
+
+    def judge(self, outputs: Outputs, top: int) -> Verdict:
+        """The verdict on the one image of the outputs (n = 1), by the thresholds; on a tie the earlier class comes first."""
+        probs, score = outputs.probs[0], float(outputs.ood[0])
+        best = [(self.classes[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:top]]
+        return Verdict(best, bool(probs.max() < self.thresholds.abstain.confidence), score > self.thresholds.ood.score, score)
 
 
 def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:

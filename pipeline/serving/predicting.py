@@ -121,13 +121,9 @@ class Predictor:
 
 
 def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:
-    probs, ood = output.probs[0], float(output.ood[0])
-    best = np.argsort(-probs, kind="stable")[:top_k]
-    return Prediction(
-        id=uuid.uuid4().hex, top=[Chance.model_construct(class_=model.classes[i], prob=float(probs[i])) for i in best],
-        abstain=bool(probs.max() < model.thresholds.abstain.confidence), ood=ood > model.thresholds.ood.score, ood_score=ood,
-        explanation=explanation,
-    )  # fmt: skip
+    top, abstain, ood, score = model.judge(output, top_k)
+    chances = [Chance.model_construct(class_=name, prob=prob) for name, prob in top]
+    return Prediction(id=uuid.uuid4().hex, top=chances, abstain=abstain, ood=ood, ood_score=score, explanation=explanation)
 
 
 def _record(model: Model, said: Prediction, output: Outputs, total_ms: float) -> dict[str, Any]:
