@@ -25,7 +25,8 @@ def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd
     """The split of each row, indexed as rows; reads dup_group, label, stratum and given_split.
 
     A group is in one split. What is given stays, and nothing is dealt to a test or val that was given; the fractions
-    left are scaled up. Of single images the whole is within 1 of its fractions, and so is each stratum; larger groups
+    left are scaled up. Where all were given, as train/ and test/ of many data sets are, what is missing comes from those given
+    to train. Of single images the whole is within 1 of its fractions, and so is each stratum; larger groups
     can be off by two of the stratum's largest. A class has at least one group in each split that is dealt to, train
     before test before val where it has fewer; this comes before the fractions. "" is a class like any other.
 
@@ -33,6 +34,8 @@ def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd
     """
     share = _share(fractions, rows["given_split"])
     groups = _groups(rows)
+    if (groups["given"] != "").all() and len(share) > 1:
+        groups["given"] = groups["given"].where(groups["given"] != "train", "")
     groups["split"] = groups["given"]
     groups["order"] = [_hash(seed, name) for name in groups.index]
     groups = groups.sort_values("order")

@@ -24,11 +24,13 @@ PARTS = {"dev": ["train", "val"], "test": ["test"]}
 
 
 def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratch: Path) -> dict[str, float]:
-    """Square every image, and keep the test rows in a room of their own; raises FieldmarkError below two classes."""
+    """Square every image, and keep the test rows in a room of their own; raises FieldmarkError below two classes, and where a split is empty."""
     rows = table.read(label_check_table.parent)
     classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
     if len(classes) < 2:
         raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
+    if empty := [split for split in ("train", "val", "test") if split not in set(rows["split"])]:
+        raise FieldmarkError(f"no image is in {' or '.join(empty)}: see label_check.fractions, and the splits that came with the images")
     parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
     _write_squares(cfg, ingest, parts, scratch)
     for part in PARTS:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import FieldmarkError
@@ -127,6 +127,7 @@ def test_a_small_class_is_in_as_many_splits_as_it_can_be(
 @given(rows=tables(given_splits=("", "train", "val", "test")))
 @few
 def test_a_given_split_is_kept_unless_its_group_was_given_to_a_more_protected_one(rows: pd.DataFrame) -> None:
+    assume((rows["given_split"] == "").groupby(rows["dup_group"]).all().any())
     dealt = deal(rows, fractions=FRACTIONS, seed=0)
     protection = {"": 0, "train": 1, "val": 2, "test": 3}
     most = rows["given_split"].map(protection).groupby(rows["dup_group"]).transform("max")
@@ -154,6 +155,24 @@ def test_given_train_rows_leave_the_other_splits_open() -> None:
     rows.loc[:19, "given_split"] = "train"
     dealt = deal(rows, fractions=FRACTIONS, seed=0)
     assert dealt[20:].value_counts().to_dict() == {"train": 12, "test": 5, "val": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["train", "test"], {"train": 32, "val": 8, "test": 20}),
+        (["train", "val"], {"train": 28, "val": 20, "test": 12}),
+        (["train"], {"train": 24, "val": 6, "test": 10}),
+    ],
+)
+def test_a_split_that_is_missing_where_all_were_given_comes_from_train(given: list[str], expected: dict[str, int]) -> None:
+    """Most data sets come as train/ and test/, and nothing could be chosen by an empty val."""
+    rows = singles({("a", ""): 10 + 10 * len(given), ("b", ""): 10 + 10 * len(given)})
+    rows["given_split"] = "train"
+    rows.loc[::3, "given_split"] = given[-1]
+    dealt = deal(rows, fractions=FRACTIONS, seed=0)
+    assert dealt.value_counts().to_dict() == expected
+    assert given == ["train"] or set(dealt[::3]) == {given[-1]}
 
 
 def test_a_group_given_to_two_splits_is_counted_as_a_leak() -> None:

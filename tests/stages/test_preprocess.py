@@ -11,6 +11,7 @@ from toys import draw
 
 from pipeline import images, schema, store, table
 from pipeline.config import Config
+from pipeline.errors import FieldmarkError
 from pipeline.stages import preprocess
 
 SPLITS = ["train", "test", "val", "", "train", "test", "train"]
@@ -63,6 +64,14 @@ def test_row_i_is_image_i_as_serving_would_see_it(made: Path, part: str, changes
     found = store.read_array(made / "out" / part / "images.npy")
     served = [images.read_square(FILES[int(id[1:])], max_pixels=10**6, **settings) for id in table.read(made / "out" / part)["id"]]
     np.testing.assert_array_equal(found, served)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_empty_split_is_said_before_anything_is_trained(made: Path, split: str) -> None:
+    rows = table.read(made / "label-check")
+    table.write(rows.assign(split=rows["split"].replace(split, "")), made / "label-check")
+    with pytest.raises(FieldmarkError, match=f"no image is in {split}: see label_check.fractions"):
+        run(made)
 
 
 def test_what_was_left_out_is_nowhere(made: Path) -> None:
