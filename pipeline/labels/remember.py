@@ -1,23 +1,28 @@
-"""Out-of-fold probabilities, computed once: kept by the content of all that they depend on.
+"""What takes minutes of many images, computed once: kept by the content of all that it depends on.
 
-.fieldmark/cache/folds/<content>.npy          float64 (n, k); the folder may be deleted at any time
+.fieldmark/cache/folds/<content>.npy          out-of-fold probabilities, float64 (n, k)
 .fieldmark/cache/folds/<content>-<fold>.npy   what one fold says, until all have spoken: a killed run goes on where it was
+.fieldmark/cache/nearest/<content>.npy        rows of the most alike, int32 (n, k)
+The folders may be deleted at any time.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
+import faiss
 import numpy as np
 import sklearn
 from jaxtyping import Float64
 
 from pipeline import config, store
-from pipeline.labels import errors, folds
+from pipeline.labels import duplicates, errors, folds, neighbours
 from pipeline.labels.errors import Features, Labels, Weights
 
 AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
+JUDGING, LOOKING_ROUND = (errors, folds), (neighbours, duplicates)  # another method, another answer
 
 
 def out_of_fold(
@@ -25,18 +30,25 @@ def out_of_fold(
     weights: Weights | None = None, rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """errors.out_of_fold, or what it said of the same arguments before."""
-    content = _content(features, labels, groups, weights, rows, (folds, C, seed))
+    arrays = [features, labels, *(given for given in (weights, rows) if given is not None)]
+    folder, content = config.cache_folder() / "folds", _content(arrays, [*groups, str((folds, C, seed)), sklearn.__version__], JUDGING)
 
     def keep(fold: int, judge: Callable[[], errors.Probs]) -> errors.Probs:
-        return _once(_folder() / f"{content}-{fold}.npy", judge)
+        return _once(folder / f"{content}-{fold}.npy", judge)
 
     def all_folds() -> Float64[np.ndarray, "n k"]:
         return errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, rows=rows, keep=keep)
 
-    probs = _once(_folder() / f"{content}.npy", all_folds)
-    for part in _folder().glob(f"{content}-*.npy"):
+    probs = _once(folder / f"{content}.npy", all_folds)
+    for part in folder.glob(f"{content}-*.npy"):
         part.unlink(missing_ok=True)
     return probs
+
+
+def nearest(embeddings: Features, *, k: int) -> neighbours.Neighbours:
+    """neighbours.nearest, or what it said of the same arguments before."""
+    content = _content([embeddings], [str(k), faiss.__version__], LOOKING_ROUND)
+    return _once(config.cache_folder() / "nearest" / f"{content}.npy", lambda: neighbours.nearest(embeddings, k=k))
 
 
 def _once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -50,21 +62,14 @@ def _once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     return computed
 
 
-def _content(
-    features: Features, labels: Labels, groups: Sequence[str], weights: Weights | None, rows: Labels | None,
-    settings: tuple[int | float, ...],
-) -> str:  # fmt: skip
+def _content(arrays: Sequence[np.ndarray], said: Sequence[str], code: Sequence[ModuleType]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for array in (features, labels, *(given for given in (weights, rows) if given is not None)):
+    for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
         for start in range(0, len(array), AT_ONCE):
             digest.update(np.ascontiguousarray(array[start : start + AT_ONCE]).data)
             store.release(array)
-    digest.update("\0".join([*groups, str(settings), sklearn.__version__]).encode("utf-8", "surrogatepass"))
-    for module in (errors, folds):
-        digest.update(Path(str(module.__file__)).read_bytes())  # another method, another answer
+    digest.update("\0".join(said).encode("utf-8", "surrogatepass"))
+    for module in code:
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
-
-
-def _folder() -> Path:
-    return config.cache_folder() / "folds"

@@ -32,7 +32,6 @@ from pipeline.labels import (
     duplicates,
     errors,
     looks,
-    neighbours,
     outliers,
     quality,
     remember,
@@ -63,7 +62,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     pairs = duplicates.near_duplicates(np.ascontiguousarray(looked["hash"]), seen, **settings.duplicates.model_dump())
     feedback = rows["metadata"].map(table.from_feedback)
     rows, together = _grouped(rows, pairs, feedback)
-    near = neighbours.nearest(seen, k=settings.neighbours)
+    near = remember.nearest(seen, k=settings.neighbours)
     far = outliers.distances(seen, near)
     rows = rows.assign(outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump()))
     rows, leaks = _dealt(_doubt(rows, seen, cfg), together, feedback, cfg)

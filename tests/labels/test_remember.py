@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.labels import errors, remember
+from pipeline.labels import errors, neighbours, remember
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(60, 5)).astype(np.float32)
@@ -69,6 +69,15 @@ def test_nothing_half_written_is_read(asked: list[int], tmp_path: Path) -> None:
     kept.rename(kept.with_name(f".{kept.name}.partial"))
     remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
     assert len(asked) == 2
+
+
+def test_neighbours_are_looked_for_once_and_again_where_anything_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = remember.nearest(FEATURES, k=4)
+    np.testing.assert_array_equal(first, neighbours.nearest(FEATURES, k=4))
+    monkeypatch.setattr(neighbours, "nearest", lambda embeddings, *, k: np.full((60, k), -1, np.int32))
+    np.testing.assert_array_equal(remember.nearest(FEATURES, k=4), first)
+    assert (remember.nearest(FEATURES + 1, k=4) == -1).all()
+    assert (remember.nearest(FEATURES, k=3) == -1).all()
 
 
 @pytest.fixture
