@@ -23,6 +23,8 @@ LEAF_IMAGES = 5
 LEAVES_A_CLASS = 4
 # A text that takes more values than this names single images rather than kinds of them.
 MOST_VALUES = 50
+# scikit-learn's trees compute in single precision.
+LARGEST = float(np.finfo(np.float32).max)
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -63,16 +65,23 @@ def _properties(rows: pd.DataFrame, ignore: set[str]) -> Iterator[tuple[str, Flo
         "sharpness": rows["blur_score"],
         "group": rows["group"],
     }
-    for name, column in [*plain.items(), *((str(name), told[name]) for name in told if name not in ignore)]:
+    for name, column in [*plain.items(), *((str(name), _read(told[name])) for name in told if name not in ignore)]:
         values = _numbers(column)
         if values is not None and len(np.unique(values)) > 1:
             yield name, values
 
 
+def _read(column: pd.Series) -> pd.Series:
+    """As numbers where all the texts are some: in a CSV file everything is text."""
+    told = column.dropna()
+    numbers = pd.to_numeric(told, errors="coerce") if all(isinstance(value, str) for value in told) else None
+    return column if numbers is None or numbers.isna().any() else numbers.reindex(column.index)
+
+
 def _numbers(column: pd.Series) -> Float64[np.ndarray, " n"] | None:
     """Numbers as they are, kinds counted from 0 in the order of the alphabet; None for what names single images."""
     if pd.api.types.is_numeric_dtype(column):
-        return column.astype(np.float64).fillna(-1.0).to_numpy()
+        return column.astype(np.float64).fillna(-1.0).clip(-LARGEST, LARGEST).to_numpy()
     codes, kinds = pd.factorize(column.fillna("").astype(str), sort=True)
     return codes.astype(np.float64) if len(kinds) <= MOST_VALUES else None
 

@@ -30,6 +30,8 @@ BEES = np.array([name == "bee" for name in table()["label"]])
         ("size", {"width": np.where(BEES, 640, 300), "height": np.where(BEES, 427, 200)}),
         ("format", {"format": np.where(BEES, "JPEG", "PNG")}),
         ("camera", {"metadata": [json.dumps({"camera": "X100" if bee else "EOS"}) for bee in BEES]}),
+        ("exposure, of a CSV file", {"metadata": [json.dumps({"exposure, of a CSV file": f"{bee + i / N}"}) for i, bee in enumerate(BEES)]}),
+        ("beyond single precision", {"metadata": [json.dumps({"beyond single precision": 1e300 if bee else 0.0}) for bee in BEES]}),
     ],
 )
 def test_a_class_told_by_one_property_alone_is_named(name: str, columns: dict[str, object]) -> None:
