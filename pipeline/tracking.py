@@ -9,11 +9,12 @@ import json
 import os
 import platform
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from pipeline import config, processes
 EXPERIMENT = "fieldmark"
 RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
             "openvino", "onnxruntime", "numpy", "opencv-python-headless", "dvc", "mlflow")  # fmt: skip
+HOLD_PATHS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+              ("model_versions", "storage_location"))  # fmt: skip
 
 
 def connect(experiment: str = EXPERIMENT) -> MlflowClient:
@@ -50,12 +53,28 @@ def connect(experiment: str = EXPERIMENT) -> MlflowClient:
 
 
 def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
-    if client.get_experiment_by_name(name) is None:
+    there = client.get_experiment_by_name(name)
+    if there is not None and artifacts and there.artifact_location != artifacts:
+        _follow(str(there.artifact_location), artifacts)
+    if there is None:
         try:
             client.create_experiment(name, artifact_location=artifacts)
         except MlflowException as error:
             if client.get_experiment_by_name(name) is None:  # another machine did not just make it
                 raise error
+
+
+def _follow(noted: str, artifacts: str) -> None:
+    """In a project folder that was moved or copied, let MLflow's absolute paths name the `mlartifacts` beside its store."""
+    own = config.home() / "mlartifacts"
+    if not own.is_dir() or not noted.endswith("/mlartifacts"):
+        return
+    with closing(sqlite3.connect(config.home() / "mlflow.db", timeout=30)) as store, store:
+        for table, column in HOLD_PATHS:
+            store.execute(
+                f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) WHERE substr({column} || '/', 1, length(?2) + 1) = ?2 || '/'",
+                (artifacts, noted),
+            )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -33,6 +34,26 @@ def test_a_named_store_is_used_and_keeps_its_own_artifacts(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert not artifact_location().endswith("mlartifacts")
     assert (tmp_path / "theirs.db").exists()
+
+
+def test_a_project_folder_that_was_moved_takes_its_runs_and_models_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow notes absolute paths: a moved project did not find its models, and a copy wrote into the original."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    monkeypatch.chdir(old)
+    client = tracking.connect()
+    with mlflow.start_run() as run:
+        mlflow.log_text("kept", "note.txt")
+    client.create_registered_model("m")
+    client.create_model_version("m", f"{run.info.artifact_uri}", run.info.run_id)
+    old.rename(new)
+    monkeypatch.chdir(new)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracking.connect()
+    assert (tracking.download(f"runs:/{run.info.run_id}/note.txt", tmp_path)).read_text() == "kept"
+    assert (tracking.download("models:/m/1", tmp_path / "model") / "note.txt").read_text() == "kept"
+    assert artifact_location() == (new / "mlartifacts").as_uri()
 
 
 STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
