@@ -65,3 +65,15 @@ def rank(board: pd.DataFrame, metric: str, latency_budget_ms: float) -> pd.DataF
         )
     by = ["within_budget", f"val/{metric}", "latency/p50_ms"]
     return ranked.sort_values(by, ascending=[False, not LARGER_IS_BETTER[metric], True], kind="stable", ignore_index=True)
+
+
+def better_but_slow(ranked: pd.DataFrame, metric: str, latency_budget_ms: float) -> list[str]:
+    """A sentence for each candidate of a leaderboard that beats the winner and is left out for its latency."""
+    column, winner = f"val/{metric}", ranked.iloc[0]
+    ahead = ranked[column] > winner[column] if LARGER_IS_BETTER[metric] else ranked[column] < winner[column]
+    return [
+        f"{row['name']} was better, {column} {row[column]:.3g} against {winner[column]:.3g}, and was left out: {row['latency/p50_ms']:.0f} ms "
+        f"for an image, and model_search.latency_budget_ms is {latency_budget_ms:g}. Raise that, or, if the machine was "
+        "busy, measure again: dvc repro --single-item --force model-search && dvc repro"
+        for _, row in ranked[ahead & ~ranked["within_budget"]].iterrows()
+    ]

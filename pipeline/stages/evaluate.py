@@ -49,7 +49,7 @@ def run(
     page = report.Report(
         dataset=f"{len(rows)} test images of {len(classes)} classes", model=winner.title, n_test=len(rows), metrics=found,
         intervals=bounds, level=cfg.evaluate.bootstrap.level, classes=classes,
-        provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner), **parts,
+        provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner, model_search), **parts,
         label_check=_label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
         **_search(model_search, tune),
     )  # fmt: skip
@@ -151,7 +151,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     }
 
 
-def _caveats(rows: pd.DataFrame, winner: Winner) -> list[str]:
+def _caveats(rows: pd.DataFrame, winner: Winner, model_search: Path) -> list[str]:
     caveats = ["The test images come from the same source as the training images; other cameras or places may differ."]
     if rows["suspect"].any():
         caveats.append(f"{int(rows['suspect'].sum())} of the test labels are doubted by label-check and were kept as given.")
@@ -159,4 +159,4 @@ def _caveats(rows: pd.DataFrame, winner: Winner) -> list[str]:
         caveats.append("Some labels are graded; accuracy counts the likelier class as the truth.")
     if winner.model.features.get("weights") == "random":
         caveats.append("The backbone started from random weights, as configured.")
-    return caveats
+    return [*caveats, *json.loads((model_search / "search.json").read_text())["better_but_slow"]]

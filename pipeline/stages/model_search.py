@@ -2,7 +2,7 @@
 
 leaderboard.csv  a row a candidate, the winner first: its slot and name, val metrics, latency, size, training time, within_budget
 leaderboard.svg  the metric against latency
-search.json      the metric of the comparison and the latency budget
+search.json      the metric of the comparison, the latency budget, and who was better than the winner and too slow
 winner.yaml      the winner's name and whole configuration; no timings, so that an equal winner re-runs nothing
 """
 
@@ -36,7 +36,9 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     ranked = screening.rank(board, cfg.model_search.metric, budget)
     ranked.to_csv(out / "leaderboard.csv", index=False)
     (out / "leaderboard.svg").write_bytes(plots.leaderboard(ranked, metric=metric, budget_ms=budget))
-    (out / "search.json").write_text(json.dumps({"metric": metric, "latency_budget_ms": budget}) + "\n")
+    slow = screening.better_but_slow(ranked, cfg.model_search.metric, budget)
+    print(*slow, sep="\n", end="\n" * bool(slow), flush=True)
+    (out / "search.json").write_text(json.dumps({"metric": metric, "latency_budget_ms": budget, "better_but_slow": slow}) + "\n")
     winner = candidates[ranked["candidate"].iloc[0]]
     OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")
     best = ranked.iloc[0]

@@ -45,6 +45,16 @@ def test_nobody_within_the_budget_says_what_to_do() -> None:
         screening.rank(board(ms=[7.2, 30]), "accuracy", 5.0)
 
 
+def test_a_better_candidate_that_is_too_slow_is_told() -> None:
+    """A busy machine once put a network of 0.6 behind features of 0.32, and nothing said why."""
+    rows = board(accuracy=[0.6, 0.3, 0.32, 0.2], log_loss=[0.9, 1.4, 1.5, 1.6], ms=[253, 24, 22, 300]).assign(name=["A", "B", "C", "D"])
+    (told,) = screening.better_but_slow(screening.rank(rows, "accuracy", 250.0), "accuracy", 250.0)
+    assert told.startswith("A was better, val/accuracy 0.6 against 0.32, and was left out: 253 ms for an image")
+    (told,) = screening.better_but_slow(screening.rank(rows, "log_loss", 250.0), "log_loss", 250.0)
+    assert told.startswith("A was better, val/log_loss 0.9 against 1.4")
+    assert screening.better_but_slow(screening.rank(rows, "accuracy", 400.0), "accuracy", 400.0) == []
+
+
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
