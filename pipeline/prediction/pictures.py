@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import images, parallel
 from pipeline.errors import FieldmarkError
-from pipeline.sources import Item, Skipped, video
+from pipeline.sources import Item, Skipped, foreign, video
 from pipeline.sources.layout import LITTER, Placed, printable
 
 AHEAD = 1  # pictures a core that are decoded before they are asked for: one may have 300 MB
@@ -64,8 +64,10 @@ def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:
     if isinstance(entry, Skipped):
         return Picture(entry.name, None, entry.reason)
     try:
-        return Picture(entry.name, images.decode(entry.load(), max_pixels=max_pixels))
+        data = entry.load()
     except OSError as problem:
         return Picture(entry.name, None, f"cannot be read: {problem.strerror or problem}")
+    try:
+        return Picture(entry.name, images.decode(data, max_pixels=max_pixels))
     except images.BadImage as problem:
-        return Picture(entry.name, None, str(problem))
+        return Picture(entry.name, None, foreign.named(data) or str(problem))

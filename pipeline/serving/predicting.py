@@ -20,6 +20,7 @@ from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import MB
 from pipeline.serving.model import Model, Outputs
 from pipeline.serving.problems import Refusal, busy
+from pipeline.sources import foreign
 
 UNHURRIED_FRACTION = 0.25  # of its time, for an explanation; after that it waits for fewer predictions
 # probabilities of prepared images, one of them, number of the class -> PNG
@@ -78,7 +79,7 @@ class Predictor:
         for number, result in enumerate(done, start=1):
             if isinstance(result, BadImage):
                 which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
-                raise Refusal(422, "image", which + _reason(result))
+                raise Refusal(422, "image", which + (foreign.named(files[number - 1]) or _reason(result)))
             if isinstance(result, BaseException):
                 raise result
         return [result for result in done if not isinstance(result, BaseException)]

@@ -105,6 +105,7 @@ def test_it_abstains_when_unsure_and_marks_what_is_strange(api: TestClient) -> N
         ({"content": b"noise", "headers": {"content-type": "image/png"}}, 422, "not an image of a known format"),
         ({"content": picture()[:300], "headers": {"content-type": "image/png"}}, 422, "truncated"),
         ({"content": picture(kind="PPM"), "headers": {"content-type": "image/png"}}, 422, "not an image of a known format"),
+        ({"content": b"\0\0\0\x18ftypheic" + bytes(64), "headers": {"content-type": "image/heic"}}, 422, "HEIC, for which no decoder"),
         ({"json": {"images": []}}, 422, "images"),
         ({"json": {"images": ["no base64!"]}}, 422, "base64"),
         ({"json": {"images": [base64.b64encode(picture()).decode(), "bm8="]}}, 422, "image 2 of 2"),

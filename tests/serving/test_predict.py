@@ -88,6 +88,12 @@ def test_json_has_a_line_for_everything_and_the_exit_code_tells_of_what_could_no
     assert "not read:" in done.stderr and "note.txt" in done.stderr
 
 
+def test_a_phones_own_format_comes_with_what_to_do(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "IMG_1.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    assert ask(export, tmp_path / "IMG_1.heic") == 1
+    assert "save as JPEG; on an iPhone: Settings, Camera, Formats" in capsys.readouterr().err
+
+
 def test_doubt_and_strangeness_are_flags(export: Path, folder: Path) -> None:
     grey, white, red = said(export, folder / "grey.png", folder / "white.png", folder / "a.jpg")
     assert (grey.abstain, grey.ood) == (True, False)
