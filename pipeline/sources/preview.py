@@ -39,11 +39,12 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
     n_repeated = n_read - len(ids)
     return "\n".join(
         [
-            f"{labels.total()} files in {len(labels.keys() - {'(unlabelled)'})} classes would be taken in",
+            f"{labels.total()} files in {len(labels.keys() - {'(unlabelled)'})} classes",
             *_counts("class", labels),
             *_counts("split", splits),
             _checked(len(sample), n_read, n_repeated, labels.total()),
             *_left_out(reasons),
+            *["at least two classes are needed, or images without a label"] * (len(labels) < 2 and "(unlabelled)" not in labels),
         ]
     )
 

@@ -24,7 +24,7 @@ def lines(*entries: Item | Skipped) -> list[str]:
 def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
     found = lines(Item("a", grey(1), "cat", given_split="train"), Item("b", grey(2), "dog"), Item("c", grey(3), ""))
     assert found == [
-        "3 files in 2 classes would be taken in",
+        "3 files in 2 classes",
         "  class (unlabelled): 1",
         "  class cat: 1",
         "  class dog: 1",
@@ -37,10 +37,16 @@ def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
 
 def test_it_says_what_would_be_left_out_with_examples() -> None:
     skipped = [Skipped(f"{number}.tmp", "litter") for number in range(5)]
-    found = lines(Item("a", grey(1), "cat"), Item("b", grey(1), "cat"), Item("c", lambda: b"no", "cat"), *skipped)
+    found = lines(Item("a", grey(1), "cat"), Item("b", grey(1), "dog"), Item("c", lambda: b"no", "cat"), *skipped)
     assert found[-4] == "decoded all: 2 are images, 1 are not, 1 are exact duplicates"
     assert found[-3:-1] == ["left out, 6 in all:", "  5 x litter: 0.tmp, 1.tmp, 2.tmp, ..."]
     assert found[-1].startswith("  1 x not an image of a known format")
+
+
+def test_a_single_class_is_told_to_be_too_few() -> None:
+    """It is what ingest refuses; images without a label may still become another one."""
+    assert lines(Item("a", grey(1), "cat"))[-1] == "at least two classes are needed, or images without a label"
+    assert lines(Item("a", grey(1), "cat"), Item("b", grey(2), ""))[-1] == "nothing else would be left out"
 
 
 def test_of_many_images_a_sample_is_decoded() -> None:
