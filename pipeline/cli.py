@@ -213,7 +213,7 @@ def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
     _run_the_code_here()
     try:
-        app()
+        app(prog_name="fieldmark")  # a copy of the project runs it as a module
     except FieldmarkError as error:
         print(f"fieldmark: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -14,6 +14,8 @@ from pipeline.promotion import records
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
 
+CAPTION = "on the test images, with its interval; ECE: calibration error; ms: median time\nfor one image on a CPU; + behind a commit: edits that no commit holds"
+
 
 @answering()
 def models(cfg: Config) -> None:
@@ -22,7 +24,7 @@ def models(cfg: Config) -> None:
     aliases = registry.aliases()
     shown = Table(
         Column("", justify="right"), Column("aliases", min_width=len(PRODUCTION)), "accuracy", "interval", "ECE", Column("ms", justify="right"), "commit", "data", "made",
-        box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=registry.name,
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=registry.name, caption=CAPTION,
     )  # fmt: skip
     for version in registry.versions():
         named = [alias for alias, number in aliases.items() if number == str(version.version)]
