@@ -142,7 +142,7 @@ def _worktree(commit: str, keep: bool) -> Iterator[Path]:
 def _prepare(folder: Path, recorded: Recorded) -> None:
     """Ingest the photos of today; where they are no longer those of the run, take its own from DVC's cache."""
     cache = _dvc(config.home(), "cache", "dir").strip()
-    _dvc(folder, "cache", "dir", "--local", cache)
+    _dvc(folder, "cache", "dir", "--local", os.path.relpath(cache, folder))  # DVC writes no letters but ASCII
     _link_images(folder)
     try:
         _dvc(folder, "repro", "--force", "--no-commit", "ingest")

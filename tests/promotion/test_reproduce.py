@@ -61,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(finished: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    folder = shutil.copytree(finished, tmp_path / "project")
+    folder = shutil.copytree(finished, tmp_path / "τα 'έργα' μου")  # DVC cannot write such a path into its configuration
     monkeypatch.chdir(folder)
     return folder
 
