@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
+from pipeline.promotion import gates
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -95,3 +96,15 @@ def test_old_parameters_register_again_so_that_the_candidate_is_the_model_at_han
     made = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(version.run_id)
     assert int(version.version) == 2
     assert made.data.tags["out.hash"] == hash_of(folder, "export")
+
+
+@pytest.mark.slow
+def test_what_the_gate_of_edits_advises_registers_a_version_of_the_new_commit(built: Path, cache: Path, tmp_path: Path) -> None:
+    """A commit makes no stage stale: `dvc repro` alone, which was the advice, registered nothing, and the way ended there."""
+    folder = copy_built(built, tmp_path / "project")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "--quiet", "--all", "--message", "what was edited"], cwd=folder, check=True)
+    subprocess.run(gates.AGAIN, shell=True, cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    tags = candidate(folder).tags
+    assert (tags["git.commit"], tags["git.dirty"]) == (head, "false")

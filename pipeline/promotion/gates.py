@@ -16,6 +16,8 @@ from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.promotion import comparison
 
+AGAIN = "dvc repro && dvc repro --force --single-item export"  # a commit alone makes no stage stale
+
 Tags = Mapping[str, str]
 
 
@@ -96,7 +98,7 @@ def _commit(tags: Tags) -> Gate:
     commit, dirty = tags.get("git.commit", "missing"), tags.get("git.dirty", "missing")
     clean = commit not in {"missing", "none"} and dirty == "false"
     shown = commit[:10] + {"false": "", "true": ", edited", "missing": ", unknown whether edited"}.get(dirty, f", {dirty}")
-    return Gate("clean commit", shown, "no edits", clean, "" if clean else "commit the code, then `dvc repro` registers a version of that commit")
+    return Gate("clean commit", shown, "no edits", clean, "" if clean else f"commit what was edited, then register it again: {AGAIN}")
 
 
 def _beside_production(cfg: Config, wanted: ModelVersion, now: ModelVersion | None, before: str | None) -> Gate:
