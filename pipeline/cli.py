@@ -1,5 +1,6 @@
 """The command `fieldmark`: one sub-command a stage, and what a person asks for."""
 
+import errno
 import os
 import sys
 from enum import StrEnum
@@ -26,6 +27,7 @@ _STAGES = {
     "export": "Write ONNX and the model card, check parity, register.",
 }
 _WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 PRODUCTION_PANEL = "Production"
 Why = Annotated[str, typer.Option(help="The reason; it stays on record.")]
@@ -216,6 +218,11 @@ def main() -> None:
         app(prog_name="fieldmark")  # a copy of the project runs it as a module
     except FieldmarkError as error:
         print(f"fieldmark: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"fieldmark: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from error
 
 

@@ -1,8 +1,10 @@
 """What the runner promises every stage: only what it declared, all or nothing, one at a time, and no traceback for slips."""
 
+import errno
 import gc
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from conftest import copy_built, rebuild_environment
 from holding import held
 from mlflow.tracking import MlflowClient
 
-from pipeline import runner, stages
+from pipeline import cli, runner, stages
 from pipeline.errors import FieldmarkError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -200,3 +202,16 @@ def test_a_second_process_of_a_stage_is_told_so_and_a_kill_of_the_first_keeps_th
     ):
         runner.run("ingest")
     assert (folder / "data" / "ingest" / "quarantine.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_or_read_only_disk_is_said_in_one_line(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(number, os.strerror(number), "data/ingest")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"fieldmark: cannot write data/ingest: {os.strerror(number)}\n")
