@@ -90,7 +90,7 @@ def answering(advice: str = "try again once it answers") -> Iterator[None]:
     try:
         yield
     except NO_ANSWER as error:
-        raise FieldmarkError(f"the store failed ({' '.join(str(error).split())[:200]}); {advice}") from error
+        raise FieldmarkError(f"the store failed ({' '.join(str(error).split('[SQL')[0].split())[:200]}); {advice}") from error
 
 
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

@@ -14,7 +14,7 @@ from pipeline.promotion import records
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
 
-CAPTION = "on the test images, with its interval; ECE: calibration error; ms: median time\nfor one image on a CPU; + behind a commit: edits that no commit holds"
+CAPTION = "accuracy on the test images; ECE: calibration error; ms: median time\nfor one image on a CPU; commit+: with edits that are in no commit"
 
 
 @answering()
