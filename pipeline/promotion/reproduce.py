@@ -80,7 +80,9 @@ def find(cfg: Config, wanted: str) -> Recorded:
     for tags in [run.data.tags, *(stage.data.tags for stage in stages.values())]:
         if tags.get("git.dirty") != "false" or tags.get("git.commit", "none") != run.data.tags["git.commit"]:
             raise FieldmarkError(f"{wanted} ran with uncommitted changes: its code is nowhere on record, so it cannot be reproduced")
-    figures = {name: value for stage in _whole(stages).values() for name, value in stage.data.metrics.items()}
+    whole, order = _whole(stages), list(config.wiring())
+    in_order = sorted(whole, key=lambda stage: order.index(stage) if stage in order else -1)
+    figures = {name: value for stage in in_order for name, value in whole[stage].data.metrics.items()}  # as in _figures
     if not figures or "data.hash" not in run.data.tags:
         raise FieldmarkError(f"{wanted} has no figures or no data on record; name a rebuild that finished, or a version it registered")
     tags = run.data.tags
