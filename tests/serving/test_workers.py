@@ -48,7 +48,7 @@ class Served:
         return next(word for word in self.said().split() if word.startswith("http"))
 
 
-def until(there: Callable[[], bool], patience_s: float = 120.0) -> None:
+def until(there: Callable[[], bool], patience_s: float = 300.0) -> None:
     end = time.monotonic() + patience_s
     while not there():
         assert time.monotonic() < end
@@ -68,7 +68,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     folder = copy_project(tmp_path / "project")
     tiny_export(folder / "export")
     params = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(params.replace("monitor: {use: default}", "monitor: {use: default, every_s: 0.3, max_p95_ms: 0.001}"))
+    params = params.replace("monitor: {use: default}", "monitor: {use: default, every_s: 0.3, max_p95_ms: 0.001}")
+    (folder / "params.yaml").write_text(params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}"))
     running = Served(folder)
     yield running
     running.process.kill()
@@ -94,7 +95,7 @@ def test_one_that_dies_is_replaced_nothing_counted_is_lost_and_all_end_in_order(
     served.process.terminate()
     until(lambda: served.get("/health/ready").status_code == 503)
     assert served.predict() == 200  # no longer ready, but still answering
-    assert served.process.wait(60) == 0
+    assert served.process.wait(300) == 0
     assert not any(map(alive, served.pids()))
     assert "Traceback" not in served.said()
 
@@ -105,7 +106,7 @@ def test_a_model_that_is_not_sound_ends_the_start_with_its_reason(tmp_path: Path
     tiny_export(folder / "export")
     (folder / "export" / "model.onnx").write_bytes(b"broken")
     served = Served(folder)
-    assert served.process.wait(120) == 2
+    assert served.process.wait(300) == 2
     assert "model.onnx: ONNX Runtime cannot run it; export it again" in served.said()
     assert "the reason stands above" in served.said() and "Traceback" not in served.said()
 
