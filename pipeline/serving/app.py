@@ -69,7 +69,7 @@ class Server:
             return
         self.counters.requests.labels(status).inc()
         self.counters.seconds.observe(seconds)
-        self.counters.look()
+        self.counters.tell_others()
         if status != 200 and self.notes:
             self.notes.refuse(self.keeper.model.version, status)
 

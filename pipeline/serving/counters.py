@@ -40,15 +40,19 @@ class Counters:
         self.gauge("fieldmark_version_since_seconds", "when the present version came, since 1970", lambda: keeper.since, "livemin")
 
     def gauge(self, name: str, what: str, value: Callable[[], float], of_all: Literal["livesum", "livemax", "livemin"]) -> None:
-        """A value that `look` reads; `of_all` says how the processes that live make one of theirs."""
+        """A value that is read when it is asked for; `of_all` says how the processes that live make one of theirs."""
         self._gauges.append((Gauge(name, what, registry=self.registry, multiprocess_mode=of_all), value))
 
-    def look(self) -> None:
-        """Read the gauges, also for another process that may be asked next."""
+    def tell_others(self) -> None:
+        """Read the gauges for the other processes, where there are some: any may be asked next."""
+        if self.shown is not self.registry:
+            self._look()
+
+    def _look(self) -> None:
         for gauge, value in self._gauges:
             gauge.set(value())
 
     def text(self) -> bytes:
         """All figures, as Prometheus reads them."""
-        self.look()
+        self._look()
         return generate_latest(self.shown)

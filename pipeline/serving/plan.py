@@ -1,6 +1,8 @@
 """What a server is made of, so that each of its processes can make it for itself."""
 
 import math
+import threading
+from collections.abc import Callable
 from ctypes import c_bool
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import RawValue
@@ -46,6 +48,17 @@ def application(plan: Plan) -> FastAPI:
     app = create(cfg, source, keys=plan.keys, explain=explanation.explain, keeping=kept, routers=routers, draining=plan.draining)
     watch(app, plan.monitor, plan.records)
     return app
+
+
+def drain(plan: Plan, end: Callable[[], object]) -> None:
+    """Told to stop: look busy for a while, but go on answering, then end; told again, end at once."""
+    if plan.draining.value or not plan.cfg.drain_s:
+        end()
+        return
+    plan.draining.value = True
+    timer = threading.Timer(plan.cfg.drain_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 class Settings(uvicorn.Config):

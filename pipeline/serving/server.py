@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 import socket
-import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,7 +16,7 @@ from pipeline.schema import Serving
 from pipeline.serving import keys as api_keys
 from pipeline.serving import workers as processes
 from pipeline.serving.keys import Keys
-from pipeline.serving.plan import LOG_FORMAT, Plan, Settings
+from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain
 
 
 def serve(
@@ -64,14 +64,7 @@ class Draining(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one of Ctrl-C ends at once."""
-        draining, drain_s = self.config.plan.draining, self.config.plan.cfg.drain_s
-        if draining.value or not drain_s:
-            super().handle_exit(sig, frame)
-            return
-        draining.value = True
-        timer = threading.Timer(drain_s, super().handle_exit, (sig, frame))
-        timer.daemon = True
-        timer.start()
+        drain(self.config.plan, partial(super().handle_exit, sig, frame))
 
 
 def _listening(cfg: Serving) -> socket.socket:

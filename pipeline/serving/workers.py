@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from pipeline.errors import FieldmarkError
 from pipeline.serving.counters import SHARED
-from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, share
+from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain, share
 
 ASK_S = 0.2
 log = logging.getLogger(__name__)
@@ -74,14 +74,7 @@ class Supervisor(Multiprocess):
 
     def handle_term(self) -> None:
         """The first signal drains, a second one ends at once what is not under way."""
-        draining, drain_s = self.config.plan.draining, self.config.plan.cfg.drain_s
-        if draining.value or not drain_s:
-            self.should_exit.set()
-            return
-        draining.value = True
-        timer = threading.Timer(drain_s, self.should_exit.set)
-        timer.daemon = True
-        timer.start()
+        drain(self.config.plan, self.should_exit.set)
 
     handle_int = handle_term
 

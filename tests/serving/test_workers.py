@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 from conftest import ROOT, copy_project
 from exports import tiny_export
+from holding import LONG, wait_until
 from taking import take
 from test_api import picture, settings
 
@@ -48,13 +48,6 @@ class Served:
         return next(word for word in self.said().split() if word.startswith("http"))
 
 
-def until(there: Callable[[], bool], patience_s: float = 300.0) -> None:
-    end = time.monotonic() + patience_s
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def alive(pid: int) -> bool:
     """Whether it runs; one that nobody has waited for yet does not."""
     try:
@@ -74,7 +67,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     yield running
     running.process.kill()
     running.process.wait()
-    until(lambda: not any(map(alive, running.pids())))  # none outlives the one that started it
+    wait_until(lambda: not any(map(alive, running.pids())), "all have ended")  # none outlives the one that started it
 
 
 @pytest.mark.slow
@@ -82,20 +75,20 @@ def test_one_that_dies_is_replaced_nothing_counted_is_lost_and_all_end_in_order(
     def counted() -> set[bool]:
         return {f'fieldmark_requests_total{{status="200"}} {float(n)}' in served.get("/metrics").text for _ in range(5)}
 
-    until(lambda: len(served.pids()) == N)
+    wait_until(lambda: len(served.pids()) == N, "all serve")
     n = 12
     assert {served.predict() for _ in range(n)} == {200}
     assert counted() == {True}
     os.kill(served.pids()[0], signal.SIGKILL)
-    until(lambda: len(served.pids()) == N + 1)
+    wait_until(lambda: len(served.pids()) == N + 1, "one more serves")
     assert served.predict() == 200
     n += 1
     assert counted() == {True}
     assert served.said().count("alert: latency") == 1  # every process sees it, one says so
     served.process.terminate()
-    until(lambda: served.get("/health/ready").status_code == 503)
+    wait_until(lambda: served.get("/health/ready").status_code == 503, "not ready any more")
     assert served.predict() == 200  # no longer ready, but still answering
-    assert served.process.wait(300) == 0
+    assert served.process.wait(LONG) == 0
     assert not any(map(alive, served.pids()))
     assert "Traceback" not in served.said()
 
@@ -106,7 +99,7 @@ def test_a_model_that_is_not_sound_ends_the_start_with_its_reason(tmp_path: Path
     tiny_export(folder / "export")
     (folder / "export" / "model.onnx").write_bytes(b"broken")
     served = Served(folder)
-    assert served.process.wait(300) == 2
+    assert served.process.wait(LONG) == 2
     assert "model.onnx: ONNX Runtime cannot run it; export it again" in served.said()
     assert "the reason stands above" in served.said() and "Traceback" not in served.said()
 
