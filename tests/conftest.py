@@ -27,7 +27,7 @@ settings.load_profile("busy")
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
 # What is long and does not wait for `built`, on one core, while another makes that.
-FIRST = ["test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py", "test_moves.py"]
+FIRST = ["test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py", "test_moves.py", "test_fit.py", "test_address.py"]
 
 
 @pytest.fixture(autouse=True)
