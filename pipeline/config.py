@@ -220,7 +220,7 @@ def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]
     except ValidationError as error:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"]]
-        file = PARAMS if _within(turned, place) else CONF / group / f"{use}.yaml"
+        file = PARAMS if _within(turned, place) or (turned and not place) else CONF / group / f"{use}.yaml"
         where = ".".join([name, *place] if file == PARAMS else place) or name
         if first["type"] == "extra_forbidden":
             known = _fields(schema.GROUPS[group], place[:-1])
@@ -230,7 +230,10 @@ def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]
 
 
 def _within(node: Any, place: list[str]) -> bool:
+    """Whether a mapping has a value at this place; a list, which no other file adds to, has all that lies in it."""
     for part in place:
+        if isinstance(node, list):
+            return True
         if not isinstance(node, dict) or part not in node:
             return False
         node = node[part]
