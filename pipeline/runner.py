@@ -70,7 +70,7 @@ def run(stage: str) -> None:
 def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path | str]:
     named: dict[str, Path | str] = {dep.removeprefix("data/"): Path(dep) for dep in wiring["deps"] if dep.startswith("data/")}
     if "images" in wiring["params"]:
-        named = {name: path for name, path in named.items() if str(path) != cfg.images}
+        named = {name: path for name, path in named.items() if path != Path(cfg.images)}
         named["images"] = address.local_or_remote(cfg.images)
     missing = [str(path) for path in named.values() if isinstance(path, Path) and not path.exists()]
     if missing:

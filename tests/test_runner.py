@@ -17,7 +17,7 @@ from conftest import copy_built, rebuild_environment
 from holding import held
 from mlflow.tracking import MlflowClient
 
-from pipeline import cli, runner, stages
+from pipeline import cli, config, runner, stages
 from pipeline.errors import FieldmarkError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -215,3 +215,13 @@ def test_a_full_or_read_only_disk_is_said_in_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (2, f"fieldmark: cannot write data/ingest: {os.strerror(number)}\n")
+
+
+@pytest.mark.parametrize("place", ["data/photos", "data/photos/", "data//photos", "./data/photos"])
+@pytest.mark.usefixtures("project")
+def test_a_folder_of_images_below_data_is_given_as_images_however_it_is_written(place: str) -> None:
+    Path("data/photos").mkdir()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump({**params, "images": place}))
+    given = runner._inputs(config.wiring()["ingest"], config.load())
+    assert given == {"images": Path("data/photos"), "feedback": Path("data/feedback")}
