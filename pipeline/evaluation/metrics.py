@@ -124,12 +124,10 @@ def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -
 
     A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n` images are left out.
     """
-    members = {
-        f"{column} = {_spelled(value)}": rows[column].eq(value).fillna(False).to_numpy(dtype=bool)
-        for column in rows.columns
-        for value in rows[column].dropna().unique()
-        if value != ""
-    }
+    members: dict[str, np.ndarray] = {}
+    for column in rows.columns:
+        spelled = rows[column].astype(object).map(_spelled, na_action="ignore").fillna("")
+        members |= {f"{column} = {value}": spelled.eq(value).to_numpy(dtype=bool) for value in spelled.unique() if value}
     table = pd.DataFrame(
         [_slice(name, correct[member]) for name, member in members.items() if member.sum() >= max(min_n, 1)],
         columns=["slice", "n", "accuracy", "low", "high"],
@@ -218,7 +216,9 @@ def _counts(labels: Labels, probs: Probs) -> Int64[np.ndarray, "k k"]:
 def _spelled(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3g}"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
 def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:

@@ -204,6 +204,13 @@ def test_slices_without_any_row_keep_their_columns():
     assert table.empty
 
 
+def test_numbers_of_a_column_with_gaps_stay_apart():
+    """JSON whole numbers beside gaps arrive as floating-point ones: 2.02e+03 was both years, and one of them was lost."""
+    rows = pd.DataFrame({"year": [2019.0, 2020.0, np.nan, 2020.0], "load": [0.33333, 0.33331, 0.5, np.nan]})
+    table = metrics.slices(rows, np.array([True, False, True, True]), min_n=1)
+    assert dict(zip(table["slice"], table["n"], strict=True)) == {"year = 2019": 1, "year = 2020": 2, "load = 0.333": 2, "load = 0.5": 1}
+
+
 def test_no_images_is_said_in_plain_words():
     with pytest.raises(FieldmarkError, match="no labelled image"):
         metrics.summary(np.array([], dtype=np.int64), np.zeros((0, 3)))
