@@ -93,6 +93,7 @@ def _worst(
 def _slices(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns worth a slice: the source's metadata with few values, the format, and label-check's findings."""
     told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
+    told = told.rename(columns={name: f"{name} (metadata)" for name in told if name in rows})
     few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_SLICE_VALUES]
     found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
     return pd.concat([told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1)
