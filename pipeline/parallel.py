@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -34,16 +35,17 @@ def in_order(function: Callable[[T], R], items: Iterable[T], ahead: int | None =
 
 def apart(function: Callable[..., R], *arguments: object) -> R:
     """function(*arguments) in a new process, which ends with this one: its imports and what it holds are given back."""
-    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (partial(os._exit, 1),)) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _end_with_parent() -> None:
+def end_with_parent(end: Callable[[], object]) -> None:
+    """Call `end` as soon as the process that started this one, by multiprocessing, has ended."""
     parent = parent_process()
+    assert parent is not None
 
     def wait() -> None:
-        if parent:
-            parent.join()
-        os._exit(1)
+        parent.join()
+        end()
 
     Thread(target=wait, daemon=True).start()

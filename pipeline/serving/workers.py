@@ -5,19 +5,19 @@ add one and take one away.
 """
 
 import logging
-import multiprocessing
 import os
 import signal
 import sys
 import tempfile
-import threading
 from dataclasses import replace
+from functools import partial
 from socket import socket
 
 from prometheus_client import multiprocess
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from pipeline import parallel
 from pipeline.errors import FieldmarkError
 from pipeline.serving.counters import SHARED
 from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain, share
@@ -43,7 +43,7 @@ class Worker(Settings):
         """Ends the process where there is no sound model: another one would do no better."""
         logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the supervisor ends the others
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        parallel.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
         try:
             super().load()
         except FieldmarkError as error:
@@ -77,10 +77,3 @@ class Supervisor(Multiprocess):
         drain(self.config.plan, self.should_exit.set)
 
     handle_int = handle_term
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
