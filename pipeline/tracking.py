@@ -122,13 +122,12 @@ def log_result(metrics: Mapping[str, float]) -> None:
 
 
 def log_history(history: list[dict[str, float]]) -> None:
-    """One row an epoch, in one request to the store."""
+    """The numbers of a training, one row an epoch, on the active run; nothing where none is active."""
     active = mlflow.active_run()
     now = int(time.time() * 1000)
     points = [Metric(k, float(v), now, int(row["epoch"])) for row in history for k, v in row.items() if k != "epoch"]
     if active is not None:
-        for i in range(0, len(points), 1000):  # the store's limit for one request
-            MlflowClient().log_batch(active.info.run_id, metrics=points[i : i + 1000])
+        MlflowClient().log_batch(active.info.run_id, metrics=points)
 
 
 def log_files(folder: Path, patterns: tuple[str, ...] = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")) -> None:

@@ -103,31 +103,6 @@ def reliability(bins: pd.DataFrame) -> bytes:
     return _svg(draw, (4.6, 4.4))
 
 
-def per_class(table: pd.DataFrame) -> bytes:
-    """SVG: F1 of each class, the best on top; takes `metrics.per_class`. A class without images has no bar."""
-    ranked = table.sort_values(["f1", "class"], na_position="first")
-    names = [f"{_short(name)}  ({n})" for name, n in zip(ranked["class"], ranked["n"], strict=True)]
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        places = range(len(ranked))
-        axes.barh(places, ranked["f1"].fillna(0), height=0.62, color=BLUE)
-        for place, f1 in zip(places, ranked["f1"], strict=True):
-            axes.text(
-                np.nan_to_num(f1) + 0.015, place, "–" if np.isnan(f1) else f"{100 * f1:.0f}", va="center"
-            )
-        axes.set_yticks(places, names)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.set(
-            xlabel="F1 (%), number of images in brackets", xlim=(0, 1.08), ylim=(-0.6, len(ranked) - 0.4)
-        )
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
-        _grid(axes, "x")
-
-    return _svg(draw, (5.2, 0.9 + 0.3 * len(ranked)))
-
-
 def risk_coverage(curve: pd.DataFrame) -> bytes:
     """SVG: share of wrong answers over share of images answered; takes `metrics.risk_coverage`."""
 
@@ -171,24 +146,16 @@ def history(rows: pd.DataFrame) -> bytes:
     return _svg(draw, (3.9 * len(panels), 3.0))
 
 
-def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float | None) -> bytes:
+def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
     """SVG: `metric` over latency on a logarithmic axis; takes columns name, latency/p50_ms and `metric`."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
-        inside = rows[LATENCY] <= (np.inf if budget_ms is None else budget_ms)
+        inside = rows[LATENCY] <= budget_ms
         for some, colour, marker in ((rows[inside], BLUE, "o"), (rows[~inside], ORANGE, "X")):
             axes.scatter(some[LATENCY], some[metric], color=colour, marker=marker, s=44, zorder=3)
-        if budget_ms is not None:
-            axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
-            axes.text(
-                budget_ms,
-                1.015,
-                f"budget {budget_ms:g} ms",
-                color=ORANGE,
-                ha="center",
-                transform=axes.get_xaxis_transform(),
-            )
+        axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
+        axes.text(budget_ms, 1.015, f"budget {budget_ms:g} ms", color=ORANGE, ha="center", transform=axes.get_xaxis_transform())
         axes.margins(x=0.14, y=0.14)
         axes.set(xlabel="latency per image (ms)", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

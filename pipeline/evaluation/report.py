@@ -6,7 +6,7 @@ everything is escaped. `render` turns a `Report` into the page; the tables are t
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ class Leaderboard:
 
     rows: pd.DataFrame
     metric: str
-    budget_ms: float | None
+    budget_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class Report:
     tuning: Tuning | None = None
     history: pd.DataFrame | None = None
     quarantine: pd.DataFrame | None = None
-    caveats: Sequence[str] = field(default=())
+    caveats: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from pipeline.labels.duplicates import Pairs
 from pipeline.schema import Classes
 
-WHY = LEAK, DIFFER, ALIKE = "given to different splits", "labels differ", "near-duplicates"
+WHY = "given to different splits", "labels differ", "near-duplicates"
 
 Pair = tuple[int, int, float]  # two rows and the cosine of their embeddings
 

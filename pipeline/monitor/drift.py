@@ -21,7 +21,6 @@ CHUNK = 2000  # re-deals held at once
 FIRST_LOOK = 500  # re-deals that tell most windows from a suspicious one
 DOUBTFUL = 0.1
 REDEALS = 10  # times 1 / level: the smallest adjusted p-value of six tests is some 6 / re-deals
-LARGEST_REFERENCE = 1000  # rows; more only cost time
 
 
 def p_values(reference: pd.DataFrame, window: pd.DataFrame, *, level: float, seed: int) -> dict[str, float]:

@@ -22,7 +22,6 @@ def candidates() -> pd.DataFrame:
 DRAWINGS = {
     "confusion": lambda: plots.confusion_matrix(metrics.confusion(LABELS, PROBS, CLASSES), CLASSES),
     "reliability": lambda: plots.reliability(metrics.reliability(LABELS, PROBS, 10)),
-    "per class": lambda: plots.per_class(metrics.per_class(LABELS, PROBS, CLASSES)),
     "risk": lambda: plots.risk_coverage(metrics.risk_coverage(LABELS, PROBS)),
     "history": lambda: plots.history(
         pd.DataFrame(
@@ -30,7 +29,6 @@ DRAWINGS = {
         )
     ),
     "leaderboard": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=20.0),
-    "no budget": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=None),
     "trials up": lambda: plots.trials(
         pd.DataFrame({"number": [1, 0, 2], "value": [0.5, np.nan, 0.7], "stopped": [False, True, False]}),
         metric="val_f1",
@@ -90,11 +88,6 @@ def test_a_confusion_matrix_of_many_classes_has_no_numbers():
     classes = [f"class {i}" for i in range(plots.MOST_NUMBERED_CLASSES + 1)]
     confusion = pd.DataFrame({"actual": classes, "predicted": classes})
     assert words(plots.confusion_matrix(confusion, classes)) == {*classes, "true", "predicted"}
-
-
-def test_a_class_without_images_gets_a_dash_instead_of_a_bar():
-    table = metrics.per_class(np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]), ["cat", "owl"])
-    assert {"–", "100", "owl  (0)"} <= words(plots.per_class(table))
 
 
 def test_the_leaderboard_names_every_candidate_and_the_budget():
