@@ -75,31 +75,6 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
         return Probe(width, height, image.format or "", _n_frames(image), _has_gps(image), _has_metadata(image), _camera(image))
 
 
-def read_square(
-    data: bytes,
-    *,
-    max_pixels: int | None,
-    size_px: int,
-    fit: str,
-    denoise: float,
-    clahe: float,
-    normalise_brightness: bool,
-    blur_faces: bool = False,
-    formats: Sequence[str] = FORMATS,
-) -> UInt8[np.ndarray, "size size 3"]:
-    """From a file's bytes to the network's input: `decode`, then `square`."""
-    pixels = decode(data, max_pixels=max_pixels, formats=formats)
-    return square(
-        pixels,
-        size_px=size_px,
-        fit=fit,
-        denoise=denoise,
-        clahe=clahe,
-        normalise_brightness=normalise_brightness,
-        blur_faces=blur_faces,
-    )
-
-
 def square(
     pixels: UInt8[np.ndarray, "h w 3"],
     *,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import FieldmarkError
-from pipeline.images import BadImage, decode, probe, read_square, square
+from pipeline.images import BadImage, decode, probe, square
 
 LIMIT = 1_000_000
 PLAIN: dict[str, Any] = {"fit": "stretch", "denoise": 0.0, "clahe": 0.0, "normalise_brightness": False}
@@ -295,15 +295,3 @@ def test_normalised_brightness_is_mid_grey(level: int) -> None:
 def test_black_stays_black() -> None:
     black = np.zeros((8, 8, 3), np.uint8)
     assert not square(black, size_px=8, **{**PLAIN, "normalise_brightness": True}).any()
-
-
-def test_read_square_is_decode_and_square() -> None:
-    settings: dict[str, Any] = {
-        "size_px": 16,
-        "fit": "crop",
-        "denoise": 3.0,
-        "clahe": 2.0,
-        "normalise_brightness": True,
-    }
-    apart = square(decode(REAL["JPEG"], max_pixels=LIMIT), **settings)
-    assert (read_square(REAL["JPEG"], max_pixels=LIMIT, **settings) == apart).all()

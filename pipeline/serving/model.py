@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
 
 class Steps(schema.Preprocess):
-    """What is done to an image, by images.read_square."""
+    """What images.square does to an image."""
 
     blur_faces: bool = False
 
@@ -102,10 +102,8 @@ class Model:
         self, image: bytes | np.ndarray, *, max_pixels: int | None = None, formats: Sequence[str] = images.FORMATS
     ) -> UInt8[np.ndarray, "s s 3"]:
         """A file's bytes, or RGB pixels uint8 (h, w, 3), as the preprocess stage would hand them over; raises BadImage."""
-        settings = self.preprocess.model_dump()
-        if isinstance(image, bytes):
-            return images.read_square(image, max_pixels=max_pixels, formats=formats, **settings)
-        return images.square(image, **settings)
+        pixels = images.decode(image, max_pixels=max_pixels, formats=formats) if isinstance(image, bytes) else image
+        return images.square(pixels, **self.preprocess.model_dump())
 
     def predict(self, prepared: UInt8[np.ndarray, "n s s 3"], *, lane: bool = False) -> Outputs:
         """The outputs for images that `prepare` made, on all cores or in a `lane` of one; raises RuntimeError where the engine fails."""

@@ -50,7 +50,7 @@ def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], sc
     settings = cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces}
 
     def square(image: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-        return image[0], images.read_square(image[1], max_pixels=None, **settings)
+        return image[0], images.square(images.decode(image[1], max_pixels=None), **settings)
 
     wanted = islice(((id, data) for id, data in store.read_images(ingest, batch=64) if id in place), done, None)
     made = parallel.in_order(square, wanted)

@@ -27,7 +27,7 @@ def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preproces
     data = jpeg((220, 30, 30))
     prepared = loaded.prepare(data)
     settings = json.loads((export / "signature.json").read_text())["preprocess"]
-    assert (prepared == images.read_square(data, max_pixels=None, **settings)).all()
+    assert (prepared == images.square(images.decode(data, max_pixels=None), **settings)).all()
     assert (loaded.prepare(images.decode(data, max_pixels=None)) == prepared).all()
     direct = ort.InferenceSession(export / "model.onnx").run(["probs", "ood", "sketch"], {"images": prepared[None]})
     for given, wanted in zip(loaded.predict(prepared[None]), direct, strict=True):

@@ -62,7 +62,8 @@ def test_row_i_is_image_i_as_serving_would_see_it(made: Path, part: str, changes
     run(made, **changes)
     settings = {**SETTINGS, **changes}
     found = store.read_array(made / "out" / part / "images.npy")
-    served = [images.read_square(FILES[int(id[1:])], max_pixels=10**6, **settings) for id in table.read(made / "out" / part)["id"]]
+    ids = table.read(made / "out" / part)["id"]
+    served = [images.square(images.decode(FILES[int(id[1:])], max_pixels=10**6), **settings) for id in ids]
     np.testing.assert_array_equal(found, served)
 
 
