@@ -10,7 +10,7 @@ from pipeline import tracking
 from pipeline.errors import FieldmarkError
 from pipeline.features import engine
 from pipeline.schema import Winner
-from pipeline.training import fit
+from pipeline.training import classifier, fit
 from pipeline.training.augmentation import Policy
 from pipeline.training.samples import Samples
 
@@ -39,7 +39,7 @@ def screen(
             seconds = time.perf_counter() - start
             assert fitted.val_logits is not None
             row = {
-                **fit.validation(fitted.val_logits, val),
+                **classifier.validation(fitted.val_logits, val.labels),
                 "latency/p50_ms": engine.latency_ms(fitted.network, train[0].shape[0], latency_runs),
                 "size_mb": sum(t.numel() * t.element_size() for t in fitted.network.state_dict().values()) / 1e6,
                 "train_seconds": seconds,

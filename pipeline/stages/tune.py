@@ -24,8 +24,8 @@ from pipeline.config import Config
 from pipeline.schema import Winner
 from pipeline.search import study as search
 from pipeline.training import augmentation, network, samples
-from pipeline.training.classifier import Diverged
-from pipeline.training.fit import fit, temperature, validation
+from pipeline.training.classifier import Diverged, validation
+from pipeline.training.fit import fit, temperature
 
 
 def run(
@@ -71,7 +71,7 @@ def run(
         final = fit(best, train + val, None, **how) if cfg.tune.refit == "dev" else checked
         final.network.temperature.fill_(temperature(checked.val_logits, val.targets))  # type: ignore[operator]
         tracking.log_history(checked.history)
-        found = {**validation(checked.val_logits, val), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
+        found = {**validation(checked.val_logits, val.labels), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
         tracking.log_metrics(found, step=len(checked.history))
     _unseen(checked.val_logits / float(final.network.temperature), preprocess_dev, classes).to_csv(  # type: ignore[arg-type]
         out / "validation.csv", index=False

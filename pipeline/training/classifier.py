@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float32, Int64
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +20,12 @@ Epoch = dict[str, float]
 
 class Diverged(FieldmarkError):
     """A training whose numbers grew beyond all bounds."""
+
+
+def validation(logits: Float32[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"]) -> Epoch:
+    """The metrics of the validation images, by which epochs, candidates and trials are compared."""
+    found = metrics.summary(labels, torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy())
+    return {f"val/{key}": found[key] for key in ("accuracy", "f1_macro", "log_loss")}
 
 
 class Classifier(pl.LightningModule):
@@ -72,7 +79,7 @@ class Classifier(pl.LightningModule):
                 f"(this network learnt at {self.fit_settings.lr:g}, which is fit.lr times its lr_scale)"
             )
         if self._logits:
-            epoch.update({f"val/{key}": value for key, value in self._validated().items()})
+            epoch.update(self._validated())
         self.history.append(epoch)
         if self.on_epoch:
             self.on_epoch(epoch)
@@ -89,8 +96,7 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _validated(self) -> Epoch:
-        probs = torch.softmax(torch.cat(self._logits).double(), dim=1).numpy()
-        labels = torch.cat(self._labels).numpy().astype(np.int64)
+        found = validation(torch.cat(self._logits).numpy(), torch.cat(self._labels).numpy().astype(np.int64))
         self._logits.clear()
         self._labels.clear()
-        return {key: metrics.summary(labels, probs)[key] for key in ("accuracy", "f1_macro", "log_loss")}
+        return found

@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline import parallel, table
 from pipeline.errors import FieldmarkError
-from pipeline.evaluation import metrics
 from pipeline.features import cache
 from pipeline.schema import Fit, Winner
 from pipeline.training.augmentation import Policy
-from pipeline.training.classifier import Classifier, Epoch
+from pipeline.training.classifier import Classifier, Epoch, validation
 from pipeline.training.network import Network, Standardise, build, logits
 from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
 
@@ -67,17 +66,10 @@ def fit(
     network.eval()
     said = None if watched is None else _head_logits(network, watched)
     if not history and said is not None and val is not None:
-        history = [{"epoch": 0.0, **validation(said, val)}]
+        history = [{"epoch": 0.0, **validation(said, val.labels)}]
         if on_epoch:
             on_epoch(history[0])
     return Fitted(network, history, said)
-
-
-def validation(said: np.ndarray, val: Samples) -> dict[str, float]:
-    """The validation metrics of some logits, as training reports them."""
-    probs = torch.softmax(torch.from_numpy(said).double(), 1).numpy()
-    found = metrics.summary(val.labels, probs)
-    return {f"val/{key}": found[key] for key in ("accuracy", "f1_macro", "log_loss")}
 
 
 def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]) -> float:

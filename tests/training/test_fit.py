@@ -15,8 +15,8 @@ from pipeline.errors import FieldmarkError
 from pipeline.schema import Winner
 from pipeline.training import augmentation, network
 from pipeline.training.augmentation import Policy
-from pipeline.training.classifier import Diverged
-from pipeline.training.fit import Fitted, temperature, validation
+from pipeline.training.classifier import Diverged, validation
+from pipeline.training.fit import Fitted, temperature
 from pipeline.training.fit import fit as fit_candidate
 from pipeline.training.network import logits
 from pipeline.training.samples import Samples
@@ -188,8 +188,8 @@ def test_the_last_epoch_says_what_the_finished_network_says(winner: Winner) -> N
     val = samples([1, 0, 1, 0, 0], images=draw([1, 0, 1, 0, 1], seed=4))
     fitted = fit(winner, samples(EIGHT), val)
     assert fitted.val_logits is not None
-    last = {key: fitted.history[-1][key] for key in validation(fitted.val_logits, val)}
-    assert last == pytest.approx(validation(fitted.val_logits, val), abs=1e-3)
+    last = {key: fitted.history[-1][key] for key in validation(fitted.val_logits, val.labels)}
+    assert last == pytest.approx(validation(fitted.val_logits, val.labels), abs=1e-3)
     with torch.inference_mode():
         own = fitted.network(torch.from_numpy(np.stack(list(val)))).numpy()
     np.testing.assert_allclose(fitted.val_logits, own, atol=0.02)  # features are kept as float16
