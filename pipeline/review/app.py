@@ -37,15 +37,7 @@ from pipeline.review.pictures import Pictures
 
 PAGE = Path(__file__).parent / "page.html"
 HOSTS = ["127.0.0.1", "localhost"]
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-
-
+HEADERS = {**pages.HEADERS, "Cross-Origin-Opener-Policy": "same-origin"}
 Call = Callable[[Request], Awaitable[Response]]
 
 
@@ -64,7 +56,7 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
 def _guard(app: FastAPI) -> None:
     @app.middleware("http")
     async def guarded(request: Request, call_next: Call) -> Response:
-        if not _from_here(request):
+        if pages.from_another_page(request.headers, opens_page=request.url.path == "/" and request.method == "GET"):
             return JSONResponse({"detail": "Requests from another page are refused."}, 403, HEADERS)
         response = await call_next(request)
         response.headers.update(HEADERS)
@@ -144,14 +136,6 @@ def _write(app: FastAPI, board: Board) -> None:
     @app.post("/api/undo")
     def undo(action: Undo) -> Done:
         return Done(when=action.when, ids=board.undo(action.when), summary=_summary(board))
-
-
-def _from_here(request: Request) -> bool:
-    """Browsers say where a request comes from; what is no browser says nothing."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site not in (None, "same-origin", "none") and not (request.url.path == "/" and request.method == "GET"):
-        return False
-    return origin is None or origin == f"http://{request.headers.get('host', '')}"
 
 
 def _summary(board: Board) -> Summary:

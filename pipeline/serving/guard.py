@@ -6,11 +6,11 @@ Plain ASGI: a layer of Starlette's own kind would cost more than all that is don
 import logging
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline import pages
 from pipeline.serving.keys import Keys
 from pipeline.serving.problems import Refusal, busy
 
@@ -20,12 +20,6 @@ DOCS_FILES = "/docs-files"  # what the page /docs loads
 FULL = "full"  # in the state of a request that came by one connection too many
 LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
 OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
 
 
 class Guard:
@@ -48,7 +42,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in pages.HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -69,11 +63,9 @@ class Guard:
         if scope.get("state", {}).get(FULL) and scope["path"] != LIVE:
             raise Refusal(503, "full", "the server has as many connections as it may have; try again shortly", {"Retry-After": "1"})
         headers = Headers(scope=scope)
-        host, origin, site = headers.get("host", ""), headers.get("origin"), headers.get("sec-fetch-site")
-        if self._hosts and _name(host) not in self._hosts:
+        if self._hosts and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(400, "host", "this server is not known under that name")
-        shown = scope["path"] == "/" and scope["method"] == "GET"
-        if (site not in (None, "same-origin", "none") and not shown) or (origin is not None and _host(origin) != host):
+        if pages.from_another_page(headers, opens_page=scope["path"] == "/" and scope["method"] == "GET"):
             raise Refusal(403, "origin", "requests from another page are refused")
         if self._keys and scope["path"] not in OPEN and not scope["path"].startswith(f"{DOCS_FILES}/"):
             self._check_key(headers)
@@ -87,14 +79,6 @@ class Guard:
             raise Refusal(401, "key", told, {"WWW-Authenticate": "Bearer"})
         if wait := self._keys.wait_s(name):
             raise busy("this API key asks faster than it may", wait)
-
-
-def _host(origin: str) -> str:
-    """Host and port of an origin, "" for what is none."""
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
 
 
 def _name(host: str) -> str:
