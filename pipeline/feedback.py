@@ -6,6 +6,7 @@ there; what a person accepts goes to data/feedback/<id>.png, and its label is a 
 """
 
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -135,6 +136,12 @@ class Inbox:
             db.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no pixels in the file
             db.executescript(TABLES)
             yield db
+
+
+def class_name(text: str) -> str:
+    """The name of a class as someone typed it, trimmed and in NFC; "" where that is empty or holds what cannot be shown."""
+    name = unicodedata.normalize("NFC", text.strip())
+    return name if name.isprintable() else ""
 
 
 def accept(inbox: Inbox, id: str, folder: Path) -> None:

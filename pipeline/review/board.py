@@ -1,7 +1,6 @@
 """The board that the page shows: what label-check found, what people said, and what is still to decide."""
 
 import threading
-import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,8 +179,8 @@ class Board:
     def _label(self, decision: str, label: str, *, new: bool) -> str:
         if decision != "relabel":
             return ""
-        label = unicodedata.normalize("NFC", label.strip())
-        if not label or not label.isprintable():
+        label = feedback.class_name(label)
+        if not label:
             raise Refused("A class needs a name of visible characters.")
         if label not in self.classes() and not new:
             raise Refused(f"There is no class {label!r} yet; confirm that it is new.")

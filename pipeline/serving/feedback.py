@@ -7,7 +7,6 @@ import logging
 import queue
 import sqlite3
 import threading
-import unicodedata
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooSlow
 from hashlib import sha256
@@ -16,7 +15,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from pipeline import images, schema
-from pipeline.feedback import FOLDER, Inbox
+from pipeline.feedback import FOLDER, Inbox, class_name
 from pipeline.feedback import Answer as Kept
 from pipeline.serving import problems
 from pipeline.serving.answers import Answer, Prediction
@@ -133,8 +132,8 @@ def router(keeping: Keeping | None) -> APIRouter:
 
 
 def _label(label: str, classes: list[str], new_classes: bool) -> str:
-    name = unicodedata.normalize("NFC", label.strip())
-    if not name or not name.isprintable():
+    name = class_name(label)
+    if not name:
         raise Refusal(422, "label", "a class needs a name of visible characters")
     if name not in classes and not new_classes:
         raise Refusal(422, "label", "there is no such class, and new ones are not taken here")
