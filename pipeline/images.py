@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pipeline import schema
 from pipeline.errors import FieldmarkError
 
 # Only formats with an unmistakable signature: EPS would start Ghostscript on a stranger's bytes,
 # TGA takes noise for an image, ICO holds images larger than its header admits.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS: tuple[str, ...] = get_args(schema.ImageFormat)
 
 # Our max_pixels is checked on every header; Pillow's own limit would refuse what the user has allowed.
 Image.MAX_IMAGE_PIXELS = None

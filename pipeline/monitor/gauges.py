@@ -1,15 +1,16 @@
 """What Prometheus may know of the watch: alerts, drift and accuracy, read from the last look at each scrape."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from pipeline.monitor.alerts import Alert
+from pipeline.monitor.alerts import Alert, Kind
 from pipeline.monitor.summary import Summary, Version
 from pipeline.monitor.watch import Watcher
 
-KINDS = ("drift", "errors", "latency", "accuracy")
+OF_VERSIONS = tuple(kind for kind in get_args(Kind) if kind != "records")  # those are the server's as a whole
 
 
 def collect(registry: CollectorRegistry, watcher: Watcher) -> None:
@@ -35,7 +36,7 @@ class _Gauges(Collector):
 def _alerts(summary: Summary, alerts: list[Alert]) -> Metric:
     family = GaugeMetricFamily("fieldmark_alert", "1 while there is an alert of the kind", labels=["kind", "version"])
     raised = {(alert.kind, alert.version) for alert in alerts}
-    known = {(kind, version.version) for version in summary.versions for kind in KINDS} | {("records", "")}
+    known = {(kind, version.version) for version in summary.versions for kind in OF_VERSIONS} | {("records", "")}
     for kind, version in sorted(known | raised):
         family.add_metric([kind, version], float((kind, version) in raised))
     return family
