@@ -7,7 +7,6 @@ plots/           confusion.csv (actual, predicted), reliability.csv (confidence,
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import torch
 
 from pipeline import lineage, sheets, store, table, tracking
 from pipeline.config import Config
-from pipeline.evaluation import metrics, report
-from pipeline.schema import Winner
+from pipeline.evaluation import metrics, report, upstream
 from pipeline.training import network, samples
 
 WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
@@ -44,14 +42,15 @@ def run(
         "risk_coverage": metrics.risk_coverage(labels, probs),
         "slices": metrics.slices(_slices(rows), correct, min_n=cfg.evaluate.min_slice),
     }
-    wrong = _worst(rows, probs, classes, store.read_array(preprocess_test / "images.npy"), correct)[: cfg.evaluate.worst]
+    images = store.read_array(preprocess_test / "images.npy")
+    wrong = [_mistake(i, rows, probs, classes, images) for i in _surest(~correct, probs)[: cfg.evaluate.worst]]
     _write(out, rows, probs, classes, parts, wrong)
     page = report.Report(
         dataset=f"{len(rows)} test images of {len(classes)} classes", model=winner.title, n_test=len(rows), metrics=found,
         intervals=bounds, level=cfg.evaluate.bootstrap.level, classes=classes,
-        provenance=_provenance(cfg, tune), mistakes=wrong, caveats=_caveats(rows, winner, model_search), **parts,
-        label_check=_label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
-        **_search(model_search, tune),
+        provenance=_provenance(cfg, tune), mistakes=wrong, caveats=upstream.caveats(rows, winner, model_search), **parts,
+        label_check=upstream.label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
+        **upstream.search(model_search, tune),
     )  # fmt: skip
     (out / "report.html").write_text(report.render(page), encoding="utf-8")
     sides = {f"test/{name}_{side}": value for name, pair in bounds.items() for side, value in zip(("low", "high"), pair, strict=True)}
@@ -77,17 +76,16 @@ def _write(
         (out / "plots" / "worst.png").write_bytes(sheets.sheet([m.image for m in wrong], captions, columns=6, cell_px=160))
 
 
-def _worst(
-    rows: pd.DataFrame, probs: np.ndarray, classes: list[str], images: np.ndarray, correct: np.ndarray
-) -> list[report.Mistake]:
-    order = sorted(np.flatnonzero(~correct), key=lambda i: -probs[i].max())
-    return [
-        report.Mistake(
-            name=rows["name"].iloc[i], label=rows["label"].iloc[i], predicted=classes[probs[i].argmax()],
-            confidence=float(probs[i].max()), image=np.asarray(images[i]),
-        )
-        for i in order
-    ]  # fmt: skip
+def _surest(wrong: np.ndarray, probs: np.ndarray) -> list[int]:
+    """The rows of wrong predictions, the most confident first."""
+    return sorted(np.flatnonzero(wrong).tolist(), key=lambda i: -probs[i].max())
+
+
+def _mistake(i: int, rows: pd.DataFrame, probs: np.ndarray, classes: list[str], images: np.ndarray) -> report.Mistake:
+    return report.Mistake(
+        name=rows["name"].iloc[i], label=rows["label"].iloc[i], predicted=classes[probs[i].argmax()],
+        confidence=float(probs[i].max()), image=np.asarray(images[i]),
+    )  # fmt: skip
 
 
 def _slices(rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,58 +104,3 @@ def _provenance(cfg: Config, tune: Path) -> report.Provenance:
         data_hash=lineage.outputs().get("data/ingest", "unknown"), config_yaml=(tune / "best.yaml").read_text(),
         versions=json.loads(code["libraries"]),
     )  # fmt: skip
-
-
-def _label_check(folder: Path) -> report.LabelCheck:
-    findings = pd.read_csv(folder / "findings.csv", keep_default_na=False)
-    n = dict(zip(findings["finding"], findings["n"], strict=True))
-    return report.LabelCheck(
-        findings=findings, audit=pd.read_csv(folder / "audit.csv"),
-        n_decided=int(n["decisions applied"]), n_changed=int(n["labels changed by decisions"]),
-        suspects=[
-            report.Suspect(name=row["name"], label=row["label"], suggested=row["suggested_label"], score=float(row["suspect_score"]), image=picture)
-            for row, picture in _shown(folder, "suspects")
-        ],
-        pairs=[
-            report.Pair(
-                why=row["why"], names=(row["name"], row["other"]), labels=(row["label"], row["other_label"]), cosine=float(row["cosine"]),
-                image=sides[0], other=sides[1],
-            )
-            for row, sides in _shown(folder, "pairs")
-        ],
-        outliers=[report.Outlier(name=row["name"], label=row["label"], image=picture) for row, picture in _shown(folder, "outliers")],
-    )  # fmt: skip
-
-
-def _shown(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.ndarray]]:
-    """The first rows of a list of label-check, as text, with their pictures."""
-    pictures = store.read_array(folder / f"{kind}.npy")
-    rows = pd.read_csv(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
-    told = [{str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")]
-    yield from zip(told, pictures, strict=True)
-
-
-def _search(model_search: Path, tune: Path) -> dict[str, Any]:
-    board = pd.read_csv(model_search / "leaderboard.csv").drop(columns="candidate")
-    compared = json.loads((model_search / "search.json").read_text())
-    trials = pd.read_csv(tune / "trials.csv")
-    trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
-    settings = json.loads((tune / "search.json").read_text())
-    history = pd.read_csv(tune / "history.csv")
-    return {
-        "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
-        "leaderboard": report.Leaderboard(rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]),
-        "tuning": report.Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
-        "history": history if len(history) > 1 else None,
-    }
-
-
-def _caveats(rows: pd.DataFrame, winner: Winner, model_search: Path) -> list[str]:
-    caveats = ["The test images come from the same source as the training images; other cameras or places may differ."]
-    if rows["suspect"].any():
-        caveats.append(f"{int(rows['suspect'].sum())} of the test labels are doubted by label-check and were kept as given.")
-    if (rows["soft_label"] != "").any():
-        caveats.append("Some labels are graded; accuracy counts the likelier class as the truth.")
-    if winner.model.features.get("weights") == "random":
-        caveats.append("The backbone started from random weights, as configured.")
-    return [*caveats, *json.loads((model_search / "search.json").read_text())["better_but_slow"]]
