@@ -11,6 +11,7 @@ from hashlib import blake2b
 import pandas as pd
 
 from pipeline.errors import FieldmarkError
+from pipeline.schema import LabelCheck
 
 # The most protected first: where members of one group were given to different splits, all go to the first of these.
 PROTECTED = ("test", "val", "train")
@@ -19,6 +20,26 @@ NEEDED = ("train", "test", "val")
 
 Share = dict[str, Fraction]
 Counts = dict[str, int]
+
+
+def dealt(
+    rows: pd.DataFrame, together: pd.Series, feedback: pd.Series, settings: LabelCheck, *, seed: int
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows with their split ("" for what is left out), and which were given a split that their group crosses.
+
+    together: what is tied to what, feedback images among it; feedback: which images came as feedback. Raises FieldmarkError
+    as check_leakage does.
+    """
+    used = (rows["decision"] != "drop") & (rows["label"] != "")
+    rows = rows.assign(split="")
+    leaks = leaking(rows[used]).reindex(rows.index, fill_value=False)
+    check_leakage(rows[used], leaks[used], at_most=settings.max_leakage)
+    own = rows[used & ~feedback]
+    rows.loc[own.index, "split"] = deal(own, fractions=settings.fractions.model_dump(), seed=seed)
+    rows.loc[used & feedback, "split"] = add(rows["split"], together, feedback)
+    if settings.drop_suspects:
+        rows.loc[rows["suspect"] & (rows["split"] != "test"), "split"] = ""
+    return rows, leaks
 
 
 def deal(rows: pd.DataFrame, *, fractions: Mapping[str, float], seed: int) -> pd.Series:

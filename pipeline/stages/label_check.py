@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import sheets, table
+from pipeline import table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import (
@@ -31,6 +31,7 @@ from pipeline.labels import (
     correlates,
     duplicates,
     errors,
+    lists,
     looks,
     outliers,
     quality,
@@ -39,10 +40,6 @@ from pipeline.labels import (
     summary,
 )
 from pipeline.labels import decisions as people
-
-SHOWN = 24
-SHOWN_PAIRS = 12
-SHOWN_OUTLIERS = 6
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
@@ -65,7 +62,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     near = remember.nearest(seen, k=settings.neighbours)
     far = outliers.distances(seen, near)
     rows = rows.assign(outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump()))
-    rows, leaks = _dealt(_doubt(rows, seen, cfg), together, feedback, cfg)
+    rows, leaks = splits.dealt(_doubt(rows, seen, cfg), together, feedback, settings, seed=cfg.seed)
     rows = table.write(rows, out)
     np.save(out / "neighbours.npy", near)
     shortcuts = correlates.correlates(rows[rows["split"] != ""], ignore=settings.correlates.ignore, seed=cfg.seed)
@@ -75,27 +72,12 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     )  # fmt: skip
     how = settings.audit.model_dump()
     audited = audit.of_table(rows, seen, cfg, **how)
-    _report(rows, pairs, squares, out)
+    lists.write(rows, pairs, squares, out)
     for name, frame in {"findings": found, "correlates": shortcuts, "audit": audited}.items():
         frame.to_csv(out / f"{name}.csv", index=False)
     counts = {f"n_{_key(name)}": float(n) for name, n in zip(found["finding"], found["n"], strict=True)}
     good = {f"audit/average_precision_{one['kind']}_{100 * one['fraction']:.0f}": one["average_precision"] for one in audited.to_dict("records")}
     return {**counts, **good, "leaks": float(rows.loc[leaks, "dup_group"].nunique())}
-
-
-def _dealt(rows: pd.DataFrame, together: pd.Series, feedback: pd.Series, cfg: Config) -> tuple[pd.DataFrame, pd.Series]:
-    """The rows with their split ("" for what is left out), and which were given a split that their group crosses."""
-    settings = cfg.label_check
-    used = (rows["decision"] != "drop") & (rows["label"] != "")
-    rows = rows.assign(split="")
-    leaks = splits.leaking(rows[used]).reindex(rows.index, fill_value=False)
-    splits.check_leakage(rows[used], leaks[used], at_most=settings.max_leakage)
-    own = rows[used & ~feedback]
-    rows.loc[own.index, "split"] = splits.deal(own, fractions=settings.fractions.model_dump(), seed=cfg.seed)
-    rows.loc[used & feedback, "split"] = splits.add(rows["split"], together, feedback)
-    if settings.drop_suspects:
-        rows.loc[rows["suspect"] & (rows["split"] != "test"), "split"] = ""
-    return rows, leaks
 
 
 def _key(finding: str) -> str:
@@ -139,34 +121,3 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     rows.loc[labelled, "suspect_score"] = found["suspect_score"].to_numpy()
     rows.loc[labelled, "suggested_label"] = [names[i] for i in found["suggested"]]
     return rows
-
-
-def _report(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: looks.Squares, out: Path) -> None:
-    doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
-    doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
-    first = doubted.head(SHOWN)
-    pictures = squares.stack(first.index.to_numpy())
-    np.save(out / "suspects.npy", pictures)
-    captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
-    if captions:
-        (out / "suspects.png").write_bytes(sheets.sheet(list(pictures), captions, columns=6, cell_px=160))
-    strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
-    strange[["id", "name", "label", "outlier_score"]].to_csv(out / "outliers.csv", index=False)
-    np.save(out / "outliers.npy", squares.stack(strange.head(SHOWN_OUTLIERS).index.to_numpy()))
-    _write_pairs(rows, pairs, squares, out)
-    counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
-    counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
-
-
-def _write_pairs(rows: pd.DataFrame, pairs: duplicates.Pairs, squares: looks.Squares, out: Path) -> None:
-    id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
-    columns = ["name", "other", "label", "other_label", "cosine"]
-    i, j = pairs.first, pairs.second
-    alike = dict(zip(columns, (name[i], name[j], label[i], label[j], pairs.cosine.astype(float)), strict=True))
-    pd.DataFrame({**alike, "id": id[i], "other_id": id[j]}).to_csv(out / "near_duplicates.csv", index=False)
-    shown = summary.telling_pairs(rows, pairs, at_most=SHOWN_PAIRS)
-    told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
-    pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)
-    sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
-    pictures = squares.stack(sides.ravel())
-    np.save(out / "pairs.npy", pictures.reshape(*sides.shape, *pictures.shape[1:]))

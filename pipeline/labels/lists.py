@@ -1,0 +1,55 @@
+"""What label-check found, written as lists for people to read, with pictures of the first cases for the report."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import sheets
+from pipeline.labels import looks, summary
+from pipeline.labels.duplicates import Pairs
+
+# How many of each kind have a picture.
+SUSPECTS = 24
+PAIRS = 12
+OUTLIERS = 6
+
+
+def write(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -> None:
+    """suspects, outliers, near-duplicates and classes, as the stage's docstring says. rows: the whole table of label-check."""
+    _write_suspects(rows, squares, out)
+    _write_outliers(rows, squares, out)
+    _write_pairs(rows, pairs, squares, out)
+    counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
+    counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
+
+
+def _write_suspects(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
+    doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
+    doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
+    first = doubted.head(SUSPECTS)
+    pictures = squares.stack(first.index.to_numpy())
+    np.save(out / "suspects.npy", pictures)
+    captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
+    if captions:
+        (out / "suspects.png").write_bytes(sheets.sheet(list(pictures), captions, columns=6, cell_px=160))
+
+
+def _write_outliers(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
+    strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
+    strange[["id", "name", "label", "outlier_score"]].to_csv(out / "outliers.csv", index=False)
+    np.save(out / "outliers.npy", squares.stack(strange.head(OUTLIERS).index.to_numpy()))
+
+
+def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -> None:
+    id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
+    columns = ["name", "other", "label", "other_label", "cosine"]
+    i, j = pairs.first, pairs.second
+    alike = dict(zip(columns, (name[i], name[j], label[i], label[j], pairs.cosine.astype(float)), strict=True))
+    pd.DataFrame({**alike, "id": id[i], "other_id": id[j]}).to_csv(out / "near_duplicates.csv", index=False)
+    shown = summary.telling_pairs(rows, pairs, at_most=PAIRS)
+    told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
+    pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)
+    sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
+    pictures = squares.stack(sides.ravel())
+    np.save(out / "pairs.npy", pictures.reshape(*sides.shape, *pictures.shape[1:]))
