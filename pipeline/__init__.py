@@ -21,5 +21,8 @@ monitor/    records of predictions, drift, accuracy, alerts, and the page that s
 packaging   ONNX, parity, the model card
 promotion/  gates, the alias `production`, its history; rebuilding an old run
 tracking    MLflow
+provenance  which code, libraries and machine made a result
+lineage     which run made each present output
+parallel    work on all cores, and in a process of its own
 processes   which `dvc` a stage belongs to, and whether it still lives
 """

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pipeline import config, lineage, processes, tracking
+from pipeline import config, lineage, processes, provenance, tracking
 from pipeline.errors import FieldmarkError
 from pipeline.sources import address
 
@@ -43,7 +43,7 @@ def run(stage: str) -> None:
     inputs = _inputs(wiring, cfg)
     out = Path(wiring["outs"][0])
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
-    tags = {"seed": str(cfg.seed), **tracking.code_tags(), **_hashes(wiring)}
+    tags = {"seed": str(cfg.seed), **provenance.code_tags(), **_hashes(wiring)}
     with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()):
         start = time.perf_counter()
         _seed(cfg.seed)
@@ -59,7 +59,7 @@ def run(stage: str) -> None:
         tracking.log_metrics({"stage_seconds": seconds})
         tracking.log_files(out)
         made = _dvc_hash(out)
-        tracking.tag({"out.hash": made, "device": tracking.device()})  # a stage may have imported torch late
+        tracking.tag({"out.hash": made, "device": provenance.device()})  # a stage may have imported torch late
         if str(out) == DATA:
             tracking.tag_data(made)
     shutil.rmtree(STATE / "scratch" / stage, ignore_errors=True)

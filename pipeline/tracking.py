@@ -1,4 +1,4 @@
-"""MLflow: one parent run a rebuild, a child a stage, a grandchild a trial. The only `import mlflow`.
+"""MLflow: one parent run a rebuild, a child a stage, a grandchild a trial.
 
 MLflow only watches: nothing in data/ depends on it. The store is SQLite in the project folder unless
 MLFLOW_TRACKING_URI names another. Every run carries the tags git.commit, git.dirty, data.hash (once there are data),
@@ -7,11 +7,8 @@ seed, libraries, python, device and process, and its whole configuration as para
 
 import json
 import os
-import platform
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -32,8 +29,6 @@ from mlflow.tracking import MlflowClient
 from pipeline import config, processes
 
 EXPERIMENT = "fieldmark"
-RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
-            "openvino", "onnxruntime", "numpy", "opencv-python-headless", "dvc", "mlflow")  # fmt: skip
 HOLD_PATHS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
               ("model_versions", "storage_location"))  # fmt: skip
 
@@ -211,36 +206,6 @@ def run_that_made(stage: str, output: str) -> Run | None:
 def when(run: Run) -> str:
     """The start of a run in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.info.start_time / 1000))
-
-
-def code_tags() -> dict[str, str]:
-    """Commit and dirty flag of the code, library versions, device."""
-    return {
-        "git.commit": _git("rev-parse", "HEAD") or "none",
-        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))).lower(),
-        "libraries": json.dumps({name: _version(name) for name in RECORDED}),
-        "python": platform.python_version(),
-        "device": device(),
-    }
-
-
-def device() -> str:
-    """The processor, and the GPU where the stage is one that could use it."""
-    torch = sys.modules.get("torch")
-    gpu = [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
-    return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:

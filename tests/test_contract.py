@@ -17,7 +17,7 @@ STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tun
 BESIDE = {"serving", "monitor", "promotion"}  # sections of what runs beside the pipeline
 # They run a stage or watch it, and change no result.
 OBSERVERS = {"pipeline", "pipeline.config", "pipeline.schema", "pipeline.errors", "pipeline.tracking",
-             "pipeline.lineage", "pipeline.runner", "pipeline.cli"}  # fmt: skip
+             "pipeline.lineage", "pipeline.provenance", "pipeline.runner", "pipeline.cli"}  # fmt: skip
 
 
 def raw() -> dict[str, Any]:
@@ -144,9 +144,9 @@ def test_every_section_of_params_is_used_by_a_stage_or_runs_beside_the_pipeline(
     assert used | BESIDE == set(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
 
 
-def test_stages_are_short_enough_to_read() -> None:
-    lengths = {file.name: len(file.read_text().splitlines()) for file in Path("pipeline").rglob("*.py")}
-    assert {name: n for name, n in lengths.items() if n > 420} == {}
+def test_modules_are_short_enough_to_read() -> None:
+    lengths = {str(file): len(file.read_text().splitlines()) for file in Path("pipeline").rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > (130 if "/stages/" in name else 330)} == {}
 
 
 def test_label_check_starts_without_torch() -> None:

@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import config, tracking
+from pipeline import config, provenance, tracking
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.promotion.registry import Registry, answering, connect
@@ -225,7 +225,7 @@ def _show(recorded: Recorded, compared: list[Compared]) -> None:
 
 
 def _say_libraries(recorded: Recorded) -> None:
-    here = json.loads(tracking.code_tags()["libraries"])
+    here = json.loads(provenance.code_tags()["libraries"])
     changed = [f"{name} {old} then, {here.get(name)} now" for name, old in recorded.libraries.items() if here.get(name) != old]
     if changed:
         print(f"other libraries than then: {'; '.join(changed)}")

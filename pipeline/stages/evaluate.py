@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import lineage, sheets, store, table, tracking
+from pipeline import lineage, provenance, sheets, store, table
 from pipeline.config import Config
 from pipeline.evaluation import metrics, report, upstream
 from pipeline.training import network, samples
@@ -98,7 +98,7 @@ def _slices(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _provenance(cfg: Config, tune: Path) -> report.Provenance:
-    code = tracking.code_tags()
+    code = provenance.code_tags()
     return report.Provenance(
         seed=cfg.seed, git_commit=code["git.commit"] + (" (with uncommitted changes)" if code["git.dirty"] == "true" else ""),
         data_hash=lineage.outputs().get("data/ingest", "unknown"), config_yaml=(tune / "best.yaml").read_text(),

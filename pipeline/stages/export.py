@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from pipeline import lineage, packaging, store, tracking
+from pipeline import lineage, packaging, provenance, store, tracking
 from pipeline.config import Config
 from pipeline.evaluation import selective
 from pipeline.features import cache
@@ -47,7 +47,7 @@ def run(
     thresholds = _thresholds(cfg, reference)
     (out / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")
     tested = json.loads(evaluate_metrics.read_text())
-    code, made = tracking.code_tags(), lineage.outputs()
+    code, made = provenance.code_tags(), lineage.outputs()
     (out / "card.md").write_text(
         packaging.card(winner, classes, size_px, tested, thresholds, data_hash=made.get("data/ingest", "unknown"), commit=code["git.commit"])
     )

@@ -1,0 +1,41 @@
+"""Which code, libraries and machine make a result, for its record."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+
+RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
+            "openvino", "onnxruntime", "numpy", "opencv-python-headless", "dvc", "mlflow")  # fmt: skip
+
+
+def code_tags() -> dict[str, str]:
+    """Commit and dirty flag of the code, library versions, device."""
+    return {
+        "git.commit": _git("rev-parse", "HEAD") or "none",
+        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))).lower(),
+        "libraries": json.dumps({name: _version(name) for name in RECORDED}),
+        "python": platform.python_version(),
+        "device": device(),
+    }
+
+
+def device() -> str:
+    """The processor, and the GPU where the stage is one that could use it."""
+    torch = sys.modules.get("torch")
+    gpu = [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
+    return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
