@@ -68,7 +68,10 @@ class Inbox:
         self._max_bytes = max_bytes
 
     def keep(self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer, prediction: str = "") -> None:
-        """Keep pixels and answer, under which `say` finds them by the prediction's name, or by the upload's; what was kept before goes where there would be more than max_bytes of images."""
+        """Keep pixels and answer; `say` finds them by the prediction, or by the upload where that has no name.
+
+        Images kept before are deleted where all together would have more than max_bytes.
+        """
         png, width, height = _png(pixels)
         values = (upload, sha256(png).hexdigest(), _now(), *answer, width, height, len(png), png)
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class BadImage(ValueError):
 class Probe(NamedTuple):
     """What a file turned out to be; width and height in pixels as seen, after EXIF orientation.
 
-    has_metadata: it says more than its pixels, which side is up and the place; camera: the model by its name, "" for unknown.
+    has_metadata: it carries metadata other than orientation and place (has_gps); camera: the name of its model, "" for unknown.
     """
 
     width: int

@@ -1,4 +1,4 @@
-"""Which `dvc` a stage belongs to, whether a process still lives, who sits before this one, and when it looks for garbage.
+"""Which `dvc` a stage belongs to, whether a process still lives, who uses this one, and when it collects garbage.
 
 A process is named by host, number and start, since its number alone is given to another one later.
 """
@@ -43,12 +43,12 @@ def stop_with_rebuild() -> None:
 
 
 def put_off_garbage() -> None:
-    """Until `collect_from_here`: what imports make stays, and to look through it again and again takes two seconds."""
+    """No garbage collection until `collect_from_here`: what imports create stays, and searching it again and again takes two seconds."""
     gc.disable()
 
 
 def collect_from_here() -> None:
-    """Look for garbage, but only among what is made from now on."""
+    """Collect garbage again, but only among objects created from now on."""
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end

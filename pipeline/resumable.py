@@ -34,7 +34,7 @@ def begin(folder: Path, kinds: Mapping[str, Kind]) -> tuple[int, dict[str, np.nd
 
 
 def mark(folder: Path, done: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """From here a killed run goes on; what was written is given back to the system."""
+    """Note that so many items are done, from where a killed run goes on, and free the memory that holds what was written."""
     for array in arrays.values():
         store.release(array)
     with store.whole(folder / _MARK) as half:

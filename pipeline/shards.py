@@ -1,4 +1,4 @@
-"""Values kept by a key in files that are written as they come, so that what is killed goes on where it stopped.
+"""A cache of arrays by key, in files that are written as values come, so that a killed run goes on where it stopped.
 
 <folder>/<first key>-<n>.npz   keys bytes (n,), values (n, ...)
 Nothing is ever changed in place, and any file may be deleted.

@@ -52,7 +52,7 @@ def thumbnail(image: UInt8[np.ndarray, "_ _ 3"], *, side_px: int) -> bytes:
 
 
 def printable(text: str) -> str:
-    """Control characters are not allowed in XML, and stop Pillow."""
+    """The text without control characters, which XML and Pillow do not take."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 

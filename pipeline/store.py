@@ -114,10 +114,10 @@ def portions(items: Iterable[T], size: Callable[[T], int], most_size: int, most:
 
 @contextmanager
 def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
-    """Where to write a file that takes its place at once when it is done: nobody finds half of it.
+    """A temporary path to write a file to, which is renamed to `path` when it is complete: nobody finds half of it.
 
-    half: that place, on the same disk, where only one at a time writes to it, and so over what a kill left; by default a
-    new one beside the file. What is not finished is deleted.
+    half: the temporary path, on the same disk, to which only one process writes at a time, over what a kill left there; by
+    default a new one beside the file. What is not completed is deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = half or path.with_name(f".{uuid.uuid4().hex}.partial")

@@ -81,7 +81,7 @@ def weights(rows: pd.DataFrame) -> Float64[np.ndarray, " n"] | None:
 
 
 def relative(weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Scaled to a mean of 1, so that what is set beside them means what it means without; all zeros stay zeros."""
+    """Scaled to a mean of 1, so that learning rate and regularisation mean what they do without weights; all zeros stay zeros."""
     largest = weights.max(initial=0.0)  # first, or else the sum of huge ones would be infinite
     shares: Float64[np.ndarray, " n"] = weights / largest if largest > 0 else weights
     return shares / shares.mean() if largest > 0 else shares

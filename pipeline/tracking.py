@@ -109,7 +109,7 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
-    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; a later stage's count there."""
+    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; of two stages' numbers of one name it keeps the later."""
     log_metrics(metrics)
     run = mlflow.active_run()
     assert run is not None

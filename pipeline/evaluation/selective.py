@@ -9,7 +9,7 @@ from scipy.stats import beta
 
 @dataclass(frozen=True)
 class Abstention:
-    """confidence: abstain below it. Risk and coverage are what it makes of the images it was chosen on."""
+    """Abstain below `confidence`; val_risk and val_coverage are those on the images that it was chosen on."""
 
     confidence: float
     target_risk: float
@@ -23,7 +23,7 @@ class Abstention:
 def abstention(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, target_risk: float, delta: float
 ) -> Abstention:
-    """The least confidence whose share of errors is at most target_risk with probability 1 - delta.
+    """The least confidence above which the share of errors is at most target_risk, with probability 1 - delta.
 
     Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a binary search over thresholds, each
     judged by the exact binomial bound (Clopper-Pearson) at delta / number of thresholds looked at. Where no threshold can

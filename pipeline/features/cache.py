@@ -56,10 +56,10 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
 def write_features(
     settings: Mapping[str, Any], images: Images, path: Path, keys: list[bytes] | None = None, *, seed: int
 ) -> Float16[np.ndarray, "n d"]:
-    """Features of every image as it is, in a new .npy file: mapped from there, they take no memory for long.
+    """Features of every image as it is (no other view) in a new .npy file; the array is mapped from it, so it need not fit in memory.
 
     settings: a node with `_target_` that describes the module, which is built only where the cache lacks something, with
-    the seed. keys: of the images (see `key`), where they are known; then only the images that the cache lacks are looked at.
+    the seed. keys: those of the images (see `key`), if they are known already; then only images that the cache lacks are decoded.
     """
     keys = keys or _keys(images)
 

@@ -98,7 +98,7 @@ def by_time(decisions: pd.DataFrame) -> list[Line]:
 
 
 def line(id: str, decision: str, label: str, by: str, when: str) -> Line:
-    """A line as it is understood."""
+    """The line with its time parsed, and without a label unless it relabels."""
     return Line(id, decision, label if decision == "relabel" else "", by, when, _instant(when))
 
 
@@ -115,8 +115,8 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
     """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait for each other.
 
     The file is written anew beside the lock (git and DVC look at the folder) and renamed, so that whatever happens it is
-    whole; the bytes that were there stay as they were. Returns the stamp of the file that they were added to, and of the
-    file since. Raises FieldmarkError for a line that `read` would refuse.
+    whole; the bytes that were there stay as they were. Returns the stamps of the file before and after. Raises
+    FieldmarkError for a line that `read` would refuse.
     """
     for fields in lines:
         if problem := _problem(list(fields)):
@@ -137,7 +137,7 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
 
 
 def stamp(path: Path) -> Stamp:
-    """Another one means that the file was changed; None where there is none."""
+    """A value that changes whenever the file does; None where there is no file."""
     try:
         seen = path.stat()
     except FileNotFoundError:

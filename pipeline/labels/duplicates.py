@@ -49,7 +49,7 @@ def perceptual_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "8"
 def near_duplicates(hashes: Hashes, embeddings: Embeddings, *, max_hamming: int, min_cosine: float) -> Pairs:
     """Pairs at most max_hamming bits apart and at least min_cosine alike: all of them, up to MOST_PAIRS for each first.
 
-    Embeddings need no normalisation, and may be mapped from disk; an embedding of zeros is like nothing.
+    Embeddings need no normalisation, and may be mapped from disk; one of zeros has a cosine of 0 with all others.
     """
     found = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float32)))]
     for first, second in _candidates(hashes, max_hamming):

@@ -41,8 +41,8 @@ def out_of_fold(
     learned, beside the others. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
     most folds.LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
     groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
-    fell into one fold, its row is uniform: no evidence against the label. keep is given a fold's number
-    and what judges it, and returns what that says.
+    fell into one fold, its row is uniform: no evidence against the label. keep(fold, judge) returns what judge()
+    computes for a fold, or what it computed before.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))

@@ -13,7 +13,7 @@ LEARN = 20_000
 
 
 class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
-    """The very folds of scikit-learn, some ten times as fast: its search for a group's fold tries one after the other."""
+    """scikit-learn's StratifiedGroupKFold: the same folds, some ten times as fast, by trying all folds for a group at once."""
 
     def _find_best_fold(
         self, y_counts_per_fold: Float64[np.ndarray, "f k"], y_cnt: Int64[np.ndarray, " k"], group_y_counts: Float64[np.ndarray, " k"]
@@ -34,7 +34,7 @@ class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
 
 
 def drawn(rows: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " n"], seed: int) -> Int64[np.ndarray, " t"]:
-    """At most LEARN of the rows, in order; the first of a class, in an order by chance, come before the later ones."""
+    """A random choice of at most LEARN rows, in order, in which each class keeps its share and one row at least."""
     if len(rows) <= LEARN:
         return rows
     chance = pd.Series(np.random.default_rng(seed).permutation(len(rows)))

@@ -43,7 +43,7 @@ class Squares(Sequence[np.ndarray]):
 
 
 def looks(ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> np.ndarray:
-    """LOOK (n,), a row an id; only images that nobody has looked at are decoded."""
+    """An array of LOOK (n,), a row an id; only images that the cache lacks are decoded."""
     folder = config.cache_folder() / "looks" / _settings(size_px, blur_faces)
     missing = {id.encode(): i for i, id in enumerate(ids)}
     found = np.zeros(len(ids), LOOK)

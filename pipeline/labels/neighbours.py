@@ -33,7 +33,7 @@ def nearest(embeddings: Embeddings, *, k: int) -> Neighbours:
     """Rows of the k others most alike, the most alike first (on a tie the earlier row); fewer where there are fewer.
 
     Of more than EXACT images a few of the rows may be the next ones instead. Embeddings need no normalisation, and may
-    be mapped from disk; an embedding of zeros is like nothing.
+    be mapped from disk; one of zeros has a cosine of 0 with all others.
     """
     k = max(0, min(k, len(embeddings) - 1))
     if k == 0:

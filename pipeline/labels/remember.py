@@ -1,7 +1,7 @@
-"""What takes minutes of many images, computed once: kept by the content of all that it depends on.
+"""A cache of what takes minutes for many images, by the content of all that it depends on.
 
 .fieldmark/cache/folds/<content>.npy          out-of-fold probabilities, float64 (n, k)
-.fieldmark/cache/folds/<content>-<fold>.npy   what one fold says, until all have spoken: a killed run goes on where it was
+.fieldmark/cache/folds/<content>-<fold>.npy   those of one fold, until all folds are done: a killed run goes on where it was
 .fieldmark/cache/nearest/<content>.npy        rows of the most alike, int32 (n, k)
 The folders may be deleted at any time.
 """
@@ -29,7 +29,7 @@ def out_of_fold(
     features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
     weights: Weights | None = None, rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
-    """errors.out_of_fold, or what it said of the same arguments before."""
+    """errors.out_of_fold, cached."""
     arrays = [features, labels, *(given for given in (weights, rows) if given is not None)]
     folder, content = config.cache_folder() / "folds", _content(arrays, [*groups, str((folds, C, seed)), sklearn.__version__], JUDGING)
 
@@ -46,7 +46,7 @@ def out_of_fold(
 
 
 def nearest(embeddings: Features, *, k: int) -> neighbours.Neighbours:
-    """neighbours.nearest, or what it said of the same arguments before."""
+    """neighbours.nearest, cached."""
     content = _content([embeddings], [str(k), faiss.__version__], LOOKING_ROUND)
     return _once(config.cache_folder() / "nearest" / f"{content}.npy", lambda: neighbours.nearest(embeddings, k=k))
 

@@ -24,7 +24,7 @@ class Alert(BaseModel):
 
 
 def find(summary: Summary, cfg: schema.Monitor) -> list[Alert]:
-    """The alerts of the time of the summary. A rate counts as above its limit when chance would hardly put it there."""
+    """The alerts of the period that the summary covers. A rate is above its limit only where chance would hardly put it there."""
     found = [alert for version in summary.versions for alert in _of(version, cfg)]
     if summary.lost:
         found.append(Alert(kind="records", version="", message=f"{summary.lost} records of predictions could not be written"))

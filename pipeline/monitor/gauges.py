@@ -1,4 +1,4 @@
-"""What Prometheus may know of the watch: alerts, drift and accuracy, read from the last look at each scrape."""
+"""Prometheus gauges of alerts, drift and accuracy, read from the watcher's last look at each scrape."""
 
 from collections.abc import Iterator
 from typing import get_args

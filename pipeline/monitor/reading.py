@@ -1,4 +1,4 @@
-"""What the monitor store holds, as frames: predictions of a time with their labels, and the reference of a version."""
+"""What the monitor store holds, as frames: predictions of a period with their labels, and the reference of a version."""
 
 import time
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def next_window(connection: sa.Connection, version: str, size: int, *, after: in
 
 
 def finished(connection: sa.Connection, since: float, until: float) -> pd.DataFrame:
-    """The windows that ended in the time: version, size, start, end, level, p (a mapping of tests)."""
+    """The windows that ended in the period: version, size, start, end, level, p (a mapping of tests)."""
     return _frame(connection, sa.select(checks).where(checks.c.end.between(since, until)).order_by(checks.c.end))
 
 

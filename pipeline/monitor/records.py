@@ -1,4 +1,4 @@
-"""Writes what each prediction leaves behind, off the request path: a bounded queue and one thread that empties it."""
+"""Writes the records of predictions off the request path: a bounded queue and one thread that empties it."""
 
 import logging
 import math

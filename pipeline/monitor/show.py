@@ -1,4 +1,4 @@
-"""`fieldmark monitor`: a time of production on 80 columns, or as JSON."""
+"""`fieldmark monitor`: a period of production on 80 columns, or as JSON."""
 
 import re
 import time
@@ -19,7 +19,7 @@ HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 def show(*, since: str, json: bool) -> bool:
-    """Print the time; whether there is an alert. Raises FieldmarkError where the store cannot be read."""
+    """Print the period; whether there is an alert. Raises FieldmarkError where the store cannot be read."""
     cfg = config.load("monitor").monitor
     hours = cfg.hours if not since else _hours(since)
     try:

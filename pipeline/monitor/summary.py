@@ -1,4 +1,4 @@
-"""A time of production in figures, by model version: how much, how fast, how surely, how right, and what drifted."""
+"""A period of production in figures, by model version: traffic, latency, confidence, accuracy and drift."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Share(BaseModel):
 
 
 class Slice(BaseModel):
-    """A part of the time: `start` in seconds since 1970; figures are missing where nothing was answered."""
+    """A part of the period: `start` in seconds since 1970; figures are missing where nothing was answered."""
 
     start: float
     n: int
@@ -93,7 +93,7 @@ class Summary(BaseModel):
 
 
 def read(engine: sa.Engine, *, since: float, until: float, slow_ms: float) -> Summary:
-    """What the store says about a time; requests that took longer than `slow_ms` are slow. Raises SQLAlchemyError where it cannot be reached."""
+    """What the store says about a period; requests that took longer than `slow_ms` are slow. Raises SQLAlchemyError where it cannot be reached."""
     tables.ready(engine)
     with engine.connect() as connection:
         rows, tested = reading.recent(connection, since, until), reading.finished(connection, since, until)

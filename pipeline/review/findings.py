@@ -47,7 +47,7 @@ class Findings:
 
 
 def load(folder: Path) -> Findings:
-    """Raises FieldmarkError where label-check has not run, or not with this version."""
+    """What label-check wrote into its folder. Raises FieldmarkError where it has not run, or not with this version."""
     try:
         rows = table.read(folder)
         embedding, neighbours = (store.read_array(folder / f"{name}.npy") for name in ("embedding", "neighbours"))

@@ -70,7 +70,7 @@ def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | Non
 
 
 def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> list[int]:
-    """The images in the order of what they teach: one of each cluster in turn, the most uncertain first."""
+    """The unlabelled images, those whose label teaches most first: one of each cluster in turn, the most uncertain first."""
     waiting: dict[int, list[int]] = {}
     for row in sorted(unlabelled, key=lambda row: _certainty(where, guessed, row)):
         waiting.setdefault(int(where.cluster[row]), []).append(row)
@@ -80,10 +80,10 @@ def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> 
 
 
 def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None, *, n: int) -> list[list[int]]:
-    """n times images to label at once: of one cluster, and of one likeliest class once there is a model.
+    """n groups of images to label at once, each of one cluster and, once there is a model, of one predicted class.
 
-    Clusters of which least is labelled come first, among them the most uncertain, at the start those far apart; what is
-    hardly a group comes last. Among several the second is unlike the first, and so on.
+    Clusters with the fewest labels for their size come first, among them the most uncertain or, without a model, those far
+    apart; very small groups come last. Each of the groups returned is unlike those before it.
     """
     known = np.bincount(where.cluster[list(labelled)], minlength=len(where.order)) if labelled else np.zeros(len(where.order))
     members: dict[tuple[int, str], list[int]] = {}

@@ -1,4 +1,4 @@
-"""Batches that make themselves: an idle engine starts at once, and what waits meanwhile goes together.
+"""Dynamic batching: an idle engine starts at once, and what arrives meanwhile goes together.
 
 There is no timer to tune: under light load an image waits for nothing and has all cores, under heavy load each core has
 a batch of its own (a lane), and batches grow to their limit (as in Clipper, NSDI 2017, section 4.3, with the delay left

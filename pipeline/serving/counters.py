@@ -1,4 +1,4 @@
-"""What Prometheus may know of the server, all processes of it together."""
+"""The server's Prometheus metrics, over all its processes."""
 
 import os
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Counters:
         self._gauges.append((Gauge(name, what, registry=self.registry, multiprocess_mode=of_all), value))
 
     def tell_others(self) -> None:
-        """Read the gauges for the other processes, where there are some: any may be asked next."""
+        """Where there are several processes, let the others see this one's gauges: any may be scraped next."""
         if self.shown is not self.registry:
             self._look()
 

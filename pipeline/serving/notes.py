@@ -1,4 +1,4 @@
-"""What each prediction leaves behind, worked out and handed to the recorder after the answer has gone."""
+"""Records of predictions, completed with figures of their images and handed to the recorder after the answer has gone."""
 
 import logging
 import queue

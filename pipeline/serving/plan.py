@@ -26,7 +26,7 @@ HEARTBEAT_S = 30  # without an answer, because it loads a model or because it ha
 
 @dataclass(frozen=True)
 class Plan:
-    """Of the exported `folder`, or else of the registered model `name`, its `version` or the one in production."""
+    """What to serve, and how: the exported `folder`, or else a `version` of the registered model `name`, or the one in production."""
 
     cfg: Serving
     monitor: Monitor

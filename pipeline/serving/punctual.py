@@ -1,9 +1,8 @@
-"""Clients that dawdle or come in crowds: none holds its connection for long, and there are only so many.
+"""Time limits on slow clients, and a limit on connections.
 
-uvicorn limits only the pause between two requests (timeout_keep_alive), and one byte ends that limit; it has none for
-headers, bodies or the taking of an answer, and its own for the number of connections answers in plain text past all
-counters. The handler's limit for an upload answers in words, but the connection would live on, and a request that was
-refused unread never comes to it.
+uvicorn limits only the pause between two requests (timeout_keep_alive), and a single byte ends that limit. It has none for
+sending headers or a body, nor for taking an answer; its limit on connections answers in plain text and counts nothing. The
+handler refuses a slow upload, but leaves the connection open, and never sees the body of a request refused before it.
 """
 
 import asyncio

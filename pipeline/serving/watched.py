@@ -1,4 +1,4 @@
-"""The server under the eye of the monitor: records on their way to the store, the page, the gauges, the alerts."""
+"""Connects a server with the monitor: its records, page, gauges and alerts."""
 
 import os
 from collections.abc import AsyncIterator, Callable

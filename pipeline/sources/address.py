@@ -65,7 +65,7 @@ class Address:
         return [*found]
 
     def stamp(self, path: str) -> str:
-        """By the tag that S3 and GCS give to each content; "" where a server gives none."""
+        """The stamp of a file (see Item) by its ETag, which S3 and GCS give to each content; "" where a server gives none."""
         tag = self._tags.get(path, "")
         return tag and _short(f"{self._fs.protocol} {path} {tag}")
 

@@ -58,7 +58,7 @@ def opened(max_pixels: int) -> Iterator["Known"]:
 
 
 class Known:
-    """Used by one thread."""
+    """What earlier ingests found, file by file; used by one thread."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self._folder, self._database = folder, database

@@ -68,7 +68,7 @@ def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
 
 
 def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray, "n k"]:
-    """What the whole network says of uint8 images (h, w, 3), on the fastest engine."""
+    """Logits of uint8 images (h, w, 3) by the whole network, on the fastest engine."""
     batches = (np.stack(part) for part in store.chunks(images, engine.BATCH))
     return np.concatenate(list(engine.run(network, batches, images[0].shape[0]))).astype(np.float32)
 
