@@ -49,7 +49,7 @@ def run(
         dataset=f"{len(rows)} test images of {len(classes)} classes", model=winner.title, n_test=len(rows), metrics=found,
         intervals=bounds, level=cfg.evaluate.bootstrap.level, classes=classes,
         provenance=_provenance(cfg, tune), mistakes=wrong, caveats=upstream.caveats(rows, winner, model_search), **parts,
-        label_check=upstream.label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, keep_default_na=False),
+        label_check=upstream.label_check(label_check), quarantine=pd.read_csv(ingest_quarantine, dtype=str, keep_default_na=False),
         **upstream.search(model_search, tune),
     )  # fmt: skip
     (out / "report.html").write_text(report.render(page), encoding="utf-8")

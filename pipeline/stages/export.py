@@ -70,7 +70,7 @@ def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> d
 
 
 def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str]) -> pd.DataFrame:
-    said = pd.read_csv(tune / "validation.csv", keep_default_na=False)
+    said = pd.read_csv(tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False)  # classes may be digits
     probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     images = samples.load(preprocess_dev, classes, split="val")
     _, ood, sketch = packaging.run(packaging.session(file), images)
