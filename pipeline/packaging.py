@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline import store
 from pipeline.errors import FieldmarkError
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.training.density import Density
 from pipeline.training.network import Network
 
@@ -111,7 +111,7 @@ def in_torch(deployed: Deployed, images: Images) -> list[np.ndarray]:
 
 
 def card(
-    winner: Winner, classes: list[str], size_px: int, tested: Mapping[str, float], thresholds: Thresholds, *,
+    winner: Candidate, classes: list[str], size_px: int, tested: Mapping[str, float], thresholds: Thresholds, *,
     data_hash: str, commit: str,
 ) -> str:  # fmt: skip
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""

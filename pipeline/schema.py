@@ -278,8 +278,8 @@ class Promotion(Section):
                 raise ValueError(f"robustness_floors: {tag} is no tag of a robustness figure; those begin with robustness/")
 
 
-class Winner(Section):
-    """A candidate with the way it is trained: what model-search hands to tune, and tune to evaluate."""
+class Candidate(Section):
+    """A network or descriptor with its head, and how it is trained: what is compared, tuned, evaluated and exported."""
 
     name: str
     model: Model

@@ -43,7 +43,7 @@ def samples(
     return Samples((array,), place, hot, np.array(labels, np.int64), None if weights is None else np.array(weights, np.float64))
 
 
-def candidate(features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any) -> schema.Winner:
+def candidate(features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any) -> schema.Candidate:
     """A candidate with settings of its model or of its fit changed by name."""
     fit = {"lr": 0.02, "weight_decay": 0.0, "epochs": 3, "batch_size": 8, "label_smoothing": 0.0, "class_weights": "none"}
     model = {
@@ -52,4 +52,4 @@ def candidate(features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | No
     }  # fmt: skip
     for key, value in changes.items():
         (fit if key in fit else model)[key] = value
-    return schema.Winner.model_validate({"name": "toy", "model": model, "fit": fit})
+    return schema.Candidate.model_validate({"name": "toy", "model": model, "fit": fit})

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import store
 from pipeline.evaluation import report
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 
 
 def label_check(folder: Path) -> report.LabelCheck:
@@ -51,7 +51,7 @@ def search(model_search: Path, tune: Path) -> dict[str, Any]:
     }
 
 
-def caveats(rows: pd.DataFrame, winner: Winner, model_search: Path) -> list[str]:
+def caveats(rows: pd.DataFrame, winner: Candidate, model_search: Path) -> list[str]:
     """What a reader of the figures should know; rows: the table of the test images."""
     caveats = ["The test images come from the same source as the training images; other cameras or places may differ."]
     if rows["suspect"].any():

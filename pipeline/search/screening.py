@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline import tracking
 from pipeline.errors import FieldmarkError
 from pipeline.features import engine
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.training import classifier, fit
 from pipeline.training.augmentation import Policy
 from pipeline.training.samples import Samples
@@ -25,7 +25,7 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def screen(
-    candidates: Mapping[str, Winner], train: Samples, val: Samples, *, symmetry: str, policy: Policy, seed: int,
+    candidates: Mapping[str, Candidate], train: Samples, val: Samples, *, symmetry: str, policy: Policy, seed: int,
     latency_runs: int,
 ) -> pd.DataFrame:  # fmt: skip
     """One row a candidate: its slot and name, val metrics, latency (one image, CPU, median), size_mb, train_seconds."""

@@ -15,16 +15,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from pipeline.errors import FieldmarkError
-from pipeline.schema import Range, Tune, Winner
+from pipeline.schema import Candidate, Range, Tune
 from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.training.classifier import Diverged
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 Report = Callable[[dict[str, float]], None]
-Objective = Callable[[Winner, int, Report], float]
+Objective = Callable[[Candidate, int, Report], float]
 
 
-def search(winner: Winner, settings: Tune, objective: Objective, *, seed: int, scratch: Path) -> optuna.Study:
+def search(winner: Candidate, settings: Tune, objective: Objective, *, seed: int, scratch: Path) -> optuna.Study:
     """Run trials until `settings.trials` count. The first one is the configuration as it stands.
 
     objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's numbers, which may
@@ -45,21 +45,21 @@ def search(winner: Winner, settings: Tune, objective: Objective, *, seed: int, s
     return study
 
 
-def chosen(winner: Winner, params: Mapping[str, Any]) -> Winner:
+def chosen(candidate: Candidate, params: Mapping[str, Any]) -> Candidate:
     """The candidate with some hyperparameters set by their dotted names (`fit.lr`, `model.head.dropout`)."""
-    node = winner.model_dump()
+    node = candidate.model_dump()
     for key, value in params.items():
         *path, last = key.split(".")
         inner = node
         for part in path:
             inner = inner[part]
         inner[last] = value
-    return Winner.model_validate(node)
+    return Candidate.model_validate(node)
 
 
-def value(winner: Winner, key: str) -> Any:
+def value(candidate: Candidate, key: str) -> Any:
     """One value of the candidate by its dotted name."""
-    node: Any = winner.model_dump()
+    node: Any = candidate.model_dump()
     for part in key.split("."):
         node = node[part]
     return node
@@ -87,7 +87,7 @@ def _mend(journal: Path) -> None:
 
 
 def _try(
-    trial: optuna.Trial, winner: Winner, space: Mapping[str, Range], settings: Tune, objective: Objective
+    trial: optuna.Trial, winner: Candidate, space: Mapping[str, Range], settings: Tune, objective: Objective
 ) -> float:
     candidate = chosen(winner, {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()})
 

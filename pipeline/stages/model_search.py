@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config import Config
 from pipeline.evaluation import plots
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.search import screening
 from pipeline.training import augmentation, samples
 
@@ -27,7 +27,7 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
     val = samples.load(preprocess_dev, classes, split="val")
     part = train.take(screening.subset(train.labels, cfg.model_search.train_fraction, cfg.seed))
-    candidates = {slot: Winner(name=slot, model=getattr(cfg, slot), fit=cfg.fit.changed(getattr(cfg, slot).fit)) for slot in SLOTS}
+    candidates = {slot: Candidate(name=slot, model=getattr(cfg, slot), fit=cfg.fit.changed(getattr(cfg, slot).fit)) for slot in SLOTS}
     board = screening.screen(
         candidates, part, val, symmetry=symmetry, policy=policy, seed=cfg.seed, latency_runs=cfg.model_search.latency_runs
     )

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 from pipeline import table, tracking
 from pipeline.config import Config
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.search import study as search
 from pipeline.training import augmentation, network, samples
 from pipeline.training.classifier import Diverged, validation
@@ -32,14 +32,14 @@ def run(
     cfg: Config, *, preprocess_dev: Path, augment: Path, model_search_winner: Path, out: Path, scratch: Path
 ) -> dict[str, float]:
     """Search, then fit the best again; its temperature comes from validation images that it had not seen."""
-    winner = Winner.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
+    winner = Candidate.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
     classes = json.loads((preprocess_dev / "classes.json").read_text())
     policy, symmetry = augmentation.read(augment)
     train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
     val = samples.load(preprocess_dev, classes, split="val")
     how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
 
-    def objective(candidate: Winner, number: int, report: search.Report) -> float:
+    def objective(candidate: Candidate, number: int, report: search.Report) -> float:
         history: list[dict[str, float]] = []
 
         def watch(epoch: dict[str, float]) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline import parallel, table
 from pipeline.errors import FieldmarkError
 from pipeline.features import cache
-from pipeline.schema import Fit, Winner
+from pipeline.schema import Candidate, Fit
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch, validation
 from pipeline.training.network import Network, Standardise, build, logits
@@ -40,7 +40,7 @@ class Fitted:
 
 
 def fit(
-    winner: Winner, train: Samples, val: Samples | None, *, symmetry: str, policy: Policy, seed: int,
+    candidate: Candidate, train: Samples, val: Samples | None, *, symmetry: str, policy: Policy, seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:  # fmt: skip
     """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine.
@@ -49,8 +49,7 @@ def fit(
     """
     train = _counting(train)
     pl.seed_everything(seed, workers=True, verbose=False)
-    model = winner.model
-    settings = winner.fit
+    model, settings = candidate.model, candidate.fit
     network = build(model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry)
     if not model.frozen:
         history = _fit_images(network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch)

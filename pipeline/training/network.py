@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline import config, store
 from pipeline.features import engine
-from pipeline.schema import Head, Model, Winner
+from pipeline.schema import Candidate, Head, Model
 from pipeline.training.views import SYMMETRIES, view
 
 
@@ -73,18 +73,18 @@ def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray
     return np.concatenate(list(engine.run(network, batches, images[0].shape[0]))).astype(np.float32)
 
 
-def save(network: Network, winner: Winner, classes: list[str], size_px: int, folder: Path) -> None:
+def save(network: Network, winner: Candidate, classes: list[str], size_px: int, folder: Path) -> None:
     """model.safetensors and model.json: all that `load` needs; nothing is pickled."""
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
     described = {"classes": classes, "size_px": size_px, "symmetry": network.symmetry, **winner.model_dump()}
     (folder / "model.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")  # YAML would read ${ in a class
 
 
-def load(folder: Path) -> tuple[Network, Winner, list[str], int]:
+def load(folder: Path) -> tuple[Network, Candidate, list[str], int]:
     """The network that `save` wrote in evaluation mode, how it was made, its classes and its image size."""
     described = json.loads((folder / "model.json").read_text())
     classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
-    winner = Winner.model_validate(described)
+    winner = Candidate.model_validate(described)
     network = build(winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval(), winner, classes, size_px

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from toys import HOG, candidate
 
 from pipeline.errors import FieldmarkError
-from pipeline.schema import Tune, Winner
+from pipeline.schema import Candidate, Tune
 from pipeline.search import study as search
 from pipeline.training.classifier import Diverged
 
@@ -16,7 +16,7 @@ SPACE = {"fit.lr": {"low": 0.001, "high": 0.1, "log": True}, "model.head.hidden"
 Asked = list[tuple[float, int]]
 
 
-def winner(space: dict[str, Any] = SPACE, **changes: Any) -> Winner:
+def winner(space: dict[str, Any] = SPACE, **changes: Any) -> Candidate:
     head = {"kind": "mlp", "hidden": 16, "dropout": 0.1}
     return candidate(HOG, **{"frozen": True, "head": head, "space": space, **changes})
 
@@ -26,7 +26,7 @@ def settings(**changes: Any) -> Tune:
     return Tune.model_validate({**usual, **changes})
 
 
-def loss(asked: Winner) -> float:
+def loss(asked: Candidate) -> float:
     """Least at lr 0.01 and 32 hidden units."""
     return abs(math.log10(asked.fit.lr) + 2) + 1 / asked.model.head.hidden
 
@@ -35,7 +35,7 @@ def run(scratch: Path, *, kill_at: int | None = None, seed: int = 0, tune: Tune 
     """Search with the loss above; the process dies in the middle of the trial asked for in place `kill_at`."""
     asked: Asked = []
 
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         asked.append((turned.fit.lr, turned.model.head.hidden))
         if len(asked) - 1 == kill_at:
             raise KeyboardInterrupt
@@ -130,7 +130,7 @@ def test_an_empty_space_is_one_trial(tmp_path: Path) -> None:
 def test_bad_trials_are_stopped_early_and_counted(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         value = 0.1 if number < 3 else 5.0
         for epoch in range(6):
             seen.append(number)
@@ -144,7 +144,7 @@ def test_bad_trials_are_stopped_early_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_search_goes_on_after_a_training_that_diverged(tmp_path: Path) -> None:
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         if turned.fit.lr > 0.01:
             raise Diverged("too fast")
         return loss(turned)
@@ -156,7 +156,7 @@ def test_a_search_goes_on_after_a_training_that_diverged(tmp_path: Path) -> None
 
 
 def test_a_search_in_which_all_diverge_says_what_to_do(tmp_path: Path) -> None:
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         raise Diverged("too fast")
 
     with pytest.raises(FieldmarkError, match="diverged in every trial of tune; lower fit.lr"):
@@ -166,7 +166,7 @@ def test_a_search_in_which_all_diverge_says_what_to_do(tmp_path: Path) -> None:
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         asked.append(turned.fit.epochs)
         return 1.0
 
@@ -180,7 +180,7 @@ def test_a_value_that_was_switched_off_may_be_searched(tmp_path: Path, log: bool
     space = {"fit.weight_decay": {"low": 0.01, "high": 0.3, "log": log}}
     asked: list[float] = []
 
-    def objective(turned: Winner, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
         asked.append(turned.fit.weight_decay)
         return turned.fit.weight_decay
 

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
 
 from pipeline.errors import FieldmarkError
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.training import augmentation, network
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged, validation
@@ -41,7 +41,7 @@ def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(
-    winner: Winner, train: Samples, val: Samples | None = None, *, symmetry: str = "none", policy: Policy = UNCHANGED,
+    winner: Candidate, train: Samples, val: Samples | None = None, *, symmetry: str = "none", policy: Policy = UNCHANGED,
     seed: int = 0, on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Fitted:  # fmt: skip
     return fit_candidate(winner, train, val, symmetry=symmetry, policy=policy, seed=seed, on_epoch=on_epoch)
@@ -63,25 +63,25 @@ def equal(one: Fitted, other: Fitted) -> bool:
     return all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def longer(winner: Winner) -> Winner:
+def longer(winner: Candidate) -> Candidate:
     return winner.model_copy(update={"fit": winner.fit.model_copy(update={"epochs": 12})})
 
 
 @pytest.mark.parametrize(
     "winner", [longer(SMALL), longer(FROZEN), SVM, longer(candidate(TIMM))], ids=["small", "frozen", "svm", "fine-tuned"]
 )
-def test_eight_images_are_learnt_by_heart(winner: Winner) -> None:
+def test_eight_images_are_learnt_by_heart(winner: Candidate) -> None:
     eight = samples(EIGHT)
     assert said(fit(winner, eight), eight).argmax(1).tolist() == EIGHT
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
-def test_the_same_seed_gives_the_same_network_to_the_bit(winner: Winner) -> None:
+def test_the_same_seed_gives_the_same_network_to_the_bit(winner: Candidate) -> None:
     assert equal(fit(winner, samples(EIGHT), policy=TURNS), fit(winner, samples(EIGHT), policy=TURNS))
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
-def test_another_seed_gives_another_network(winner: Winner) -> None:
+def test_another_seed_gives_another_network(winner: Candidate) -> None:
     assert not equal(fit(winner, samples(EIGHT)), fit(winner, samples(EIGHT), seed=1))
 
 
@@ -141,7 +141,7 @@ def test_an_image_counts_as_much_as_its_weight_says_and_not_at_all_at_0(class_we
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
-def test_only_how_weights_compare_matters_and_equal_ones_change_nothing(winner: Winner) -> None:
+def test_only_how_weights_compare_matters_and_equal_ones_change_nothing(winner: Candidate) -> None:
     plain, same = samples(EIGHT), samples(EIGHT, weights=[7.0] * 8)
     np.testing.assert_allclose(said(fit(winner, same), plain), said(fit(winner, plain), plain), atol=1e-4)
 
@@ -175,7 +175,7 @@ def test_a_class_without_training_images_is_never_the_answer() -> None:
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
-def test_each_epoch_is_reported_as_it_ends(winner: Winner) -> None:
+def test_each_epoch_is_reported_as_it_ends(winner: Candidate) -> None:
     heard: list[dict[str, float]] = []
     fitted = fit(winner, samples(EIGHT), samples([1, 0, 1]), on_epoch=heard.append)
     assert heard == fitted.history
@@ -184,7 +184,7 @@ def test_each_epoch_is_reported_as_it_ends(winner: Winner) -> None:
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
-def test_the_last_epoch_says_what_the_finished_network_says(winner: Winner) -> None:
+def test_the_last_epoch_says_what_the_finished_network_says(winner: Candidate) -> None:
     val = samples([1, 0, 1, 0, 0], images=draw([1, 0, 1, 0, 1], seed=4))
     fitted = fit(winner, samples(EIGHT), val)
     assert fitted.val_logits is not None
@@ -206,7 +206,7 @@ def test_a_head_on_averaged_views_is_the_network_that_is_served() -> None:
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
-def test_training_stops_when_whoever_watches_says_so(winner: Winner) -> None:
+def test_training_stops_when_whoever_watches_says_so(winner: Candidate) -> None:
     class Enough(Exception):
         pass
 
@@ -232,7 +232,7 @@ def test_a_training_that_diverges_says_what_to_do(how: dict[str, Any], val: Samp
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
-def test_what_is_handed_over_is_in_evaluation_mode(winner: Winner) -> None:
+def test_what_is_handed_over_is_in_evaluation_mode(winner: Candidate) -> None:
     assert not any(part.training for part in fit(winner, samples(EIGHT)).network.modules())
 
 

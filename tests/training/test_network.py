@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from toys import HOG, SMALL_CNN, TIMM, candidate, draw
 
-from pipeline.schema import Winner
+from pipeline.schema import Candidate
 from pipeline.training import network
 from pipeline.training.network import Network
 from pipeline.training.views import SYMMETRIES, view
@@ -17,7 +17,7 @@ MLP = {"kind": "mlp", "hidden": 8, "dropout": 0.5}
 IMAGES = torch.from_numpy(draw([0, 1, 2, 3], px=32))
 
 
-def built(winner: Winner, symmetry: str = "none", seed: int = 0) -> Network:
+def built(winner: Candidate, symmetry: str = "none", seed: int = 0) -> Network:
     """A network with random weights, constants and temperature, so that forgetting any of them shows."""
     torch.manual_seed(seed)
     made = network.build(winner.model, n_classes=3, size_px=32, symmetry=symmetry).eval()
