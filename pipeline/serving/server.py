@@ -14,9 +14,9 @@ from pipeline.errors import FieldmarkError
 from pipeline.monitor import tables
 from pipeline.schema import Serving
 from pipeline.serving import keys as api_keys
-from pipeline.serving import workers as processes
 from pipeline.serving.keys import Keys
 from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain
+from pipeline.serving.workers import supervise
 
 
 def serve(
@@ -36,7 +36,7 @@ def serve(
         url = f"http://{shown}:{listening.getsockname()[1]}"
         if serving.workers > 1:
             print(f"Serving with {serving.workers} processes: {url}", flush=True)
-            processes.run(plan, listening)
+            supervise(plan, listening)
         else:
             settings = Settings(plan)
             settings.load()

@@ -26,8 +26,8 @@ ASK_S = 0.2
 log = logging.getLogger(__name__)
 
 
-def run(plan: Plan, listening: socket) -> None:
-    """Serve until a signal; raises FieldmarkError where a process cannot start or end in order."""
+def supervise(plan: Plan, listening: socket) -> None:
+    """Serve with several processes until a signal; raises FieldmarkError where a process cannot start or end in order."""
     with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as figures:
         os.environ[SHARED] = figures  # for the processes to come: prometheus_client looks when it is imported
         supervisor = Supervisor(Worker(replace(plan, cfg=share(plan.cfg))), [listening])
