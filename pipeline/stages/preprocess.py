@@ -24,13 +24,13 @@ PARTS = {"dev": ["train", "val"], "test": ["test"]}
 
 
 def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratch: Path) -> dict[str, float]:
-    """Square every image, and keep the test rows in a room of their own; raises FieldmarkError below two classes, and where a split is empty."""
+    """Square every image, and keep the test rows in a room of their own.
+
+    Raises FieldmarkError for less than two classes, in all or to train on, and where a split is empty.
+    """
     rows = table.read(label_check_table.parent)
     classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
-    if len(classes) < 2:
-        raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
-    if empty := [split for split in ("train", "val", "test") if split not in set(rows["split"])]:
-        raise FieldmarkError(f"no image is in {' or '.join(empty)}: see label_check.fractions, and the splits that came with the images")
+    _check(rows, classes)
     parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
     _write_squares(cfg, ingest, parts, scratch)
     for part in PARTS:
@@ -40,6 +40,20 @@ def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratc
     (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")
     counts = rows["split"].value_counts()
     return {f"n_{split}": float(counts.get(split, 0)) for split in ("train", "val", "test")}
+
+
+def _check(rows: pd.DataFrame, classes: list[str]) -> None:
+    if len(classes) < 2:
+        raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
+    if empty := [split for split in ("train", "val", "test") if split not in set(rows["split"])]:
+        raise FieldmarkError(f"no image is in {' or '.join(empty)}: see label_check.fractions, and the splits that came with the images")
+    weights = table.weights(rows)
+    learned = set(rows.loc[(rows["split"] == "train") & (True if weights is None else weights > 0), "label"])
+    if len(learned) < 2:
+        raise FieldmarkError(
+            f"of {len(classes)} classes {len(learned)} can be learned ({', '.join(learned) or 'none'}), and at least two are needed: "
+            "see the splits and weights that came with the images"
+        )
 
 
 def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], scratch: Path) -> None:

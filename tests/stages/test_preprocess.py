@@ -75,6 +75,15 @@ def test_an_empty_split_is_said_before_anything_is_trained(made: Path, split: st
         run(made)
 
 
+@pytest.mark.parametrize("change", [{"split": ["train", "test", "val", "", "train", "test", ""]}, {"weight": [1.0, 1, 1, 1, 1, 1, 0]}], ids=str)
+def test_a_single_class_to_train_on_is_said_before_anything_is_trained(made: Path, change: dict[str, Any]) -> None:
+    """A linear SVM would stop model-search with a traceback."""
+    rows = table.read(made / "label-check").iloc[::-1]
+    table.write(rows.assign(**change), made / "label-check")
+    with pytest.raises(FieldmarkError, match=r"of 2 classes 1 can be learned \(bee\)"):
+        run(made)
+
+
 def test_what_was_left_out_is_nowhere(made: Path) -> None:
     run(made)
     everything = pd.concat([table.read(made / "out" / part) for part in ("dev", "test")])
