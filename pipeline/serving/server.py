@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -32,6 +33,8 @@ def serve(
     )  # fmt: skip
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     with _listening(serving) as listening:
+        wanted = folder or f"{plan.name}, {f'version {version}' if version else 'the version in production'}"
+        print(f"loading {wanted}, and finding out which engine is the faster", file=sys.stderr, flush=True)
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         url = f"http://{shown}:{listening.getsockname()[1]}"
         if serving.workers > 1:

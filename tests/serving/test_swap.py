@@ -150,6 +150,7 @@ main()
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=conf.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
+    assert process.stdout.readline().startswith(f"loading {export}")  # what it does until it answers
     line = process.stdout.readline()
     assert "http://" in line, line + process.stdout.read()
     yield process, line.split()[-1]
