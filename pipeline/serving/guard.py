@@ -3,6 +3,7 @@
 Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
 """
 
+import base64
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ DOCS_FILES = "/docs-files"  # what the page /docs loads
 FULL = "full"  # in the state of a request that came by one connection too many
 LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
 OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
+LOOKED_AT = "/monitor"  # by people, whose browser asks them for a key where it is told to
+CHALLENGE = 'Basic realm="Fieldmark: any name, and an API key as the password"'
 
 
 class Guard:
@@ -68,17 +71,26 @@ class Guard:
         if pages.from_another_page(headers, opens_page=scope["path"] == "/" and scope["method"] == "GET"):
             raise Refusal(403, "origin", "requests from another page are refused")
         if self._keys and scope["path"] not in OPEN and not scope["path"].startswith(f"{DOCS_FILES}/"):
-            self._check_key(headers)
+            self._check_key(headers, scope["path"])
 
-    def _check_key(self, headers: Headers) -> None:
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        key = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
+    def _check_key(self, headers: Headers, path: str) -> None:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        ways = {"bearer": given.strip(), "basic": _password(given)}
+        key = headers.get("x-api-key") or ways.get(scheme.lower(), "")
         name = self._keys.name(key) if key else None
         if name is None:
-            told = "that API key is not known" if key else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-            raise Refusal(401, "key", told, {"WWW-Authenticate": "Bearer"})
+            why = "that API key is not known" if key else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+            raise Refusal(401, "key", why, {"WWW-Authenticate": CHALLENGE if path == LOOKED_AT else "Bearer"})
         if wait := self._keys.wait_s(name):
             raise busy("this API key asks faster than it may", wait)
+
+
+def _password(credentials: str) -> str:
+    """Of `name:password` in base64 (RFC 7617), "" for what is none."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

@@ -179,18 +179,26 @@ def test_only_known_keys_get_in_and_only_so_often(export: Path, tmp_path: Path) 
     key = keys.new("line-3", file)
     assert key not in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
-    with client(export, known=Keys(keys.load(file), 0.01, 3), host="0.0.0.0") as api:
+    with client(export, known=Keys(keys.load(file), 0.01, 4), host="0.0.0.0") as api:
         assert is_problem(api.get("/model"), 401, "needed")
         assert is_problem(api.get("/model", headers={"x-api-key": "guessed"}), 401, "not known")
         assert api.get("/health/ready").status_code == 200
-        ways = [{"x-api-key": key}, {"authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}]
-        assert [api.get("/model", headers=way).status_code for way in ways] == [200] * 3
+        as_password = base64.b64encode(f"ada:{key}".encode()).decode()
+        ways = [{"x-api-key": key}, *({"authorization": way} for way in (f"Bearer {key}", f"bearer {key}", f"Basic {as_password}"))]
+        assert [api.get("/model", headers=way).status_code for way in ways] == [200] * 4
         refused = api.get("/model", headers=ways[0])
         assert is_problem(refused, 429, "faster")
         assert int(refused.headers["retry-after"]) > 1
         assert [api.post("/predict", headers=way).status_code for way in ({"x-api-key": "guessed"}, ways[0])] == [401, 429]
         figures = api.app.state.server.counters.registry  # type: ignore[attr-defined]
         assert [figures.get_sample_value("fieldmark_requests_total", {"status": status}) for status in ("401", "429")] == [1, 1]
+
+
+def test_a_browser_is_told_to_ask_for_the_key_of_the_monitor_page_alone(export: Path) -> None:
+    with client(export, known=Keys({"hash": "ada"}, 1.0, 5), host="0.0.0.0") as api:
+        refused = [api.get(path, headers={"authorization": "Basic !"}) for path in ("/monitor", "/model")]
+    assert [answer.status_code for answer in refused] == [401, 401]
+    assert [answer.headers["www-authenticate"].partition(" ")[0] for answer in refused] == ["Basic", "Bearer"]  # the front page asks in its own way
 
 
 def test_a_bucket_fills_again() -> None:
