@@ -22,7 +22,8 @@ def opened() -> Iterator[Chrome]:
     """Headless, 1280 x 800."""
     options = ChromeOptions()
     options.binary_location = BROWSER or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,800"):
+    looks = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,800")
+    for argument in (*looks, "--use-fake-device-for-media-stream"):  # a camera that shows a pattern
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER))

@@ -107,6 +107,13 @@ def test_what_happens_is_said_to_a_screen_reader_and_everything_has_a_name(page:
     assert page.find_element(By.CSS_SELECTOR, "dialog img").get_attribute("alt") == "grey.png"  # which photo is meant
 
 
+def test_of_several_photos_each_is_heard_and_the_buttons_of_each_are_in_a_group_of_its_name(page: Chrome, project: Path) -> None:
+    show(page, *(project / f"{name}.png" for name in ("red", "grey", "white")))
+    heard = page.find_element(By.ID, "live")
+    assert all(f"{name}.png: " in str(heard.get_property("innerText")) for name in ("red", "grey", "white"))
+    assert [card.get_attribute("aria-label") for card in page.find_elements(By.CSS_SELECTOR, ".card")] == ["white.png", "grey.png", "red.png"]
+
+
 def test_where_the_model_looked_is_shown_on_demand(page: Chrome, project: Path) -> None:
     show(page, project / "red.png")
     button(page, "Where did it look?")
@@ -133,6 +140,31 @@ def test_a_photo_is_pasted_and_one_is_dropped(page: Chrome) -> None:
 def test_a_phone_takes_a_photo_with_the_camera_behind(page: Chrome) -> None:
     camera = page.find_element(By.ID, "camera")
     assert (camera.get_attribute("capture"), camera.get_attribute("accept")) == ("environment", "image/*")
+
+
+def test_a_computer_takes_one_with_its_own_camera_or_says_that_it_may_not(page: Chrome, url: str) -> None:
+    def may(setting: str) -> None:
+        page.execute_cdp_cmd("Browser.setPermission", {"permission": {"name": "camera"}, "setting": setting, "origin": url})
+
+    may("denied")
+    button(page, "Take a photo")
+    wait_for(page, "#banner", "This page may not use the camera")
+    may("granted")
+    button(page, "Take a photo")
+    WebDriverWait(page, PATIENCE_S).until(lambda page: page.execute_script("return document.activeElement.textContent") == "Take it")
+    press(page, Keys.ENTER)
+    wait_for(page, ".card", "camera.jpg")
+    WebDriverWait(page, PATIENCE_S).until(lambda page: page.find_elements(By.CSS_SELECTOR, ".card progress"))
+    assert page.find_element(By.ID, "banner").text == "" and not page.find_elements(By.CSS_SELECTOR, "dialog[open], video")
+    assert page.get_log("browser") == []
+
+
+def test_a_version_that_came_while_the_page_was_open_brings_its_classes(page: Chrome, project: Path) -> None:
+    page.execute_script("Object.assign(model, { version: 'older', classes: ['plum'] }); document.getElementById('about').textContent = ''")
+    show(page, project / "red.png")
+    wait_for(page, "#about", "knows 3 classes: red, green, blue")
+    button(page, "This is wrong")
+    assert [option.text for option in page.find_elements(By.CSS_SELECTOR, ".options button")] == ["red", "green", "blue"]
 
 
 def test_an_objection_waits_on_the_review_page(page: Chrome, project: Path) -> None:
@@ -171,6 +203,21 @@ def test_the_monitor_shows_what_was_asked_wide_and_on_a_phone(page: Chrome, url:
 
 
 def test_a_server_that_goes_away_is_said(page: Chrome, project: Path) -> None:
-    page.execute_script("window.fetch = () => Promise.reject(new TypeError('gone'))")
+    page.execute_script("window.real = fetch; window.fetch = () => Promise.reject(new TypeError('gone'))")
     show(page, project / "red.png")
     assert "The server does not answer." in cards(page)[0] and "Try again" in cards(page)[0]
+    page.execute_script("window.fetch = window.real")
+    button(page, "Try again")
+    wait_for(page, ".card .answer", "red")
+    assert page.execute_script("return document.activeElement.ariaLabel") == "red.png"  # who works by keyboard is still there
+
+
+def test_a_file_that_is_gone_is_not_put_down_to_the_server(page: Chrome, project: Path) -> None:
+    lost = project / "lost.png"
+    lost.write_bytes((project / "red.png").read_bytes())
+    page.execute_script("window.real = fetch; window.fetch = () => Promise.reject(new TypeError('gone'))")
+    show(page, lost)
+    lost.unlink()
+    page.execute_script("window.fetch = window.real")
+    button(page, "Try again")
+    wait_for(page, ".card", "This browser cannot read the file.")
