@@ -122,10 +122,11 @@ def _predict(server: Server) -> APIRouter:
         """One image as the body, several as a form's files or as base64 in JSON."""
         with server.door.inside() as visit:
             files = await limits.read(request, visit, server.cfg)
-            judged = await server.predictor.answer(server.keeper.model, files, top_k=top_k, explain=explain)
+            model = server.keeper.model
+            judged = await server.predictor.answer(model, files, top_k=top_k, explain=explain)
         server.count(judged)
         if server.keeping:
-            server.keeping.offer(files, judged.answer)
+            server.keeping.offer(files, judged.answer, blur_faces=model.preprocess.blur_faces)
         return Response(judged.answer.model_dump_json(by_alias=True), media_type="application/json")
 
     return routes

@@ -45,6 +45,7 @@ class _Image(BaseModel):
     file: bytes
     prediction: Prediction
     model: str
+    blur_faces: bool
 
 
 class Keeping:
@@ -57,12 +58,12 @@ class Keeping:
         self._thread = threading.Thread(target=self._work, name="feedback", daemon=True)
         self._thread.start()
 
-    def offer(self, files: list[bytes], answer: Answer) -> None:
-        """Keep the images of an answer if there is room on the way; never waits."""
+    def offer(self, files: list[bytes], answer: Answer, *, blur_faces: bool) -> None:
+        """Keep the images of an answer if there is room on the way; never waits. Faces are kept only where the model saw them."""
         model = f"{answer.model.name}/{answer.model.version}"
         for file, prediction in zip(files, answer.predictions, strict=True):
             try:
-                self._queue.put_nowait(_Image.model_construct(file=file, prediction=prediction, model=model))
+                self._queue.put_nowait(_Image.model_construct(file=file, prediction=prediction, model=model, blur_faces=blur_faces))
             except queue.Full:
                 log.warning("an image is not kept: more come than can be written")
 
@@ -99,6 +100,10 @@ class Keeping:
         answer = Kept(item.model, said.top[0].class_, said.top[0].prob, said.abstain)
         try:
             pixels = images.decode(item.file, max_pixels=self._max_pixels)
+            if item.blur_faces:
+                from pipeline import faces  # the detector takes a while to load
+
+                pixels = faces.blurred(pixels)
             self._inbox.keep(sha256(item.file).hexdigest(), pixels, answer, said.id)
         except (images.BadImage, OSError, sqlite3.Error) as error:
             log.warning("an image is not kept: %s", error)

@@ -12,7 +12,9 @@ import yaml
 from conftest import ROOT
 from fastapi.testclient import TestClient
 from PIL import Image
+from skimage import data as photos
 
+from pipeline import faces
 from pipeline import feedback as inbox
 from pipeline.feedback import Inbox
 from pipeline.schema import Serving
@@ -97,6 +99,20 @@ def test_pixels_are_kept_and_nothing_else_of_the_file(keeping: TestClient, tmp_p
     assert np.array_equal(np.asarray(kept), np.asarray(Image.open(io.BytesIO(data))))
     stored = (tmp_path / inbox.FOLDER / inbox.FILE).read_bytes()
     assert b"tells" not in stored and b"so does this" not in stored
+
+
+def test_a_model_that_sees_no_faces_has_none_kept(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    signature = json.loads((export / "signature.json").read_text())
+    (export / "signature.json").write_text(json.dumps(signature | {"preprocess": signature["preprocess"] | {"blur_faces": True}}))
+    astronaut = io.BytesIO()
+    Image.fromarray(photos.astronaut()).save(astronaut, "PNG")
+    with server(export, on=True) as api:
+        id = predict(api, astronaut.getvalue())["id"]
+        api.post("/feedback", json={"id": id, "label": "person"})
+    box = Inbox(tmp_path / inbox.FOLDER)
+    kept = np.asarray(Image.open(io.BytesIO(box.png(box.waiting()[0].id))))
+    assert np.array_equal(kept, faces.blurred(photos.astronaut()))
 
 
 def test_an_earlier_answer_on_the_same_photo_can_still_be_objected_to(keeping: TestClient) -> None:
