@@ -5,6 +5,7 @@ UV_VERSION := 0.13.9
 DEMO ?= yes
 LEFT_OUT := $(if $(filter no,$(DEMO)),elpv-dataset|mlxtend,nothing)
 BIN := .venv/bin
+TRAINING := \#/experiments?workflowType=machine_learning# MLflow's page hides runs and registry without it
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
@@ -26,8 +27,14 @@ lint: .venv/ready ## Check style, types and import directions
 	mypy
 	lint-imports
 
-ui: .venv/ready ## Open the runs and the model registry at http://localhost:5000
+ui: .venv/ready ## Serve the runs and the model registry at http://localhost:5000
+ifneq (,$(filter http%,$(MLFLOW_TRACKING_URI)))
+	@echo "The runs and the registry are on a server: $(MLFLOW_TRACKING_URI)/$(TRAINING)"
+else
+	@python -c 'from pipeline import tracking; tracking.connect()'
+	@echo "The runs and the registry, in half a minute: http://localhost:$${PORT:-5000}/$(TRAINING)"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
+endif
 
 lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \

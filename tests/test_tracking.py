@@ -1,10 +1,12 @@
 """Where runs and artifacts go."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import mlflow
 import pytest
+from conftest import ROOT
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
@@ -54,6 +56,13 @@ def test_a_project_folder_that_was_moved_takes_its_runs_and_models_along(tmp_pat
     assert (tracking.download(f"runs:/{run.info.run_id}/note.txt", tmp_path)).read_text() == "kept"
     assert (tracking.download("models:/m/1", tmp_path / "model") / "note.txt").read_text() == "kept"
     assert artifact_location() == (new / "mlartifacts").as_uri()
+
+
+def test_make_ui_says_where_the_runs_are_when_they_are_on_a_server() -> None:
+    """Served here they are not: `mlflow ui` does not take the address of another server."""
+    command = ["make", "--old-file=.venv/ready", "ui", "MLFLOW_TRACKING_URI=http://tracking:5000"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(": http://tracking:5000/#/experiments?workflowType=machine_learning\n")
 
 
 STAGES = ["ingest", "label-check", "preprocess", "augment", "model-search", "tune", "evaluate", "export"]
