@@ -9,6 +9,7 @@ from pipeline.sources.verify import verified
 
 SAMPLE = 256  # images decoded; a second or two
 EXAMPLES = 3  # names shown for each reason
+REASONS = 20  # shown: a listing whose every row is wrong has as many
 
 
 def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
@@ -62,7 +63,9 @@ def _left_out(reasons: dict[str, list[str]]) -> list[str]:
     if not reasons:
         return ["nothing else would be left out"]
     lines = [f"left out, {sum(map(len, reasons.values()))} in all:"]
-    for reason, names in sorted(reasons.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+    ranked = sorted(reasons.items(), key=lambda pair: -len(pair[1]))  # on a tie as they were met
+    for reason, names in ranked[:REASONS]:
         more = ", ..." if len(names) > EXAMPLES else ""
         lines.append(f"  {len(names)} x {reason}: {', '.join(names[:EXAMPLES])}{more}")
-    return lines
+    rest = [len(names) for _, names in ranked[REASONS:]]
+    return lines + [f"  {sum(rest)} more, for {len(rest)} other reasons"] * bool(rest)

@@ -43,6 +43,12 @@ def test_it_says_what_would_be_left_out_with_examples() -> None:
     assert found[-1].startswith("  1 x not an image of a known format")
 
 
+def test_a_listing_whose_every_row_is_wrong_in_its_own_way_is_told_in_few_lines() -> None:
+    found = lines(*(Skipped(f"{row}.jpg", f"line {row}, column weight: 'n/a' is no number") for row in range(1000)))
+    assert found[3] == "  1 x line 0, column weight: 'n/a' is no number: 0.jpg"
+    assert found[-2] == "  980 more, for 980 other reasons"
+
+
 def test_a_single_class_is_told_to_be_too_few() -> None:
     """It is what ingest refuses; images without a label may still become another one."""
     assert lines(Item("a", grey(1), "cat"))[-1] == "at least two classes are needed, or images without a label"
