@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import FieldmarkError
-from pipeline.sources import Item
+from pipeline.sources import Item, Skipped
 from pipeline.sources.encode import png
 
 PARTS = ("train", "val", "valid", "test")
 
 
-def read(*, name: str, root: str, download: bool) -> Iterator[Item]:
+def read(*, name: str, root: str, download: bool) -> Iterator[Item | Skipped]:
     """Every image of torchvision.datasets.<name>, whose files lie in `root` or are fetched there.
 
     Raises FieldmarkError where there is no such set of labelled images, or neither files nor a network.
@@ -25,8 +25,11 @@ def read(*, name: str, root: str, download: bool) -> Iterator[Item]:
             yield _item(images, number, part, classes, f"{part or name}/{number:06d}.png")
 
 
-def _item(images: Any, number: int, part: str, classes: list[str], name: str) -> Item:
-    image, target = images[number]
+def _item(images: Any, number: int, part: str, classes: list[str], name: str) -> Item | Skipped:
+    try:
+        image, target = images[number]
+    except Exception as problem:  # decoders of damaged files raise nearly every type there is
+        return Skipped(name, f"cannot be read: {problem}")
     if not isinstance(target, int | np.integer) or not isinstance(image, Image.Image):
         raise FieldmarkError(f"{type(images).__name__} holds no images with one class each")
     label = classes[target] if target < len(classes) else str(target)
@@ -66,7 +69,9 @@ def _by_split(kind: type, root: str, extra: dict[str, Any]) -> Iterator[tuple[st
 
 def _opened(kind: type, root: str, arguments: dict[str, Any]) -> Any:
     try:
-        return kind(root, **arguments)
+        return kind(root=root, **arguments)
+    except TypeError as problem:
+        raise FieldmarkError(f"{kind.__name__} takes more than a name and a folder to open: {problem}") from problem
     except (OSError, RuntimeError) as problem:
         raise FieldmarkError(
             f"{kind.__name__} is neither in {root} nor can it be fetched: {' '.join(str(problem).split())[:200]}; "

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import FieldmarkError
-from pipeline.sources import torchvision
+from pipeline.sources import Item, Skipped, torchvision
 
 
 def idx(path: Path, values: np.ndarray) -> None:
@@ -17,6 +17,10 @@ def idx(path: Path, values: np.ndarray) -> None:
     path.write_bytes(header + values.astype(np.uint8).tobytes())
     with gzip.open(f"{path}.gz", "wb") as packed:
         packed.write(path.read_bytes())
+
+
+def items(name: str, root: Path) -> list[Item]:
+    return [entry for entry in torchvision.read(name=name, root=str(root), download=False) if isinstance(entry, Item)]
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def test_a_set_in_its_root_keeps_its_split_and_class_names(mnist: Path) -> None:
-    found = [(item.name, item.label, item.given_split) for item in torchvision.read(name="MNIST", root=str(mnist), download=False)]
+    found = [(item.name, item.label, item.given_split) for item in items("MNIST", mnist)]
     assert found == [
         ("train/000000.png", "0 - zero", "train"),
         ("train/000001.png", "1 - one", "train"),
@@ -40,7 +44,7 @@ def test_a_set_in_its_root_keeps_its_split_and_class_names(mnist: Path) -> None:
 
 
 def test_an_image_is_a_lossless_png_and_always_the_same(mnist: Path) -> None:
-    first, again = (next(torchvision.read(name="MNIST", root=str(mnist), download=False)) for _ in range(2))
+    first, again = (items("MNIST", mnist)[0] for _ in range(2))
     assert first.load() == again.load()
     assert first.load().startswith(b"\x89PNG")
 
@@ -49,8 +53,24 @@ def test_a_set_of_plain_files_has_no_split(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 3)).save(tmp_path / name / "1.png")
-    found = list(torchvision.read(name="ImageFolder", root=str(tmp_path), download=False))
+    found = items("ImageFolder", tmp_path)
     assert [(item.label, item.given_split) for item in found] == [("ant", ""), ("bee", "")]
+
+
+def test_a_damaged_file_of_a_set_costs_that_file_alone(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 3)).save(tmp_path / name / "1.png")
+    (tmp_path / "ant" / "0.png").write_text("no image")
+    first, *rest = torchvision.read(name="ImageFolder", root=str(tmp_path), download=False)
+    assert isinstance(first, Skipped) and first.reason.startswith("cannot be read: cannot identify image file")
+    assert [entry.label for entry in rest if isinstance(entry, Item)] == ["ant", "bee"]
+
+
+@pytest.mark.parametrize("name", ["FakeData", "DatasetFolder"])
+def test_a_set_that_takes_more_than_a_folder_says_so(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FieldmarkError, match=f"{name} takes more than a name and a folder"):
+        list(torchvision.read(name=name, root=str(tmp_path), download=False))
 
 
 def test_neither_files_nor_a_download_says_what_to_do(tmp_path: Path) -> None:
