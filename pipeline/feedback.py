@@ -7,7 +7,7 @@ there; what a person accepts goes to data/feedback/<id>.png, and its label is a 
 
 import sqlite3
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pipeline import store
+from pipeline.sources.layout import printable
 
 FOLDER = Path(".fieldmark/feedback")
 ACCEPTED = Path("data/feedback")
@@ -141,10 +142,11 @@ class Inbox:
             yield db
 
 
-def class_name(text: str) -> str:
-    """The name of a class as someone typed it, trimmed and in NFC; "" where that is empty or holds what cannot be shown."""
+def class_name(text: str, known: Collection[str]) -> str:
+    """The name of a class as someone typed it, trimmed and in NFC; "" where it is a new one that is empty or cannot be shown."""
     name = unicodedata.normalize("NFC", text.strip())
-    return name if name.isprintable() else ""
+    shown = printable(name) == name and any(letter.isprintable() for letter in name)
+    return name if shown or name in known else ""
 
 
 def accept(inbox: Inbox, id: str, folder: Path) -> None:

@@ -179,10 +179,11 @@ class Board:
     def _label(self, decision: str, label: str, *, new: bool) -> str:
         if decision != "relabel":
             return ""
-        label = feedback.class_name(label)
+        known = self.classes()
+        label = feedback.class_name(label, known)
         if not label:
             raise Refused("A class needs a name of visible characters.")
-        if label not in self.classes() and not new:
+        if label not in known and not new:
             raise Refused(f"There is no class {label!r} yet; confirm that it is new.")
         return label
 

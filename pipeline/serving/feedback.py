@@ -137,7 +137,7 @@ def router(keeping: Keeping | None) -> APIRouter:
 
 
 def _label(label: str, classes: list[str], new_classes: bool) -> str:
-    name = class_name(label)
+    name = class_name(label, classes)
     if not name:
         raise Refusal(422, "label", "a class needs a name of visible characters")
     if name not in classes and not new_classes:

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# Those that turn the order of the letters around them: a name would read as another.
+TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 HIDDEN = "hidden file or litter of a file manager"
 MAX_DEPTH = 100  # far below the number of nested calls that Python allows
 HOW_TO = "put one folder of images for each class there, or change `images:` in params.yaml"
@@ -78,7 +80,7 @@ def hidden(node: Node[T]) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name for tables and terminals: NFC, with undecodable bytes and control characters escaped."""
+    """The name for tables and terminals: NFC, with undecodable bytes, and what breaks or turns a line, escaped."""
     try:
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which only an archive or a listing can hold
@@ -87,7 +89,7 @@ def printable(name: str) -> str:
 
 
 def _visible(letter: str) -> str:
-    control = unicodedata.category(letter) == "Cc"
+    control = letter in TURNING or unicodedata.category(letter) in ("Cc", "Zl", "Zp")
     return letter.encode("unicode_escape").decode() if control else letter
 
 

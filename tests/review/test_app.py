@@ -170,6 +170,17 @@ def test_a_new_class_has_to_be_confirmed(ada: TestClient, checked: Path) -> None
     assert decide(ada, ids(checked)[1], "relabel", "fox").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["گربه\u200cها", "👩\u200d🔬"])
+def test_a_class_may_be_named_in_a_script_that_joins_letters(ada: TestClient, checked: Path, name: str) -> None:
+    assert decide(ada, ids(checked)[0], "relabel", name, new=True).status_code == 200
+    assert said(checked) == [[ids(checked)[0], "relabel", name, "Ada"]]
+
+
+@pytest.mark.parametrize("name", ["\u200d\u200c", "\u202etac", "a\u2028b"])
+def test_a_class_that_cannot_be_read_as_it_is_is_refused(ada: TestClient, checked: Path, name: str) -> None:
+    assert "visible characters" in decide(ada, ids(checked)[0], "relabel", name, new=True).json()["detail"]
+
+
 def test_every_decision_can_be_undone_by_deleting_the_file(ada: TestClient, checked: Path) -> None:
     given = table.read(checked / "data" / "ingest")
     for id, what in zip(ids(checked), ["drop", "unsure", "keep"], strict=False):

@@ -150,8 +150,13 @@ def test_names_in_any_script_and_any_bytes_are_printable(
     entries = list(folder.read(images=root))
     assert len(entries) == len(raw)
     assert all(entry.name.encode("utf-8").startswith("猫/".encode()) for entry in entries)
-    assert not any(control in entry.name for entry in entries for control in "\n\r\t\x1b")
+    assert not any(control in entry.name for entry in entries for control in "\n\r\t\x1b\u2028\u202e")
     assert "猫/\\xff\\xfe.jpg" in [entry.name for entry in entries]
+
+
+def test_a_name_that_would_read_as_another_is_told_as_it_is(tmp_path: Path) -> None:
+    make(tmp_path, "cat/\u202egpj.exe", "cat/گربه\u200cها.jpg")
+    assert [name for name, _, _ in found(tmp_path)] == ["cat/\\u202egpj.exe", "cat/گربه\u200cها.jpg"]
 
 
 def test_a_decomposed_name_is_the_same_class_as_a_composed_one(tmp_path: Path) -> None:
