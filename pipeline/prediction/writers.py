@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from pipeline.prediction.pictures import Picture
 
 COLUMNS = ["name", "class", "prob", "abstain", "ood", "ood_score", "error"]
 CELL_PX = 640  # of an annotated picture
+LINE = 18  # letters of a line below it
 
 
 @runtime_checkable
@@ -71,10 +73,10 @@ def as_pictures(folder: Path) -> Write:
 
 
 def caption(answer: Answer) -> str:
-    """The answer in words, as the page says it."""
+    """The answer in words, as the page says it, in lines that fit below a picture."""
     (name, prob), *_ = answer.top
-    said = f"not sure: perhaps {name} ({prob:.0%})" if answer.abstain else f"{name} ({prob:.0%})"
-    return f"{said}; a strange image" if answer.ood else said
+    lines = ["not sure: perhaps"] * answer.abstain + [f"{name} ({prob:.0%})"] + ["a strange image"] * answer.ood
+    return "\n".join(textwrap.fill(line, LINE) for line in lines)
 
 
 def _plain(answer: Answer) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from pipeline import parallel
+from pipeline import parallel, sheets
 from pipeline.errors import FieldmarkError
 from pipeline.prediction import camera, command, pictures
 from pipeline.prediction.answers import AT_ONCE, Answer, answers
 from pipeline.prediction.pictures import Picture
-from pipeline.prediction.writers import as_csv, as_pictures, caption
+from pipeline.prediction.writers import CELL_PX, as_csv, as_pictures, caption
 from pipeline.serving import model
 
 ROOT = Path(model.__file__).parents[2]
@@ -122,7 +122,16 @@ def test_annotated_pictures_hold_the_picture_and_more(export: Path, tmp_path: Pa
 def test_the_caption_says_doubt_in_words() -> None:
     top = [("red", 0.43), ("green", 0.4)]
     assert caption(Answer("a", top)) == "red (43%)"
-    assert caption(Answer("a", top, abstain=True, ood=True)) == "not sure: perhaps red (43%); a strange image"
+    assert caption(Answer("a", top, abstain=True, ood=True)) == "not sure: perhaps\nred (43%)\na strange image"
+
+
+def test_no_word_of_an_answer_is_cut_off_below_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda pen, at, text, **how: written.append(text))
+    for abstain in (True, False):
+        said = caption(Answer("a", [("moderately cracked monocrystalline cell", 0.43)], abstain=abstain, ood=True))
+        sheets.sheet([np.zeros((8, 8, 3), np.uint8)], [said], columns=1, cell_px=CELL_PX)
+    assert len(written) > 6 and not [line for line in written if "…" in line]
 
 
 def test_a_video_is_sampled(export: Path, tmp_path: Path) -> None:
