@@ -44,8 +44,10 @@ def _test_next(engine: sa.Engine, cfg: schema.Drift, version: str, size: int, re
     with engine.connect() as connection:  # closed before the test, which takes seconds
         mine = (checks.c.version == version) & (checks.c.size == size)
         last = connection.execute(sa.select(checks).where(mine).order_by(checks.c.last_seq.desc()).limit(1)).first()
-        after, start = (last.last_seq, last.start + DAY_S / cfg.looks_per_day) if last else (0, 0.0)
-        window = reading.next_window(connection, version, size, after=after, not_before=start)
+        gap = DAY_S / cfg.looks_per_day
+        ahead = last is not None and last.start > time.time() + gap  # of a clock that was put back since, whose time may never come
+        start = last.start + gap if last and not ahead else 0.0
+        window = reading.next_window(connection, version, size, after=last.last_seq if last else 0, not_before=start)
     if len(window) < size:
         return False
     last_seq = int(window["seq"].iloc[-1])

@@ -1,5 +1,6 @@
 """Windows: each image is in one window of a size, each window is tested once, whoever looks and however often."""
 
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +50,16 @@ def test_dense_traffic_is_tested_as_often_as_the_false_alarm_rate_allows(engine:
     windows.update(engine, DRIFT)
     assert found(engine).groupby("size").size().to_dict() == {50: 2, 200: 2}
     assert windows.level(DRIFT) * 24 * 2 == pytest.approx(DRIFT.alpha_per_day)
+
+
+def test_a_clock_that_was_years_ahead_does_not_end_the_tests(engine: sa.Engine) -> None:
+    reading.remember(engine, "1", rows(200, 0))
+    send(engine, rows(50, 1), start=time.time() + 1e8)
+    assert windows.update(engine, DRIFT) == 1
+    send(engine, rows(50, 2), start=time.time() - 60)
+    assert windows.update(engine, DRIFT) == 1
+    send(engine, rows(50, 3), start=time.time())
+    assert windows.update(engine, DRIFT) == 0  # as often as ever
 
 
 def test_a_window_holds_whole_answers_of_one_version(engine: sa.Engine) -> None:
