@@ -119,7 +119,7 @@ class Range(Section):
     low: float | None = None
     high: float | None = None
     log: bool = False
-    choices: list[int | float | str] | None = None
+    choices: list[bool | int | float | str] | None = None
 
     def model_post_init(self, _: Any) -> None:
         numbers = self.low is not None and self.high is not None

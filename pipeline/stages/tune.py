@@ -94,8 +94,8 @@ def _unseen(logits: np.ndarray, preprocess_dev: Path, classes: list[str]) -> pd.
     return said.join(pd.DataFrame(softmax(logits.astype(np.float64), axis=1), columns=[f"p_{name}" for name in classes]))
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}"
+def _short(value: bool | int | float | str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _importance(study: optuna.Study) -> pd.DataFrame:

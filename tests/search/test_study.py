@@ -121,6 +121,20 @@ def test_the_search_follows_the_seed(tmp_path: Path) -> None:
     assert first == again != other
 
 
+def test_what_is_on_or_off_can_be_searched_and_is_found_again_after_a_kill(tmp_path: Path) -> None:
+    tried: list[bool] = []
+
+    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+        tried.append(turned.model.average_views)
+        return float(not turned.model.average_views)
+
+    space = {"model.average_views": {"choices": [True, False]}}
+    for trials in (3, 8):
+        study = search.search(winner(space), settings(trials=trials), objective, seed=0, scratch=tmp_path)
+    assert set(tried) == {True, False}
+    assert search.chosen(winner(space), study.best_params).model.average_views is True
+
+
 def test_an_empty_space_is_one_trial(tmp_path: Path) -> None:
     study, asked = run(tmp_path, space={})
     assert (len(asked), study.best_params) == (1, {})
