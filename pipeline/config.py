@@ -84,7 +84,7 @@ def _load(digest: str, use: tuple[tuple[str, str], ...]) -> Config:
     """All sections; `digest` is that of the files, which are read anew only after a change."""
     params, groups = _read(PARAMS), _groups()
     params |= {name: {"use": file} for name, file in use}
-    _check_names(params, [*PLAIN, *groups], PARAMS, "")
+    _check_names(params, [*PLAIN, *groups], PARAMS)
     missing = [name for name in [*PLAIN, *groups] if name not in params]
     if missing:
         example = {bool: "false", int: "0", str: "data/images"}.get(PLAIN.get(missing[0], dict), "{use: default}")
@@ -177,7 +177,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _groups() -> dict[str, str]:
     """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch: ???`."""
     node = _read(CONF / "config.yaml")
-    _check_names(node, ["defaults"], CONF / "config.yaml", "")  # DVC does not look here: no stage depends on it
+    _check_names(node, ["defaults"], CONF / "config.yaml")  # DVC does not look here: no stage depends on it
     entries = [next(iter(entry)) for entry in node["defaults"] if isinstance(entry, dict)]
     return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
 
@@ -249,10 +249,10 @@ def _fields(model: type[schema.Section], place: list[str]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _check_names(node: Mapping[str, Any], known: list[str], file: Path, prefix: str) -> None:
+def _check_names(node: Mapping[str, Any], known: list[str], file: Path) -> None:
     for key in node:
         if key not in known:
-            raise FieldmarkError(f"{file}: {prefix}{key}: unknown key; {_nearest(key, known)}")
+            raise FieldmarkError(f"{file}: {key}: unknown key; {_nearest(key, known)}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

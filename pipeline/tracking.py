@@ -29,6 +29,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import config, processes
 
 EXPERIMENT = "fieldmark"
+READABLE = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")
 HOLD_PATHS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
               ("model_versions", "storage_location"))  # fmt: skip
 
@@ -125,9 +126,9 @@ def log_history(history: list[dict[str, float]]) -> None:
         MlflowClient().log_batch(active.info.run_id, metrics=points)
 
 
-def log_files(folder: Path, patterns: tuple[str, ...] = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")) -> None:
+def log_files(folder: Path) -> None:
     """The small readable files of a stage's output, as artifacts of its run."""
-    for pattern in patterns:
+    for pattern in READABLE:
         for file in sorted(folder.rglob(pattern)):
             parent = file.parent.relative_to(folder).as_posix()
             mlflow.log_artifact(str(file), None if parent == "." else parent)

@@ -98,7 +98,7 @@ def reliability(bins: pd.DataFrame) -> bytes:
         lower.set(xlabel="confidence", ylabel="images")
         lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         _percent(upper.yaxis, lower.xaxis)
-        _grid(upper, "y")
+        _grid(upper)
 
     return _svg(draw, (4.6, 4.4))
 
@@ -122,7 +122,7 @@ def risk_coverage(curve: pd.DataFrame) -> bytes:
         axes.set(xlabel="images answered, the surest first", ylabel="wrong among them")
         axes.set(xlim=(0, 1), ylim=(0, max(curve["risk"].max() * 1.25, 0.01)))
         _percent(axes.xaxis, axes.yaxis)
-        _grid(axes, "y")
+        _grid(axes)
 
     return _svg(draw, (4.6, 3.4))
 
@@ -141,7 +141,7 @@ def history(rows: pd.DataFrame) -> bytes:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.legend()
-            _grid(axes, "y")
+            _grid(axes)
 
     return _svg(draw, (3.9 * len(panels), 3.0))
 
@@ -163,7 +163,7 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
         axes.minorticks_off()
         if "loss" not in metric:
             _percent(axes.yaxis)
-        _grid(axes, "y")
+        _grid(axes)
         _name_points(figure, axes, rows[[LATENCY, metric]].to_numpy(dtype=float), rows["name"].tolist())
 
     return _svg(draw, (6.2, 3.9))
@@ -187,7 +187,7 @@ def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "m
         axes.set(xlabel="trial", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend()
-        _grid(axes, "y")
+        _grid(axes)
 
     return _svg(draw, (6.2, 3.2))
 
@@ -283,8 +283,8 @@ def _places() -> list[tuple[tuple[int, int], str, str]]:
     return near + far
 
 
-def _grid(axes: Axes, axis: Literal["x", "y"]) -> None:
-    axes.grid(axis=axis)
+def _grid(axes: Axes) -> None:
+    axes.grid(axis="y")
     axes.tick_params(length=0)
 
 
