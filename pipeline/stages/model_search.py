@@ -22,10 +22,8 @@ SLOTS = ("network", "scratch", "classical")
 
 def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[str, float]:
     """Train every candidate on a subset and send the best within the latency budget on."""
-    classes = json.loads((preprocess_dev / "classes.json").read_text())
     policy, symmetry = augmentation.read(augment)
-    train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
-    val = samples.load(preprocess_dev, classes, split="val")
+    _, train, val = samples.train_and_val(preprocess_dev, augment)
     part = train.take(screening.subset(train.labels, cfg.model_search.train_fraction, cfg.seed))
     candidates = {slot: Candidate(name=slot, model=getattr(cfg, slot), fit=cfg.fit.changed(getattr(cfg, slot).fit)) for slot in SLOTS}
     board = screening.screen(

@@ -33,10 +33,8 @@ def run(
 ) -> dict[str, float]:
     """Search, then fit the best again; its temperature comes from validation images that it had not seen."""
     winner = Candidate.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
-    classes = json.loads((preprocess_dev / "classes.json").read_text())
     policy, symmetry = augmentation.read(augment)
-    train = samples.load(preprocess_dev, classes, split="train") + samples.load(augment / "extra", classes)
-    val = samples.load(preprocess_dev, classes, split="val")
+    classes, train, val = samples.train_and_val(preprocess_dev, augment)
     how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
 
     def objective(candidate: Candidate, number: int, report: search.Report) -> float:

@@ -1,5 +1,6 @@
 """Training images on disk with their targets: rows of one or more memory-mapped arrays, never all in memory."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,6 +66,13 @@ def load(folder: Path, classes: list[str], *, split: str | None = None) -> Sampl
     labels = rows["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
     place = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
     return Samples((array,), place, table.targets(rows, classes), labels, table.weights(rows))
+
+
+def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Samples, Samples]:
+    """The classes, the training images with the views that augment stored, and the validation images."""
+    classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text())
+    train = load(preprocess_dev, classes, split="train") + load(augment / "extra", classes)
+    return classes, train, load(preprocess_dev, classes, split="val")
 
 
 class FeatureRows(Dataset[tuple[Tensor, ...]]):
