@@ -10,6 +10,7 @@ importance.csv     how much each hyperparameter mattered (fANOVA), where enough 
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +37,7 @@ def run(
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
     how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
-
-    def objective(candidate: Candidate, number: int, report: search.Report) -> float:
-        history: list[dict[str, float]] = []
-
-        def watch(epoch: dict[str, float]) -> None:
-            history.append(epoch)
-            report(epoch)
-
-        turned = {key: search.value(candidate, key) for key in candidate.model.space}
-        stopped: Exception | None = None
-        with tracking.trial_run(f"trial {number}", {**cfg.plain(), **candidate.model_dump()}):
-            try:
-                fit(candidate, train, val, on_epoch=watch, **how)
-            except (optuna.TrialPruned, Diverged) as error:
-                stopped = error
-            tracking.log_history(history)
-            tracking.tag({"trial.state": "pruned" if stopped else "complete"})
-        shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
-        if stopped:
-            print(f"trial {number}: stopped {stopped}  {shown}", flush=True)
-            raise stopped  # not inside the run, which would be shown as failed
-        value = history[-1][f"val/{cfg.tune.metric}"]
-        print(f"trial {number}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
-        return value
-
-    study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
+    study = search.search(winner, cfg.tune, partial(_trial, cfg, train, val, how), seed=cfg.seed, scratch=scratch)
     best = search.chosen(winner, study.best_params)
     with tracking.trial_run("best", {**cfg.plain(), **best.model_dump()}):
         checked = fit(best, train, val, **how)
@@ -84,6 +60,34 @@ def run(
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
     return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}
+
+
+def _trial(
+    cfg: Config, train: samples.Samples, val: samples.Samples, how: dict[str, Any], candidate: Candidate, number: int, report: search.Report
+) -> float:
+    """The value that a trial ends with, or raises what stopped it: study.search says which."""
+    history: list[dict[str, float]] = []
+
+    def watch(epoch: dict[str, float]) -> None:
+        history.append(epoch)
+        report(epoch)
+
+    turned = {key: search.value(candidate, key) for key in candidate.model.space}
+    stopped: Exception | None = None
+    with tracking.trial_run(f"trial {number}", {**cfg.plain(), **candidate.model_dump()}):
+        try:
+            fit(candidate, train, val, on_epoch=watch, **how)
+        except (optuna.TrialPruned, Diverged) as error:
+            stopped = error
+        tracking.log_history(history)
+        tracking.tag({"trial.state": "pruned" if stopped else "complete"})
+    shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
+    if stopped:
+        print(f"trial {number}: stopped {stopped}  {shown}", flush=True)
+        raise stopped  # not inside the run, which would be shown as failed
+    value = history[-1][f"val/{cfg.tune.metric}"]
+    print(f"trial {number}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
+    return value
 
 
 def _unseen(logits: np.ndarray, preprocess_dev: Path, classes: list[str]) -> pd.DataFrame:
