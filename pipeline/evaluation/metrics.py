@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int64
-from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_recall_fscore_support, recall_score, roc_auc_score
 
 from pipeline.errors import FieldmarkError
@@ -17,7 +16,6 @@ from pipeline.errors import FieldmarkError
 # Parts of a metric's definition, not settings: another value makes figures that cannot be compared.
 ECE_BINS = 15
 TOP = 3
-SLICE_LEVEL = 0.95
 
 # Bounds the memory of the bootstrap: weights of at most this many numbers are held at once.
 WEIGHTS_AT_ONCE = 4_000_000
@@ -119,22 +117,6 @@ def risk_coverage(labels: Labels, probs: Probs) -> pd.DataFrame:
     return curve.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
-def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -> pd.DataFrame:
-    """Columns slice, n, accuracy, low, high (95 % interval of Wilson 1927), the worst slice first.
-
-    A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n` images are left out.
-    """
-    members: dict[str, np.ndarray] = {}
-    for column in rows.columns:
-        spelled = rows[column].astype(object).map(_spelled, na_action="ignore").fillna("")
-        members |= {f"{column} = {value}": spelled.eq(value).to_numpy(dtype=bool) for value in spelled.unique() if value}
-    table = pd.DataFrame(
-        [_slice(name, correct[member]) for name, member in members.items() if member.sum() >= max(min_n, 1)],
-        columns=["slice", "n", "accuracy", "low", "high"],
-    )
-    return table.sort_values(["accuracy", "slice"], ignore_index=True)
-
-
 def intervals(
     labels: Labels,
     probs: Probs,
@@ -211,25 +193,6 @@ def _counts(labels: Labels, probs: Probs) -> Int64[np.ndarray, "k k"]:
     counts = np.zeros((probs.shape[1], probs.shape[1]), dtype=np.int64)
     np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
     return counts
-
-
-def _spelled(value: object) -> str:
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.3g}"
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
-
-
-def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:
-    wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(SLICE_LEVEL, method="wilson")
-    return {
-        "slice": name,
-        "n": len(correct),
-        "accuracy": float(correct.mean()),
-        "low": float(wilson.low),
-        "high": float(wilson.high),
-    }
 
 
 def _statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:

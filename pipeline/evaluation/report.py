@@ -1,7 +1,7 @@
 """One HTML page that says how good a model is, how it was made and where it fails.
 
 It opens by itself: no script, no outside request, pictures inlined. Names of classes and files are anyone's text, so
-everything is escaped. `render` turns a `Report` into the page; the tables are those of `pipeline.evaluation.metrics`.
+everything is escaped. `render` turns a `Report` into the page; the tables are those of `pipeline.evaluation.metrics` and `slices`.
 """
 
 import base64

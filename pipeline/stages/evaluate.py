@@ -16,11 +16,10 @@ import torch
 
 from pipeline import lineage, provenance, sheets, store, table
 from pipeline.config import Config
-from pipeline.evaluation import metrics, report, upstream
+from pipeline.evaluation import metrics, report, slices, upstream
 from pipeline.training import network, samples
 
 WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
-MOST_SLICE_VALUES = 12  # a column with more different values is not a slice
 
 
 def run(
@@ -40,7 +39,7 @@ def run(
         "confusion": metrics.confusion(labels, probs, classes),
         "reliability": metrics.reliability(labels, probs, n_bins=15),
         "risk_coverage": metrics.risk_coverage(labels, probs),
-        "slices": metrics.slices(_slices(rows), correct, min_n=cfg.evaluate.min_slice),
+        "slices": slices.slices(slices.columns(rows), correct, min_n=cfg.evaluate.min_slice),
     }
     images = store.read_array(preprocess_test / "images.npy")
     wrong = [_mistake(i, rows, probs, classes, images) for i in _surest(~correct, probs)[: cfg.evaluate.worst]]
@@ -86,15 +85,6 @@ def _mistake(i: int, rows: pd.DataFrame, probs: np.ndarray, classes: list[str], 
         name=rows["name"].iloc[i], label=rows["label"].iloc[i], predicted=classes[probs[i].argmax()],
         confidence=float(probs[i].max()), image=np.asarray(images[i]),
     )  # fmt: skip
-
-
-def _slices(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns worth a slice: the source's metadata with few values, the format, and label-check's findings."""
-    told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
-    told = told.rename(columns={name: f"{name} (metadata)" for name in told if name in rows})
-    few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_SLICE_VALUES]
-    found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
-    return pd.concat([told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1)
 
 
 def _provenance(cfg: Config, tune: Path) -> report.Provenance:

@@ -183,34 +183,6 @@ def test_an_unknown_metric_is_named():
         metrics.intervals(*predictions(5, 3, seed=0), metrics=["roc_auc"], n_resamples=5, level=0.9, seed=0)
 
 
-def test_slices_are_listed_worst_first_with_wilson_intervals():
-    rows = pd.DataFrame({"dark": [True, True, False, False], "group": pd.Categorical(["a", "b", "b", ""])})
-    table = metrics.slices(rows, np.array([True, False, True, True]), min_n=2)
-    expected = pd.DataFrame(
-        {
-            "slice": ["dark = yes", "group = b", "dark = no"],
-            "n": [2, 2, 2],
-            "accuracy": [0.5, 0.5, 1.0],
-            "low": [0.0945312, 0.0945312, 2 / (2 + 1.959964**2)],
-            "high": [0.9054688, 0.9054688, 1.0],
-        }
-    )
-    pd.testing.assert_frame_equal(table, expected, check_dtype=False, atol=1e-6)
-
-
-def test_slices_without_any_row_keep_their_columns():
-    table = metrics.slices(pd.DataFrame({"camera": [None, ""]}), np.array([True, True]), min_n=1)
-    assert list(table.columns) == ["slice", "n", "accuracy", "low", "high"]
-    assert table.empty
-
-
-def test_numbers_of_a_column_with_gaps_stay_apart():
-    """JSON whole numbers beside gaps arrive as floating-point ones: 2.02e+03 was both years, and one of them was lost."""
-    rows = pd.DataFrame({"year": [2019.0, 2020.0, np.nan, 2020.0], "load": [0.33333, 0.33331, 0.5, np.nan]})
-    table = metrics.slices(rows, np.array([True, False, True, True]), min_n=1)
-    assert dict(zip(table["slice"], table["n"], strict=True)) == {"year = 2019": 1, "year = 2020": 2, "load = 0.333": 2, "load = 0.5": 1}
-
-
 def test_no_images_is_said_in_plain_words():
     with pytest.raises(FieldmarkError, match="no labelled image"):
         metrics.summary(np.array([], dtype=np.int64), np.zeros((0, 3)))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation import metrics, report
+from pipeline.evaluation import metrics, report, slices
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = ["cat", "dog", EVIL, '" onerror="x']
@@ -68,7 +68,7 @@ def small() -> report.Report:
         confusion=metrics.confusion(labels, probs, CLASSES),
         reliability=metrics.reliability(labels, probs, 10),
         risk_coverage=metrics.risk_coverage(labels, probs),
-        slices=metrics.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
+        slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
     )
 
 

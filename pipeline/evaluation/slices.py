@@ -1,0 +1,55 @@
+"""How often the model is right on parts of the test images."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from scipy.stats import binomtest
+
+LEVEL = 0.95  # of the intervals; part of the figures' definition, not a setting
+MOST_VALUES = 12  # a column of metadata with more different values is not a slice
+
+
+def columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the table that are worth a slice: the source's metadata with few values, the format, and label-check's findings."""
+    told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
+    told = told.rename(columns={name: f"{name} (metadata)" for name in told if name in rows})
+    few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_VALUES]
+    found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
+    return pd.concat([told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1)
+
+
+def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -> pd.DataFrame:
+    """Columns slice, n, accuracy, low, high (95 % interval of Wilson 1927), the worst slice first.
+
+    A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n` images are left out.
+    """
+    members: dict[str, np.ndarray] = {}
+    for column in rows.columns:
+        spelled = rows[column].astype(object).map(_spelled, na_action="ignore").fillna("")
+        members |= {f"{column} = {value}": spelled.eq(value).to_numpy(dtype=bool) for value in spelled.unique() if value}
+    table = pd.DataFrame(
+        [_slice(name, correct[member]) for name, member in members.items() if member.sum() >= max(min_n, 1)],
+        columns=["slice", "n", "accuracy", "low", "high"],
+    )
+    return table.sort_values(["accuracy", "slice"], ignore_index=True)
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3g}"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:
+    wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(LEVEL, method="wilson")
+    return {
+        "slice": name,
+        "n": len(correct),
+        "accuracy": float(correct.mean()),
+        "low": float(wilson.low),
+        "high": float(wilson.high),
+    }
