@@ -1,4 +1,4 @@
-"""Arrays that are filled row by row, and of which a killed run keeps what it had filled.
+"""Arrays that are filled row by row, where a run goes on that was killed.
 
 <name>.npy   the arrays
 done         when the machine started, in seconds, and how many items have their rows

@@ -1,4 +1,4 @@
-"""Folds that keep groups whole and give each its share of every class, and what a model learns from of many images.
+"""Stratified folds that keep groups whole, and the sample that a model learns from where there are many images.
 
 Axes: n images, f folds, k classes.
 """

@@ -1,4 +1,4 @@
-"""One look at each image: what label-check needs of its pixels, kept by the image's id.
+"""What label-check needs of an image's pixels, found by decoding it once and cached by its id.
 
 <cache>/looks/<settings>/<shard>.npz   see pipeline/shards.py; values are LOOK
 """

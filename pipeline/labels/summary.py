@@ -1,4 +1,4 @@
-"""What label-check found, for people: counts with a word on each, and which pairs of images show it best."""
+"""What label-check found, for people: how often each kind of finding occurs, and the pairs of images that show most."""
 
 import json
 from collections import Counter

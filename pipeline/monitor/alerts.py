@@ -1,4 +1,4 @@
-"""When a person should look: what a summary says that its limits do not allow."""
+"""When a person should look: figures of a summary that are beyond their limits."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Looking again and again without crying wolf: disjoint windows of fixed sizes, each tested once.
+"""When drift is tested: disjoint windows of fixed sizes, each tested once, so that looking often raises no false alarms.
 
 The chance of a false alarm in a day is divided evenly among all the windows that may be tested in a day (Bonferroni), so
 that no number of looks, processes or visitors of the page raises it: a verdict is stored, and later looks only read it.

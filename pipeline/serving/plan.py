@@ -1,4 +1,4 @@
-"""What a server is made of, so that each of its processes can make it for itself."""
+"""The settings of a server, from which each of its processes makes the application for itself."""
 
 import math
 import threading

@@ -1,4 +1,4 @@
-"""Class folders, or train/, val/ and test/ above class folders: the one reading of a tree, wherever it is kept.
+"""Class folders, or train/, val/ and test/ above class folders: how a tree of files is read, wherever it is kept.
 
 Whatever lies below a class folder, at any depth, belongs to that class. A folder that is reached twice is
 read once. Names are normalised to NFC, so that every file system gives the same table.

@@ -1,4 +1,4 @@
-"""The members of a tar file, plain or compressed, as far as it goes."""
+"""The members of a tar file, plain or compressed, up to where it is damaged."""
 
 import lzma
 import tarfile

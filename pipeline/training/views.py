@@ -1,4 +1,4 @@
-"""The views of an image that never change what it shows, by the name of the symmetry.
+"""Symmetries by name: the views of an image, flipped or transposed, that show the same thing.
 
 A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands among them.
 """
