@@ -126,7 +126,7 @@ def wiring() -> dict[str, Any]:
         raise FieldmarkError(f"dvc.yaml: {error}") from error
     assert isinstance(stages, dict)
     for node in stages.values():
-        node["outs"] = [next(iter(out)) if isinstance(out, dict) else out for out in node["outs"]]  # less its flags
+        node["outs"] = [next(iter(out)) if isinstance(out, dict) else out for out in node.get("outs", [])]  # less its flags
     return {str(name): node for name, node in stages.items()}
 
 

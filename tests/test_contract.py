@@ -21,9 +21,10 @@ OBSERVERS = {"pipeline", "pipeline.config", "pipeline.schema", "pipeline.errors"
 
 
 def raw() -> dict[str, Any]:
+    """The stages of dvc.yaml as written, less the check that goes before them."""
     container = OmegaConf.to_container(OmegaConf.load("dvc.yaml"), resolve=False)
     assert isinstance(container, dict)
-    return container["stages"]
+    return {name: node for name, node in container["stages"].items() if name != "config"}
 
 
 def module_file(name: str) -> Path | None:

@@ -77,7 +77,7 @@ def test_what_an_experiment_chose_stays_in_params(turned: Path) -> None:
 
 def test_the_next_repro_goes_on_from_the_experiment(turned: Path, cache: Path) -> None:
     assert "Running stage" not in dvc(turned, cache, "repro", "augment")
-    assert set(json.loads(dvc(turned, cache, "status", "--json"))) == {"model-search", "tune"}
+    assert set(json.loads(dvc(turned, cache, "status", "--json"))) == {"config", "model-search", "tune"}
 
 
 def test_the_difference_lists_only_what_was_turned(turned: Path, cache: Path) -> None:

@@ -91,9 +91,9 @@ def edited(file: Path, text: str) -> Iterator[None]:
 
 
 def changed(repo: Repo) -> set[str]:
-    """The stages that `dvc repro` would run for what changed of their own; what follows from them is left aside."""
+    """The stages that `dvc repro` would run for what changed of their own; what follows from them is left aside, and the check."""
     with repo.lock:
-        return {stage.name for stage in repo.index.stages if stage.status()}
+        return {stage.name for stage in repo.index.stages if stage.outs and stage.status()}
 
 
 @pytest.fixture(scope="module")
@@ -174,18 +174,36 @@ def turn(folder: Path, section: str, **values: Any) -> None:
 
 
 def repro(folder: Path, cache: Path, *arguments: str) -> dict[str, str]:
-    """What `dvc repro` said of each stage that it came by: ran, is cached, or didn't change."""
+    """What `dvc repro` said of each stage that it came by, less the check: ran, is cached, or didn't change."""
     environment = {**rebuild_environment(folder, cache), "MLFLOW_TRACKING_URI": f"sqlite:///{cache / 'reruns.db'}"}
     command = ["dvc", "repro", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = re.findall(r"^(?:Running stage|Stage) '([\w-]+)'(?: (is cached|didn't change))?", done.stdout, re.MULTILINE)
-    return {stage: what or "ran" for stage, what in said}
+    return {stage: what or "ran" for stage, what in said if stage in STAGES}
 
 
 def fates(ran: str, *, until: str = "export") -> dict[str, str]:
     """The fate of every stage up to one, when no others ran."""
     return {stage: "ran" if stage in ran.split() else "didn't change" for stage in STAGES[: STAGES.index(until) + 1]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "tunee: {use: default}\n", "params.yaml: tunee: unknown key; did you mean tune"),
+        ("fit: {use: default", "fit: {use: defalt", "params.yaml: fit.use: there is no conf/fit/defalt.yaml; did you mean default"),
+        ("tune: {use: default", "tune: {use: default, trails: 3", "params.yaml: tune.trails: unknown key; did you mean trials"),
+        ("monitor: {use: default", "monitor: {use: default, hour: 3", "params.yaml: monitor.hour: unknown key; did you mean hours"),
+    ],
+    ids=["a section that no stage knows", "a file", "a key", "a key of what runs beside"],
+)
+def test_a_slip_stops_repro_before_any_output_is_removed(old: str, new: str, said: str, mine: Path, cache: Path) -> None:
+    (mine / "params.yaml").write_text(SMOKE.replace(old, new, 1))
+    before = sorted((mine / "data").iterdir())
+    done = subprocess.run(["dvc", "repro"], cwd=mine, env=rebuild_environment(mine, cache), capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stderr
+    assert sorted((mine / "data").iterdir()) == before
 
 
 @pytest.mark.slow
