@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMOKE, copy_built, rebuild_environment
+from conftest import ROOT, SMOKE, copy_built, rebuild_environment
 from mlflow.tracking import MlflowClient
 
 from pipeline import table
@@ -18,6 +20,7 @@ from pipeline.features import cache as feature_cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
 
+README = (ROOT / "README.md").read_text()
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
 # Another file of a group, another backbone, a value that params.yaml has and one that it has not.
 CHOSEN = ["augment.use=none", "network.use=resnet50", "++fit.epochs=4", "++fit.lr=0.002"]
@@ -39,8 +42,10 @@ def dvc(folder: Path, cache: Path, *arguments: str) -> str:
 
 
 def shown(folder: Path, cache: Path) -> list[dict[str, str]]:
-    """The rows of `dvc exp show`: of parameters only those that differ, and no files."""
-    return list(csv.DictReader(dvc(folder, cache, "exp", "show", "--csv", "--only-changed", "--drop", ".*/.*").splitlines()))
+    """The rows of `dvc exp show` with the README's options: the accuracy, and of parameters only those that differ."""
+    named = re.search("`(--only-changed [^`]+)`", README)
+    assert named is not None
+    return list(csv.DictReader(dvc(folder, cache, "exp", "show", "--csv", *shlex.split(named[1])).splitlines()))
 
 
 def params(folder: Path) -> dict[str, Any]:
@@ -61,7 +66,10 @@ def turned(built: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
 def swept(built: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project after a queue of two experiments, run side by side."""
     folder = committed(built, tmp_path_factory.mktemp("swept") / "project")
-    dvc(folder, cache, "exp", "run", "augment", "--queue", "-C", "data/images", "-S", "++augment.balance_to=0.5,0.25")
+    written = re.search(r"    (photos=.*\n    dvc exp run --queue .*) -S .* && dvc queue start", README)
+    assert written is not None
+    queue = ["bash", "-c", f"{written[1]} -S ++augment.balance_to=0.5,0.25 augment"]
+    subprocess.run(queue, cwd=folder, env=rebuild_environment(folder, cache), check=True)
     dvc(folder, cache, "exp", "run", "--run-all", "-j", "2")
     return folder
 
@@ -92,7 +100,7 @@ def test_the_difference_lists_only_what_was_turned(turned: Path, cache: Path) ->
 def test_the_experiments_are_told_apart_by_what_was_turned(turned: Path, cache: Path) -> None:
     rows = shown(turned, cache)
     values = {"augment.use": "none", "network.use": "resnet50", "fit.epochs": "4", "fit.lr": "0.002"}
-    assert rows[0].keys() - {"Experiment", "rev", "typ", "Created"} == values.keys()
+    assert rows[0].keys() - {"Experiment", "rev", "typ", "Created"} == {"test/accuracy", *values}
     assert values.items() <= rows[-1].items()
 
 
