@@ -75,6 +75,11 @@ def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"
     return shares
 
 
+def shares(rows: pd.DataFrame, classes: list[str]) -> Float64[np.ndarray, "n k"] | None:
+    """How much of each class an image is said to be, see `targets`; None where every label is certain."""
+    return targets(rows, classes).astype(np.float64) if (rows["soft_label"] != "").any() else None
+
+
 def weights(rows: pd.DataFrame) -> Float64[np.ndarray, " n"] | None:
     """How much each image counts in what is learned, 0 or more; None where all count the same."""
     return rows["weight"].to_numpy(np.float64) if "weight" in rows else None

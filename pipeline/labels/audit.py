@@ -22,7 +22,7 @@ from pipeline import store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import errors, remember
-from pipeline.labels.errors import Features, Labels, Weights
+from pipeline.labels.errors import Features, Labels, Shares, Weights
 
 UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")
@@ -32,32 +32,33 @@ HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "ran
 
 def audit(
     features: Features, labels: Labels, groups: Sequence[str], *, fractions: Sequence[float], folds: int, C: float,
-    max_fraction: float, seed: int, weights: Weights | None = None,
+    max_fraction: float, seed: int, weights: Weights | None = None, shares: Shares | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """One row a kind of flip and fraction of the images: COLUMNS.
 
     random_average_precision is what a random ranking is expected to reach. A flip is to any other class (uniform), or
-    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same). The
+    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same); of a graded label the two shares are exchanged. The
     other arguments are those of errors.out_of_fold and errors.suspects.
     """
     how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed, "weights": weights}
     other = np.array([1, 0])  # of two classes, without a model
-    confused = other if labels.max() < 2 else _most_alike(labels, remember.out_of_fold(features, labels, groups, **how))
+    confused = other if labels.max() < 2 else _most_alike(labels, remember.out_of_fold(features, labels, groups, **how, shares=shares))
     rows = []
     for kind, fraction, noisy in _planted(labels, confused, fractions, seed):
-        probs = remember.out_of_fold(features, noisy, groups, **how)
-        found = errors.suspects(noisy, probs, max_fraction=max_fraction)
+        graded = None if shares is None else _exchanged(shares, labels, noisy)
+        probs = remember.out_of_fold(features, noisy, groups, **how, shares=graded)
+        found = errors.suspects(noisy, probs, max_fraction=max_fraction, shares=graded)
         rows.append(_figures(kind, fraction, noisy != labels, found))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def real(
     features: Features, labels: Labels, groups: Sequence[str], wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"],
-    *, folds: int, C: float, max_fraction: float, seed: int, weights: Weights | None = None,
+    *, folds: int, C: float, max_fraction: float, seed: int, weights: Weights | None = None, shares: Shares | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found among the judged ones."""
-    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights)
-    found = errors.suspects(labels, probs, max_fraction=max_fraction)[judged]
+    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, shares=shares)
+    found = errors.suspects(labels, probs, max_fraction=max_fraction, shares=shares)[judged]
     return pd.DataFrame([_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS)
 
 
@@ -75,18 +76,20 @@ def of_table(
     groups = rows["dup_group"].to_numpy(object)
     found = [pd.DataFrame(columns=COLUMNS)]
     if len(names) > 1 and fractions:
-        weights = table.weights(rows.iloc[labelled])
-        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, weights=weights, **how))
+        some = rows.iloc[labelled]
+        weights, shares = table.weights(some), table.shares(some, names.tolist())
+        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, weights=weights, shares=shares, **how))
     if verified:
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
         said = rows["given_label"].to_numpy(object)[given].astype(str)
-        numbers = np.unique(said, return_inverse=True)[1].astype(np.int64)
+        names, numbers = np.unique(said, return_inverse=True)
         judged, wrong = truth[given] != "", truth[given] != said
         if not (judged & wrong).any() or not (judged & ~wrong).any():
             raise FieldmarkError(f"the column {verified!r} must say of some labels that they are right, and of some that they are wrong")
-        weights = table.weights(rows.iloc[given])
-        found.append(real(features[given], numbers, groups[given].tolist(), wrong, judged, weights=weights, **how))
+        some = rows.iloc[given].assign(label=said)
+        weights, shares = table.weights(some), table.shares(some, names.tolist())
+        found.append(real(features[given], numbers.astype(np.int64), groups[given].tolist(), wrong, judged, weights=weights, shares=shares, **how))
     return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
 
 
@@ -157,3 +160,10 @@ def _planted(
             alike = labels.copy()
             alike[which] = confused[labels[which]]
             yield LOOK_ALIKE, fraction, alike
+
+
+def _exchanged(shares: Shares, labels: Labels, noisy: Labels) -> Shares:
+    """The shares that go with the planted labels."""
+    exchanged, rows = shares.copy(), np.flatnonzero(labels != noisy)
+    exchanged[rows, noisy[rows]], exchanged[rows, labels[rows]] = shares[rows, labels[rows]], shares[rows, noisy[rows]]
+    return exchanged

@@ -17,28 +17,30 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from pipeline import store, table
-from pipeline.labels.folds import StratifiedGroups, drawn
+from pipeline.labels.folds import LEARN, StratifiedGroups, drawn
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
 # Bounds the memory: this many rows are taken up or judged at once.
 AT_ONCE = 4096
+MOST_SHARES = 2  # of each of the images learned from, on average
 
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
 Weights = Float64[np.ndarray, " n"]
+Shares = Float64[np.ndarray, "n k"]  # how much of each class an image is said to be, where labels are graded
 Probs = Float64[np.ndarray, "j k"]  # of the j images that a fold judges, by the classes that it knows
 Keep = Callable[[int, Callable[[], Probs]], Probs]
 
 
 def out_of_fold(
     features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None, rows: Labels | None = None, keep: Keep | None = None,
+    weights: Weights | None = None, shares: Shares | None = None, rows: Labels | None = None, keep: Keep | None = None,
 ) -> Float64[np.ndarray, "n k"]:  # fmt: skip
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
-    learned, beside the others. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
+    learned, beside the others; an image of several shares is learned as some of each class. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
     most folds.LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
     groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
     fell into one fold, its row is uniform: no evidence against the label. keep(fold, judge) returns what judge()
@@ -55,22 +57,30 @@ def out_of_fold(
         if len(known) < 2 or len(judged) == 0:
             continue
         counted = None if weights is None else table.relative(weights[train])
-        judge = partial(_judged, features, place[judged], place[train], labels[train], counted, C)
+        learned, said, counted = (train, labels[train], counted) if shares is None else _graded(train, known, counted, shares)
+        judge = partial(_judged, features, place[judged], place[learned], said, counted, C)
         probs[judged] = 0
         probs[np.ix_(judged, known)] = keep(fold, judge) if keep else judge()
     return probs
 
 
-def suspects(labels: Labels, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float) -> pd.DataFrame:
-    """One row an image: suspect, suspect_score (1 minus the probability of its label) and suggested class.
+def suspects(
+    labels: Labels, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float, shares: Shares | None = None
+) -> pd.DataFrame:
+    """One row an image: suspect, suspect_score and suggested class.
 
+    The score is how far the probabilities are from what was said: 1 minus that of the label, and where labels are graded the
+    total variation distance from the shares, which is the same for a certain one.
     pred_probs must be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
     the earlier row). A uniform row is never suspect, and its own label is suggested.
     """
     if len(labels) == 0:
         return pd.DataFrame({"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels})
     informed = np.ptp(pred_probs, axis=1) > 0
-    score = 1 - get_label_quality_scores(labels, pred_probs, method="self_confidence")
+    if shares is None:
+        score = 1 - get_label_quality_scores(labels, pred_probs, method="self_confidence")
+    else:
+        score = np.abs(shares - pred_probs).sum(axis=1).clip(0, 2) / 2
     suspect = _issues(labels, pred_probs, informed)
     return pd.DataFrame(
         {
@@ -93,6 +103,17 @@ def _folds(
     dealer = StratifiedGroups(min(folds, int(learnable.min())), shuffle=True, random_state=seed)
     for train, held_out in dealer.split(rows, labels[rows], groups[rows]):
         yield rows[train], rows[held_out]
+
+
+def _graded(
+    train: Int64[np.ndarray, " r"], known: Int64[np.ndarray, " c"], counted: Float64[np.ndarray, " r"] | None, shares: Shares
+) -> tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " s"], Float64[np.ndarray, " s"]]:
+    """Rows, labels and weights: a row for each class that it has a share of. Of very many the smallest shares are left out."""
+    said = shares[np.ix_(train, known)]
+    which, label = np.nonzero(said)
+    weight = said[which, label] * (1.0 if counted is None else counted[which])
+    kept = np.sort(np.argsort(-weight, kind="stable")[: MOST_SHARES * LEARN])
+    return train[which[kept]], known[label[kept]], weight[kept]
 
 
 def _judged(

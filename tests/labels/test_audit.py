@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
+from pipeline.labels import errors
 from pipeline.labels.audit import audit, of_table, show
 
 DIGITS = load_digits()
@@ -30,6 +31,23 @@ def test_flips_on_clean_labels_are_found_far_better_than_by_chance() -> None:
     assert (found["n_planted"] == 90).all()
     assert np.allclose(found["random_average_precision"], 0.1)
     assert (found["average_precision"] > 0.6).all()
+
+
+def test_a_flip_of_a_graded_label_exchanges_its_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    judge = errors.suspects
+
+    def noted(labels: np.ndarray, probs: np.ndarray, **how: Any) -> pd.DataFrame:
+        seen.append((labels, how["shares"]))
+        return judge(labels, probs, **how)
+
+    monkeypatch.setattr(errors, "suspects", noted)
+    graded = 0.7 * np.eye(10)[LABELS] + 0.03
+    found = audit(FEATURES, LABELS, GROUPS, fractions=[0.1], shares=graded, **SETTINGS)
+    assert (found["average_precision"] > 0.6).all()
+    noisy, shares = seen[0]
+    assert (noisy != LABELS).sum() == 90 and (shares.argmax(axis=1) == noisy).all()
+    np.testing.assert_array_equal(np.sort(shares, axis=1), np.sort(graded, axis=1))
 
 
 def test_features_that_tell_nothing_do_no_better_than_chance() -> None:
@@ -62,7 +80,7 @@ def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
 def checked(labels: np.ndarray, verified: list[str]) -> tuple[pd.DataFrame, Any]:
     """A table of the digits with some labels, and a column of what was verified."""
     said = [str(label) for label in labels]
-    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS})
+    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS, "soft_label": ""})
     rows["metadata"] = [json.dumps({"checked": truth} if truth else {}) for truth in verified]
     errors = SimpleNamespace(model_dump=lambda: {"folds": 3, "C": 0.01, "max_fraction": 0.3})
     return rows, Config(seed=0, label_check=SimpleNamespace(errors=errors))

@@ -1,6 +1,7 @@
 """Label errors: flipped labels are found, what cannot be judged is not suspected."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,34 @@ def test_weights_say_how_much_an_image_counts_whatever_their_scale() -> None:
     even, huge = (out_of_fold(features, labels, singles(90), folds=3, C=0.01, seed=0, weights=np.full(90, w)) for w in (1.0, 1e308))
     np.testing.assert_allclose(huge, even, atol=1e-9)
     np.testing.assert_allclose(even, out_of_fold(features, labels, singles(90), folds=3, C=0.01, seed=0), atol=1e-6)
+
+
+def test_a_graded_label_is_learned_and_doubted_as_what_it_is() -> None:
+    features, labels = clusters(200, 2)
+    shares = np.where(np.eye(2)[labels] == 1, 0.7, 0.3)
+    certain, graded = (out_of_fold(features, labels, singles(200), folds=5, C=0.1, seed=0, shares=said) for said in (None, shares))
+    own = np.arange(200), labels
+    assert certain[own].mean() > 0.95 and graded[own].mean() == pytest.approx(0.7, abs=0.05)
+    doubt = suspects(labels, graded, max_fraction=1.0, shares=shares)["suspect_score"]
+    assert doubt.mean() < 0.1 < suspects(labels, graded, max_fraction=1.0)["suspect_score"].mean()
+
+
+def test_shares_of_one_class_alone_are_plain_labels() -> None:
+    features, labels = clusters(90, 3)
+    labels[::9] = (labels[::9] + 1) % 3
+    how = {"folds": 3, "C": 0.01, "seed": 0, "weights": np.linspace(0.5, 2, 90)}
+    plain, graded = (out_of_fold(features, labels, singles(90), shares=said, **how) for said in (None, np.eye(3)[labels]))
+    np.testing.assert_allclose(graded, plain, atol=1e-9)
+    one, other = (suspects(labels, plain, max_fraction=0.2, shares=said) for said in (None, np.eye(3)[labels]))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_of_many_graded_images_the_smallest_shares_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "LEARN", 60)
+    features, labels = clusters(120, 4)
+    shares = 0.8 * np.eye(4)[labels] + 0.05
+    probs = out_of_fold(features, labels, singles(120), folds=4, C=0.1, seed=0, shares=shares)
+    assert (probs.argmax(axis=1) == labels).all() and np.allclose(probs.sum(axis=1), 1)
 
 
 def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
