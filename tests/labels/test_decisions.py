@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,6 +154,34 @@ def test_a_withdrawal_leaves_what_others_said() -> None:
     lines = ["a,keep,,y,2026-01-01", "a,drop,,z,2026-01-02", "a,withdraw,,z,2026-01-03"]
     assert apply(rows(), said(*lines))["decision"].tolist() == ["keep", ""]
     assert standing(said(*lines))[["id", "by"]].to_numpy().tolist() == [["a", "y"]]
+
+
+def test_git_merges_what_two_people_added_also_by_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, file = Path("data/decisions"), Path("data/decisions/labels.csv")
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], check=True, capture_output=True)
+
+    folder.mkdir(parents=True)
+    file.write_text(HEADER)
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-qm", "start")
+    git("checkout", "-qb", "ada")
+    append(folder, [["a", "relabel", "bird", "Ada", "2026-01-02"], ["b", "keep", "", "Ada", "2026-01-02"]], tmp_path / "lock")
+    git("commit", "-qam", "Ada")
+    git("checkout", "-q", "main")
+    file.write_bytes(f"{HEADER}a,relabel,fish,Zoë,2026-01-01\n".replace("\n", "\r\n").encode())
+    git("commit", "-qam", "Zoë")
+    git("merge", "-q", "--no-edit", "ada")
+    assert sorted(read(folder)["by"]) == ["Ada", "Ada", "Zoë"] and file.read_text().count(HEADER) == 1
+    assert apply(rows(), read(folder))["decision"].tolist() == ["conflict", "keep"]
+
+
+def test_a_first_line_that_a_merge_kept_twice_is_none(tmp_path: Path) -> None:
+    assert read(written(tmp_path, f"{HEADER}a,keep,,z,2026-01-01\n{HEADER}"))["id"].tolist() == ["a"]
 
 
 def test_added_lines_are_read_back_and_what_was_there_keeps_its_bytes(tmp_path: Path) -> None:
