@@ -64,28 +64,48 @@ def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
 
 
 class PackedImages:
-    """The packed images of a folder by id: only the ids are in memory, and the piece that was read last."""
+    """The packed images of a folder by id: only the ids are in memory, some 72 bytes each, and the piece that was read last."""
 
     def __init__(self, folder: Path) -> None:
         self._last: tuple[tuple[Path, int], list[bytes]] = (folder, -1), []
-        self._places: dict[str, tuple[Path, int, int]] = {}
+        self._pieces: list[tuple[Path, int]] = []
+        ids, places = [np.empty(0, "S1")], [np.empty((0, 2), np.int32)]
         for path in sorted(folder.glob("images-*.parquet")):
             with pq.ParquetFile(path) as shard:
                 for group in range(shard.num_row_groups):
-                    ids = shard.read_row_group(group, columns=["id"])["id"].to_pylist()
-                    self._places |= {id: (path, group, row) for row, id in enumerate(ids)}
+                    ids.append(np.array([_key(id) for id in shard.read_row_group(group, columns=["id"])["id"].to_pylist()]))
+                    places.append(np.stack([np.full(len(ids[-1]), len(self._pieces)), np.arange(len(ids[-1]))], axis=1).astype(np.int32))
+                    self._pieces.append((path, group))
+        together = np.concatenate(ids)
+        order = np.argsort(together, kind="stable")
+        self._ids, self._places = together[order], np.concatenate(places)[order]
 
     def __contains__(self, id: str) -> bool:
-        return id in self._places
+        return self._found(id) is not None
 
     def __getitem__(self, id: str) -> bytes:
         """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
-        path, group, row = self._places[id]
+        found = self._found(id)
+        if found is None:
+            raise KeyError(id)
+        piece, row = (int(number) for number in self._places[found])
+        path, group = self._pieces[piece]
         last = self._last
         if last[0] != (path, group):
             with pq.ParquetFile(path) as shard:
                 last = self._last = (path, group), shard.read_row_group(group, columns=["bytes"])["bytes"].to_pylist()
         return last[1][row]
+
+    def _found(self, id: str) -> int | None:
+        key = _key(id)
+        if len(key) > self._ids.itemsize:  # numpy would widen all the others for it
+            return None
+        at = int(np.searchsorted(self._ids, np.bytes_(key)))
+        return at if at < len(self._ids) and self._ids[at] == key else None
+
+
+def _key(id: str) -> bytes:
+    return id.encode("utf-8", "surrogatepass")
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

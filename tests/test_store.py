@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,8 +60,19 @@ def test_an_image_is_found_by_its_id_in_any_shard_and_group(tmp_path: Path, monk
     store.write_images(tmp_path, ITEMS, shard_bytes=550)
     packed = store.PackedImages(tmp_path)
     assert [packed[id] for id, _ in reversed(ITEMS)] == [data for _, data in reversed(ITEMS)]
-    with pytest.raises(KeyError):
-        packed["none"]
+    for id in ("none", ITEMS[0][0][:-1], f"{ITEMS[0][0]}\0", "x" * 99):
+        assert id not in packed
+        with pytest.raises(KeyError):
+            packed[id]
+
+
+def test_many_ids_take_little_memory(tmp_path: Path) -> None:
+    store.write_images(tmp_path, ((f"{number:064x}", b"") for number in range(20_000)))
+    tracemalloc.start()
+    packed = store.PackedImages(tmp_path)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert f"{19_999:064x}" in packed and kept < 20_000 * 80
 
 
 def test_chunks_draw_no_more_than_they_give() -> None:
