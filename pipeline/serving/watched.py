@@ -14,6 +14,7 @@ from pipeline.monitor import gauges, page
 from pipeline.monitor.records import Recorder
 from pipeline.monitor.watch import Watcher
 from pipeline.schema import Monitor
+from pipeline.serving import problems
 from pipeline.serving.counters import SHARED
 
 
@@ -32,7 +33,7 @@ def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
     counters.gauge("fieldmark_monitor_store_up", up, lambda: not recorder.away and watcher.last is not None, "livemin")
     gauges.collect(counters.shown, watcher)
     app.state.recorder = recorder
-    app.include_router(page.router(watcher, recorder))
+    app.include_router(page.router(watcher, recorder), responses=problems.described(400, 401, 403, 422, 429, 503))
     served = app.router.lifespan_context
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import re
 import struct
 import threading
@@ -20,12 +21,15 @@ from conftest import ROOT
 from fastapi.testclient import TestClient
 from holding import LONG, wait_until
 from PIL import Image, PngImagePlugin
+from traffic import MONITOR
 
 from pipeline.schema import Serving
 from pipeline.serving import app as serving_app
-from pipeline.serving import explanation, keys, model
+from pipeline.serving import explanation, feedback, keys, model
 from pipeline.serving.keys import Keys
+from pipeline.serving.plan import Plan, application
 from pipeline.serving.swap import Folder
+from pipeline.serving.watched import watch
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 BASE = "http://127.0.0.1"
@@ -358,7 +362,7 @@ def test_forty_hostile_uploads_break_nothing_and_tell_nothing(api: TestClient, e
 
 
 @pytest.mark.filterwarnings("default")
-def test_requests_made_up_from_the_document_find_no_fault(export: Path) -> None:
+def test_requests_made_up_from_the_document_find_no_fault(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import schemathesis
     from hypothesis import HealthCheck, Phase, given
     from hypothesis import settings as limits
@@ -369,7 +373,9 @@ def test_requests_made_up_from_the_document_find_no_fault(export: Path) -> None:
         status_code_conformance,
     )
 
-    made = serving_app.create(settings(hosts=["testserver"]), Folder(export, "fieldmark"))
+    monkeypatch.chdir(tmp_path)  # where images are kept
+    whole = Plan(settings(hosts=["testserver"]), MONITOR, "fieldmark", export, "", keep=True, keys=None, records=f"sqlite:///{tmp_path / 'monitor.db'}")
+    made = application(whole)
     document = schemathesis.openapi.from_asgi("/openapi.json", made)
     checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
     asked = set()
@@ -384,7 +390,16 @@ def test_requests_made_up_from_the_document_find_no_fault(export: Path) -> None:
 
         each()
         asked.add(found.label)
-    assert asked == {"POST /predict", "GET /model", "GET /health/live", "GET /health/ready", "GET /metrics"}
+    told = {"GET /model", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /monitor", "GET /feedback"}
+    assert asked == {"POST /predict", "POST /feedback", *told}
+
+
+def test_the_document_of_the_whole_server_names_no_schema_that_it_lacks(export: Path) -> None:
+    made = serving_app.create(settings(), Folder(export, "fieldmark"), routers=[feedback.router(None)])
+    watch(made, MONITOR, f"sqlite:///{export / 'monitor.db'}")
+    document = made.openapi()
+    named = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
+    assert "Problem" in named and set(named) <= document["components"]["schemas"].keys()
 
 
 def test_an_explanation_is_late_after_a_quarter_of_its_time(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
