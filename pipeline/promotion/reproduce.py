@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import config, provenance, tracking
+from pipeline import config, feedback, provenance, tracking
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.promotion.registry import Registry, answering, connect
@@ -173,13 +173,16 @@ def _restore(folder: Path, recorded: Recorded) -> None:
 
 
 def _link_images(folder: Path) -> None:
-    """The photos that git does not hold, as links to the same bytes; copies across file systems."""
-    images = str(OmegaConf.select(OmegaConf.load(folder / config.PARAMS), "images", default=""))
-    source = config.home() / images
-    if images and not Path(images).is_absolute() and source.is_dir():
-        shutil.copytree(source, folder / images, copy_function=_link, dirs_exist_ok=True)
-    elif images and not Path(images).is_absolute() and source.is_file():
-        _link(str(source), str(folder / images))
+    """The photos that git does not hold, one's own and those of feedback, as links to the same bytes; copies across file systems."""
+    own = str(OmegaConf.select(OmegaConf.load(folder / config.PARAMS), "images", default=""))
+    for place in (own, str(feedback.ACCEPTED)):
+        source = config.home() / place
+        if not place or Path(place).is_absolute():
+            continue
+        if source.is_dir():
+            shutil.copytree(source, folder / place, copy_function=_link, dirs_exist_ok=True)
+        elif source.is_file():
+            _link(str(source), str(folder / place))
 
 
 def _link(source: str, target: str) -> None:

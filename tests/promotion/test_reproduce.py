@@ -23,7 +23,7 @@ from pathlib import Path
 stage, out = sys.argv[1], Path("data", sys.argv[1])
 out.mkdir(parents=True)
 if stage == "ingest":
-    (out / "bytes").write_bytes(Path("data/images/photo").read_bytes())
+    (out / "bytes").write_bytes(Path("data/images/photo").read_bytes() + Path("data/feedback/one.png").read_bytes())
 figures = {"ingest": {"n_images": 1.0}, "evaluate": {"test/sum": float(sum(Path("data/ingest/bytes").read_bytes())), "latency/p50_ms": 1.0}}
 (out / "metrics.json").write_text(json.dumps(figures[stage]))
 """
@@ -50,6 +50,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".gitignore").write_text("/data\n/.fieldmark\n")
     (folder / "data" / "images").mkdir(parents=True)
     (folder / "data" / "images" / "photo").write_bytes(b"a photo")
+    (folder / "data" / "feedback").mkdir()
+    (folder / "data" / "feedback" / "one.png").write_bytes(b"\0")
     shell(folder, "git", "init", "-q")
     shell(folder, "dvc", "init", "-q")
     shell(folder, "git", "add", "-A")
@@ -111,6 +113,12 @@ def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_c
     assert "1 of 3 figures differ" in done.stdout
     assert worktrees(project) == 2
     assert sorted((project / ".dvc" / "cache").rglob("*")) == before  # nothing of it may be restored by a later rebuild
+
+
+def test_photos_that_came_back_from_production_are_among_those_of_today(project: Path) -> None:
+    run = record(project)
+    shutil.rmtree(project / ".dvc" / "cache")
+    assert reproduce.reproduce(config.load("export"), run)
 
 
 def test_data_that_are_nowhere_are_said(project: Path) -> None:
