@@ -220,8 +220,9 @@ def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]
     except ValidationError as error:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"]]
-        file = PARAMS if _within(turned, place) or (turned and not place) else CONF / group / f"{use}.yaml"
-        where = ".".join([name, *place] if file == PARAMS else place) or name
+        own, in_params = CONF / group / f"{use}.yaml", _within(turned, place)
+        file = PARAMS if in_params else f"{PARAMS} over {own}" if turned and not place else own  # a rule over several keys has no place
+        where = ".".join([name, *place] if in_params else place) or name
         if first["type"] == "extra_forbidden":
             known = _fields(schema.GROUPS[group], place[:-1])
             raise FieldmarkError(f"{file}: {where}: unknown key; {_nearest(place[-1], known)}") from error

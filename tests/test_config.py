@@ -71,7 +71,7 @@ def test_a_stage_sees_only_what_it_declares() -> None:
         ("network: {use: efficientnet_lite0, head: {hiden: 3}}", "network.head.hiden: .*did you mean hidden"),
         ("network: {use: efficientnet_lite0, space: {fit.lr: {low: 2.0, high: 1.0}}}", "low must be below high"),
         ("augment: {use: no_up, symmetry: d5}", "augment.symmetry: .*'none', 'flip' or 'd4'"),
-        ("scratch: {use: small_cnn, head: {kind: svm}}", "params.yaml: scratch: .*head.kind svm needs frozen: true"),
+        ("scratch: {use: small_cnn, head: {kind: svm}}", "params.yaml over conf/model/small_cnn.yaml: scratch: .*head.kind svm needs frozen: true"),
         ("serving: {use: default, formats: [JPEG, HEIC]}", "params.yaml: serving.formats.1: .*'HEIC'"),
         ("ingest: {use: elpv", "params.yaml: not valid YAML"),
     ],
