@@ -37,8 +37,9 @@ def audit(
     """One row a kind of flip and fraction of the images: COLUMNS.
 
     random_average_precision is what a random ranking is expected to reach. A flip is to any other class (uniform), or
-    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same); of a graded label the two shares are exchanged. The
-    other arguments are those of errors.out_of_fold and errors.suspects.
+    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same). Of a
+    graded label the shares of the two classes are exchanged. The other arguments are those of errors.out_of_fold and
+    errors.suspects.
     """
     how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed, "weights": weights}
     other = np.array([1, 0])  # of two classes, without a model

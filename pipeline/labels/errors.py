@@ -40,9 +40,9 @@ def out_of_fold(
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
-    learned, beside the others; an image of several shares is learned as some of each class. features may be mapped from disk; rows are the images' rows in them, all by default. A model learns from at
-    most folds.LEARN images, drawn so that each class keeps its share. There are no more folds than the rarest class has
-    groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
+    learned, beside the others; an image of several shares is learned as some of each class. features may be mapped from
+    disk; rows are the images' rows in them, all by default. A model learns from at most folds.LEARN images, drawn so that
+    each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
     fell into one fold, its row is uniform: no evidence against the label. keep(fold, judge) returns what judge()
     computes for a fold, or what it computed before.
     """

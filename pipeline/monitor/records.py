@@ -177,7 +177,12 @@ class Recorder:
         for table, keep in ((tables.predictions, self._max_rows), (tables.losses, 1000)):
             newest = sa.select(sa.func.max(table.c.seq)).scalar_subquery()
             connection.execute(sa.delete(table).where(table.c.seq <= newest - keep))
-        for table, column, keep in ((tables.labels, tables.labels.c.time, self._max_rows), (tables.checks, tables.checks.c.end, 10_000), (tables.refusals, tables.refusals.c.time, 50_000)):
+        kept = [
+            (tables.labels, tables.labels.c.time, self._max_rows),
+            (tables.checks, tables.checks.c.end, 10_000),
+            (tables.refusals, tables.refusals.c.time, 50_000),
+        ]
+        for table, column, keep in kept:
             oldest = sa.select(column).order_by(column.desc()).offset(keep).limit(1).scalar_subquery()
             connection.execute(sa.delete(table).where(column <= oldest))
 
