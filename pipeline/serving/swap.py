@@ -73,7 +73,7 @@ class Registry:
 
         version = self._version or tracking.alias_version(self._name, self._alias)
         if not version:
-            raise FieldmarkError(f"no version of {self._name} has the alias {self._alias}; promote one, or name one with --version")
+            raise FieldmarkError(f"no version of {self._name} has the alias {self._alias}; promote one, or name a version instead")
         return version
 
     def load(self, version: str) -> Model:
