@@ -292,11 +292,11 @@ def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatc
             if promoted < 4 and now > promoted * seconds / 4:
                 client.set_registered_model_alias("fieldmark", "production", versions[promoted])
                 promoted += 1
-            told = json.load(urllib.request.urlopen("http://127.0.0.1:8534/model", timeout=30))
+            with urllib.request.urlopen("http://127.0.0.1:8534/model", timeout=30) as answer:
+                told = json.load(answer)
             memory.append((now, told["version"], psutil.Process(server.pid).memory_info().rss / 2**20))
             time.sleep(max(1.0, seconds / 40))
-        assert load.stdout is not None
-        rate, p50, p95, p99, failed, n = load.stdout.read().split()
+        rate, p50, p95, p99, failed, n = load.communicate()[0].split()
     print(f"\n{SOAK_MIN:g} minutes, 32 connections: {n} requests, {failed} failed, {rate} a second, p50 {p50} p95 {p95} p99 {p99} ms")
     for now, version, megabytes in memory[:: max(1, len(memory) // 20)]:
         print(f"{now:7.0f} s  version {version}  RSS {megabytes:7.0f} MiB")
