@@ -212,6 +212,12 @@ def test_a_server_that_goes_away_is_said(page: Chrome, project: Path) -> None:
     assert page.execute_script("return document.activeElement.ariaLabel") == "red.png"  # who works by keyboard is still there
 
 
+def test_a_server_that_hangs_is_not_waited_for_without_end(page: Chrome, project: Path) -> None:
+    page.execute_script("AbortSignal.timeout = () => AbortSignal.abort()")  # the time is over
+    show(page, project / "red.png")
+    assert "The server does not answer." in cards(page)[0] and "Try again" in cards(page)[0]
+
+
 def test_a_file_that_is_gone_is_not_put_down_to_the_server(page: Chrome, project: Path) -> None:
     lost = project / "lost.png"
     lost.write_bytes((project / "red.png").read_bytes())
