@@ -149,9 +149,9 @@ def _item(board: Board, learner: Learner, row: int) -> Item:
     values = board.found.rows.iloc[row]
     votes = [VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when) for vote in board.votes.get(row, [])]
     told = values["given_label"] or row in board.found.predicted
-    suggested = values["suggested_label"] if told else learner.proposed(row)[0]
+    suggested, chance = (values["suggested_label"], 0.0) if told else learner.proposed(row)
     return Item(
-        id=values["id"], name=values["name"], label=values["given_label"], suggested_label=suggested,
+        id=values["id"], name=values["name"], label=values["given_label"], suggested_label=suggested, chance=chance,
         suspect_score=values["suspect_score"], kinds=board.kinds_of(row), width_px=values["width"],
         height_px=values["height"], predicted=board.found.predicted.get(row, ""), split=values["split"], votes=votes, conflict=board.in_conflict(row),
         neighbours=[_neighbour(board, other, twin=twin) for other, twin in board.neighbours(row)],

@@ -28,6 +28,7 @@ class Item(BaseModel):
     name: str
     label: str = Field(description="as given, before any decision")
     suggested_label: str
+    chance: float = Field(description="0 to 1; of the suggested label by a model of the labels so far, where none is given")
     suspect_score: float = Field(description="0 to 1; how far a model of the other images is from the label: 1 minus its probability, where it is certain")
     kinds: list[str]
     predicted: str = Field(description="by the model in production, of an image that came as feedback")

@@ -66,6 +66,18 @@ def test_an_item_says_what_there_is_to_know(ada: TestClient, checked: Path) -> N
     assert [other["id"] for other in others] == [ids(checked)[i] for i in near if i != 5]
 
 
+def test_a_proposal_says_how_sure_it_is(checked: Path) -> None:
+    app = create_app(checked, "Ada")
+    page = TestClient(app, base_url="http://127.0.0.1:8421")
+    page.get("/api/groups")
+    app.state.learner.wait()
+    (group,) = page.get("/api/groups", params={"n": 1}).json()
+    items = page.get("/api/items", params={"id": [member["id"] for member in group["members"]]}).json()
+    assert {item["suggested_label"] for item in items} == {group["label"]}
+    assert np.mean([item["chance"] for item in items]) == pytest.approx(group["probability"]) and group["probability"] > 0
+    assert all(item["chance"] == 0 for item in page.get("/api/items", params={"kind": "suspect"}).json())
+
+
 def test_a_decision_is_on_disk_before_the_answer(ada: TestClient, checked: Path) -> None:
     id = ids(checked)[3]
     done = decide(ada, id, "relabel", "dog").json()
