@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,18 @@ def test_a_listing_of_noisy_and_verified_labels_is_audited_against_the_real_erro
     monkeypatch.setattr(audit, "CHECKED", tmp_path / "out")
     audit.show(configured(), [0.1], "checked")
     assert f"{real['average_precision']:.3f}" in next(line for line in capsys.readouterr().out.splitlines() if "real" in line)
+
+
+def test_a_graded_label_is_doubted_less_than_a_certain_one_that_is_as_wrong(ingested: Path, tmp_path: Path) -> None:
+    rows = table.read(ingested)
+    graded, *certain = sorted(flipped())
+    label, other = rows.set_index("id").loc[graded, "label"], TRUE[FLIPPED[0]]
+    shutil.copytree(ingested, tmp_path / "graded")
+    table.write(rows.assign(soft_label=[json.dumps({label: 0.6, other: 0.4}) if id == graded else "" for id in rows["id"]]), tmp_path / "graded")
+    _, checked = run(tmp_path / "graded", tmp_path)
+    doubt = checked["suspect_score"]
+    assert checked.loc[sorted(flipped()), "suspect"].all()
+    assert doubt[graded] == pytest.approx(0.6, abs=0.15) and doubt[certain].min() > doubt[graded] + 0.2
 
 
 def given_splits(ingested: Path, folder: Path, **splits: str) -> Path:
