@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -131,9 +132,17 @@ def wiring() -> dict[str, Any]:
 
 
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """The object that a node with `_target_` describes; `extra` arguments are passed where the target takes them."""
+    """The object that a node with `_target_` describes; `extra` arguments are passed where the target takes them.
+
+    Raises FieldmarkError as the target does, without Hydra's wrapping.
+    """
     takes = inspect.signature(_target(node["_target_"])).parameters
-    return instantiate(dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all")
+    try:
+        return instantiate(dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, FieldmarkError):
+            raise error.__cause__ from None
+        raise
 
 
 def check() -> None:

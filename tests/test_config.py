@@ -172,6 +172,13 @@ def test_a_slip_in_a_name_to_search_is_found_before_any_work() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_what_a_target_asks_of_the_user_is_said_without_hydras_wrapping() -> None:
+    turn("network: {use: resnet50, features: {weights: nowhere.pth}}")
+    with pytest.raises(FieldmarkError, match=r"features.weights: 'nowhere.pth' is neither a file nor"):
+        config.build(config.load().network.features)
+
+
+@pytest.mark.usefixtures("project")
 def test_a_copy_of_the_project_runs_its_own_code() -> None:
     """DVC records the hash of the copy's code for a queued experiment."""
     file = Path("pipeline/cli.py")
