@@ -1,5 +1,7 @@
 """What several tests share: a project folder of one's own, and forty photos with everything that goes wrong."""
 
+import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -133,6 +135,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if "cache" in getattr(item, "fixturenames", ())}
     place = {name: i for i, name in enumerate(FIRST)}
     items.sort(key=lambda item: (place.get(item.path.name, len(FIRST)), item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: every full search for garbage, of which pytest makes five at the end, would go through it."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so
 
 
 @pytest.fixture(scope="session")

@@ -193,8 +193,14 @@ def fates(ran: str, *, until: str = "export") -> dict[str, str]:
     [
         ("", "tunee: {use: default}\n", "params.yaml: tunee: unknown key; did you mean tune"),
         ("fit: {use: default", "fit: {use: defalt", "params.yaml: fit.use: there is no conf/fit/defalt.yaml; did you mean default"),
-        ("tune: {use: default", "tune: {use: default, trails: 3", "params.yaml: tune.trails: unknown key; did you mean trials"),
-        ("monitor: {use: default", "monitor: {use: default, hour: 3", "params.yaml: monitor.hour: unknown key; did you mean hours"),
+        pytest.param(
+            "tune: {use: default", "tune: {use: default, trails: 3", "params.yaml: tune.trails: unknown key; did you mean trials",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "monitor: {use: default", "monitor: {use: default, hour: 3", "params.yaml: monitor.hour: unknown key; did you mean hours",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["a section that no stage knows", "a file", "a key", "a key of what runs beside"],
 )

@@ -22,7 +22,7 @@ def false_alarms(n: int, *, level: float, n_window: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("n_window", [20, 90])
+@pytest.mark.parametrize("n_window", [20, pytest.param(90, marks=pytest.mark.slow)])
 def test_false_alarms_come_no_more_often_than_the_level(n_window: int) -> None:
     assert false_alarms(100, level=0.05, n_window=n_window) <= binom.isf(1e-4, 100, 0.05)
 

@@ -153,7 +153,10 @@ def test_promotion_rollback_and_history_work_over_http(versions: list[str], cfg:
     assert said.index("complaints") < said.index("the first") and "production" in said
 
 
-@pytest.mark.parametrize("delivered", [False, True], ids=["the move is lost", "only the answer is lost"])
+@pytest.mark.parametrize(
+    "delivered",
+    [pytest.param(False, id="the move is lost"), pytest.param(True, id="only the answer is lost", marks=pytest.mark.slow)],
+)
 def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     delivered: bool, versions: list[str], cfg: config.Config, between: Between
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     assert chain(past())[-1] == (cut, third)
 
 
+@pytest.mark.slow
 def test_two_machines_that_promote_at_once_do_not_both_do_so(
     versions: list[str], cfg: config.Config, between: Between, tmp_path: Path
 ) -> None:

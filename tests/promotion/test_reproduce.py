@@ -115,12 +115,14 @@ def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_c
     assert sorted((project / ".dvc" / "cache").rglob("*")) == before  # nothing of it may be restored by a later rebuild
 
 
+@pytest.mark.slow
 def test_photos_that_came_back_from_production_are_among_those_of_today(project: Path) -> None:
     run = record(project)
     shutil.rmtree(project / ".dvc" / "cache")
     assert reproduce.reproduce(config.load("export"), run)
 
 
+@pytest.mark.slow
 def test_data_that_are_nowhere_are_said(project: Path) -> None:
     run = record(project)
     (project / "data" / "images" / "photo").write_bytes(b"another photo")

@@ -109,6 +109,7 @@ def test_an_address_gives_what_the_same_place_here_would(
     assert run(f"{request.getfixturevalue(server)}/{place}", tmp_path / "out", source) == EXPECTED
 
 
+@pytest.mark.slow
 def test_dvc_repro_takes_images_from_a_web_server(web: str, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     lines = (project / "params.yaml").read_text().splitlines()
