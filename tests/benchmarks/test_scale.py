@@ -106,8 +106,9 @@ class Project:
         subprocess.run(["fieldmark", "config", "--check"], cwd=self.folder, env=self.environment, check=True)
 
     def start(self, stage: str) -> "subprocess.Popen[bytes]":
-        shutil.rmtree(self.opened, ignore_errors=True)
-        self.opened.mkdir()
+        self.opened.mkdir(exist_ok=True)  # a child of the stage before may still want to write here
+        for file in self.opened.iterdir():
+            file.unlink()
         with self.log.open("wb") as log:
             return subprocess.Popen(["fieldmark", stage], cwd=self.folder, env=self.environment, stdout=log, stderr=log)
 
