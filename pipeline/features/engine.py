@@ -26,7 +26,7 @@ AHEAD = 4  # batches for each request of the engine, which are done or waiting f
 def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
     """Outputs of `module` for uint8 batches (n, size_px, size_px, 3), in order; float32 in, float32 out."""
     if torch.cuda.is_available():
-        yield from _run_torch(module, batches)
+        yield from _run_torch(module, batches, "cuda")
     else:
         yield from _run_openvino(module, batches, size_px)
 
@@ -51,11 +51,21 @@ def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
     return float(min(np.median(part) for part in np.array_split(times[5:], min(runs, 5))))
 
 
-def _run_torch(module: nn.Module, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    module = module.eval().cuda()
-    with torch.inference_mode():
+def _run_torch(module: nn.Module, batches: Iterable[np.ndarray], device: str) -> Iterator[np.ndarray]:
+    module = module.eval().to(device)
+    try:
         for batch in batches:
-            yield module(torch.from_numpy(np.ascontiguousarray(batch)).cuda()).float().cpu().numpy()
+            yield _outputs(module, batch, device)
+    finally:
+        module.cpu()  # where everybody else expects it
+
+
+@torch.inference_mode()
+def _outputs(module: nn.Module, batch: np.ndarray, device: str) -> np.ndarray:
+    # A GPU's own default for convolutions keeps ten bits, and may take another algorithm each time.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        found: np.ndarray = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device)).float().cpu().numpy()
+    return found
 
 
 def _run_openvino(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:

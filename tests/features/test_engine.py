@@ -49,6 +49,12 @@ def test_outputs_are_torchs_own_in_the_order_of_the_batches(
     np.testing.assert_allclose(np.concatenate(streamed[0]), np.concatenate(own), atol=1e-3)
 
 
+def test_the_way_of_a_gpu_gives_the_same_outputs(network: SmallCNN, streamed: tuple[list[np.ndarray], list[int]]) -> None:
+    outputs = list(engine._run_torch(network, iter(BATCHES[:3]), "cpu"))
+    np.testing.assert_allclose(np.concatenate(outputs), np.concatenate(streamed[0][:3]), atol=1e-3)
+    assert not torch.is_inference_mode_enabled()
+
+
 def test_a_long_stream_is_never_held_in_memory(streamed: tuple[list[np.ndarray], list[int]]) -> None:
     waiting = [drawn - given for given, drawn in enumerate(streamed[1][:-50])]
     assert max(waiting) < len(BATCHES) // 2

@@ -277,3 +277,13 @@ def test_a_temperature_changes_no_decision() -> None:
     before: Any = said(fitted, samples(EIGHT)).argmax(1)
     fitted.network.temperature.fill_(7.0)  # type: ignore[operator]
     np.testing.assert_array_equal(said(fitted, samples(EIGHT)).argmax(1), before)
+
+
+def test_half_precision_trains_another_network_of_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = samples(EIGHT)
+    full = weights(fit(SMALL, train))
+    monkeypatch.setenv("FIELDMARK_PRECISION", "bf16-mixed")
+    half = fit(SMALL, train, samples(EIGHT, images=draw(EIGHT, seed=1)))
+    assert any(not np.array_equal(full[key], value) for key, value in weights(half).items())
+    assert {value.dtype.name for key, value in weights(half).items() if key.endswith("weight")} == {"float32"}
+    assert half.val_logits is not None and half.val_logits.dtype == np.float32
