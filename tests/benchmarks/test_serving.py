@@ -18,6 +18,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from pipeline.serving import engines, model
 SECONDS = int(os.environ.get("FIELDMARK_BENCH_S", "8"))
 SOAK_MIN = float(os.environ.get("FIELDMARK_SOAK_MIN", "1"))
 CONNECTIONS = (1, 8, 32, 128)
+ROUNDS = 7
 PLAIN = """
 import io, sys
 import numpy as np, onnxruntime as ort, uvicorn
@@ -71,10 +73,10 @@ class Load(NamedTuple):
     n: int
 
 
-def wrk(url: str, body: Path, kind: str, connections: int, seconds: int) -> Load:
+def wrk(url: str, body: Path, kind: str, connections: int, seconds: float) -> Load:
     script = body.with_suffix(".lua")
     script.write_text(LUA % (body, kind))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "30s", "-s", str(script), url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"RESULT (.*)", done.stdout)
     assert found, done.stdout + done.stderr
@@ -154,10 +156,29 @@ def test_throughput_and_latency_side_by_side(folder: Path) -> None:
     ours = measured(folder, "fieldmark serve", fieldmark("serve", "--folder", "export", "--port", "8531"), 8531, engine)
     measured(folder, "plain FastAPI", [sys.executable, "plain.py", "export/model.onnx", "8532"], 8532, engine)
     with_mlflow(folder, engine)
-    show("decode + bare engine, again", "loop", bare(lambda: loaded.predict(loaded.prepare(data)[None]), SECONDS), engine.rate)
-    print(f"throughput at 32 connections / bare engine: {ours[32].rate / engine.rate:.2f} (goal 0.80)")
-    print(f"p50 at 1 connection / p50 of decode + bare engine: {ours[1].p50 / decoded.p50:.2f} (goal 1.50)")
+    best = both[0] if engine is runs[both[0].name] else both[1]
+    throughput, p50 = in_turns(folder, lambda: best.run(image), lambda: loaded.predict(loaded.prepare(data)[None]))
+    print(f"throughput at 32 connections / bare engine, {ROUNDS} times in turns: {spread(throughput)} (goal 0.80)")
+    print(f"p50 at 1 connection / p50 of decode + bare engine, {ROUNDS} times in turns: {spread(p50)} (goal 1.50)")
     assert not any(load.failed for load in ours.values())
+
+
+def in_turns(folder: Path, engine: Callable[[], object], decoded: Callable[[], object]) -> tuple[list[float], list[float]]:
+    """The two ratios that have a goal, each of two neighbouring measurements: the machine's own speed changes within minutes."""
+    url, throughput, p50 = "http://127.0.0.1:8536", [], []
+    with running(fieldmark("serve", "--folder", "export", "--port", "8536"), f"{url}/health/ready", folder):
+        ask = partial(wrk, f"{url}/predict", folder / "photo.jpg", "image/jpeg")
+        ask(8, 2)  # warm
+        for _ in range(ROUNDS):
+            alone, served = bare(engine, SECONDS / 2), ask(32, SECONDS / 2)
+            throughput.append(served.rate / alone.rate)
+            alone, served = bare(decoded, SECONDS / 2), ask(1, SECONDS / 2)
+            p50.append(served.p50 / alone.p50)
+    return throughput, p50
+
+
+def spread(ratios: list[float]) -> str:
+    return f"median {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def measured(folder: Path, name: str, command: list[str], port: int, engine: Load) -> dict[int, Load]:
