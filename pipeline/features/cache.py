@@ -96,7 +96,8 @@ def _note(settings: Mapping[str, Any]) -> Path | None:
     for source in code:
         digest.update(source.read_bytes())
     versions = [version(package) for package in ("torch", "torchvision", "timm", "openvino")]
-    devices = [*sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))), os.environ.get("CUDA_VISIBLE_DEVICES")]  # see engine.name
+    chosen = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "FIELDMARK_ACCELERATOR")]
+    devices = [*sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))), *chosen]  # see engine.name
     digest.update(json.dumps([settings, versions, devices], sort_keys=True, default=str).encode())
     return _root() / f"{digest.hexdigest()}.txt"
 

@@ -3,6 +3,7 @@
 Axes: n images, h height, w width.
 """
 
+import os
 import sys
 import time
 import warnings
@@ -25,7 +26,7 @@ AHEAD = 4  # batches for each request of the engine, which are done or waiting f
 
 def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
     """Outputs of `module` for uint8 batches (n, size_px, size_px, 3), in order; float32 in, float32 out."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         yield from _run_torch(module, batches, "cuda")
     else:
         yield from _run_openvino(module, batches, size_px)
@@ -33,7 +34,7 @@ def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Itera
 
 def name() -> str:
     """The engine and its version: results of two engines differ in the last digits, so caches keep them apart."""
-    return f"torch-{torch.__version__}-cuda" if torch.cuda.is_available() else f"openvino-{ov.__version__}-f32"
+    return f"torch-{torch.__version__}-cuda" if _on_gpu() else f"openvino-{ov.__version__}-f32"
 
 
 def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
@@ -49,6 +50,10 @@ def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
         compiled(image)
         times.append((time.perf_counter() - start) * 1000)
     return float(min(np.median(part) for part in np.array_split(times[5:], min(runs, 5))))
+
+
+def _on_gpu() -> bool:
+    return os.environ.get("FIELDMARK_ACCELERATOR") != "cpu" and torch.cuda.is_available()
 
 
 def _run_torch(module: nn.Module, batches: Iterable[np.ndarray], device: str) -> Iterator[np.ndarray]:

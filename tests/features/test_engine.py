@@ -55,6 +55,13 @@ def test_the_way_of_a_gpu_gives_the_same_outputs(network: SmallCNN, streamed: tu
     assert not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize(("accelerator", "engine_of"), [("auto", "torch-"), ("gpu", "torch-"), ("cpu", "openvino-")])
+def test_a_gpu_computes_features_unless_it_is_overruled(accelerator: str, engine_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("FIELDMARK_ACCELERATOR", accelerator)
+    assert engine.name().startswith(engine_of)
+
+
 def test_a_long_stream_is_never_held_in_memory(streamed: tuple[list[np.ndarray], list[int]]) -> None:
     waiting = [drawn - given for given, drawn in enumerate(streamed[1][:-50])]
     assert max(waiting) < len(BATCHES) // 2
