@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float32
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -206,13 +207,17 @@ def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, acc
     gpu = accelerator != "cpu" and torch.accelerator.is_available()
     module.train()
     with _quiet():
-        pl.Trainer(
-            max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1,
-            precision=os.environ.get("FIELDMARK_PRECISION", _precision() if gpu else "32-true"),  # type: ignore[arg-type]
-            deterministic="warn" if gpu else True,  # some backward passes, as of adaptive pooling, have no such form on a GPU
-            logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, inference_mode=True,
-        ).fit(module, loader, val_loader)  # fmt: skip
+        try:
+            trainer = pl.Trainer(
+                max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1,
+                precision=os.environ.get("FIELDMARK_PRECISION", _precision() if gpu else "32-true"),  # type: ignore[arg-type]
+                deterministic="warn" if gpu else True,  # some backward passes, as of adaptive pooling, have no such form on a GPU
+                logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                num_sanity_val_steps=0, inference_mode=True,
+            )  # fmt: skip
+        except (MisconfigurationException, ValueError) as error:
+            raise FieldmarkError(f"FIELDMARK_ACCELERATOR or FIELDMARK_PRECISION cannot be had: {error}") from error
+        trainer.fit(module, loader, val_loader)
     module.cpu()
     return module.history
 

@@ -287,3 +287,10 @@ def test_half_precision_trains_another_network_of_full_precision(monkeypatch: py
     assert any(not np.array_equal(full[key], value) for key, value in weights(half).items())
     assert {value.dtype.name for key, value in weights(half).items() if key.endswith("weight")} == {"float32"}
     assert half.val_logits is not None and half.val_logits.dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "value"), [("FIELDMARK_ACCELERATOR", "gpux"), ("FIELDMARK_PRECISION", "8-bits")])
+def test_an_accelerator_or_a_precision_that_there_is_not_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(FieldmarkError, match=f"{name}.*{value}"):
+        fit(SMALL, samples(EIGHT))
