@@ -3,15 +3,18 @@
 Off, nothing is kept at all. On, one thread decodes and keeps what was answered, after the answer has gone.
 """
 
+import asyncio
 import logging
 import queue
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooSlow
 from hashlib import sha256
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from pipeline import images, schema
@@ -25,6 +28,7 @@ from pipeline.serving.problems import Refusal
 log = logging.getLogger(__name__)
 WAITING = 64  # images and words on their way to the disk
 PATIENCE_S = 20.0  # for a word to get there
+OTHERS_S, AGAIN_S = 5.0, 0.25  # for an image that another process answered to get there, and between two looks
 
 
 class Objection(BaseModel):
@@ -51,8 +55,9 @@ class _Image(BaseModel):
 class Keeping:
     """A bounded queue before the inbox. What finds it full is not kept: answers come first."""
 
-    def __init__(self, cfg: schema.Feedback, max_pixels: int) -> None:
-        self.new_classes, self._max_pixels = cfg.new_classes, max_pixels
+    def __init__(self, cfg: schema.Feedback, max_pixels: int, *, alone: bool = True) -> None:
+        """`alone`: no other process keeps images in the same folder."""
+        self.new_classes, self._max_pixels, self._others_s = cfg.new_classes, max_pixels, 0.0 if alone else OTHERS_S
         self._inbox = Inbox(FOLDER.absolute(), round(cfg.max_mb * MB))
         self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="feedback", daemon=True)
@@ -67,8 +72,17 @@ class Keeping:
             except queue.Full:
                 log.warning("an image is not kept: more come than can be written")
 
-    def say(self, said: Objection) -> bool:
-        """Whether the image is kept, and the word with it; behind all images that came before. Raises TooSlow or queue.Full."""
+    async def say(self, said: Objection) -> bool:
+        """Whether the image is kept, and the word with it; behind all images that came before, here or a moment ago in another process.
+
+        Raises TooSlow or queue.Full.
+        """
+        end = time.monotonic() + self._others_s
+        while not (kept := await run_in_threadpool(self._say, said)) and time.monotonic() < end:
+            await asyncio.sleep(AGAIN_S)
+        return kept
+
+    def _say(self, said: Objection) -> bool:
         done: Future[bool] = Future()
         self._queue.put((said, done), timeout=PATIENCE_S)
         return done.result(PATIENCE_S)
@@ -118,13 +132,13 @@ def router(keeping: Keeping | None) -> APIRouter:
         return Possible(on=keeping is not None, new_classes=keeping is not None and keeping.new_classes)
 
     @routes.post("/feedback", status_code=204, summary="Say what is in an image", responses=problems.described(400, 401, 403, 404, 422, 429, 503))
-    def say(said: Objection, request: Request) -> None:
+    async def say(said: Objection, request: Request) -> None:
         """The image of that prediction waits on the review page with what was said."""
         if keeping is None:
             raise Refusal(404, "feedback-off", "no images are kept here, so there is nothing to object to; see `fieldmark serve --feedback`")
         label = _label(said.label, request.app.state.server.keeper.model.classes, keeping.new_classes)
         try:
-            kept = keeping.say(Objection(id=said.id, label=label))
+            kept = await keeping.say(Objection(id=said.id, label=label))
         except (TooSlow, queue.Full, OSError, sqlite3.Error) as error:
             log.error("feedback cannot be written: %s", error)
             raise Refusal(503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}) from error

@@ -43,7 +43,7 @@ def application(plan: Plan) -> FastAPI:
     """The whole application; raises FieldmarkError where there is no sound model."""
     cfg = plan.cfg
     source: Source = Folder(plan.folder, plan.name) if plan.folder else Registry(plan.name, plan.version)
-    kept = feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB)) if plan.keep else None
+    kept = feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB), alone=cfg.workers == 1) if plan.keep else None
     routers = [page.router(), feedback.router(kept)]
     app = create(cfg, source, keys=plan.keys, explain=explanation.explain, keeping=kept, routers=routers, draining=plan.draining)
     watch(app, plan.monitor, plan.records)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from fastapi.testclient import TestClient
+from holding import LONG
 from PIL import Image
 from skimage import data as photos
 
@@ -31,10 +33,10 @@ def jpeg(colour: tuple[int, int, int], **how: Any) -> bytes:
     return buffer.getvalue()
 
 
-def server(export: Path, *, on: bool, new_classes: bool = True) -> TestClient:
+def server(export: Path, *, on: bool, new_classes: bool = True, alone: bool = True) -> TestClient:
     told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
     cfg = Serving.model_validate(told | {"feedback": {"keep": on, "max_mb": 1.0, "new_classes": new_classes}})
-    kept = Keeping(cfg.feedback, 10**6) if on else None
+    kept = Keeping(cfg.feedback, 10**6, alone=alone) if on else None
     routers = [page.router(), feedback.router(kept)]
     made = app.create(cfg, Folder(export, "fieldmark"), explain=explanation.explain, keeping=kept, routers=routers)
     return TestClient(made, base_url="http://127.0.0.1")
@@ -120,6 +122,30 @@ def test_an_earlier_answer_on_the_same_photo_can_still_be_objected_to(keeping: T
     first = predict(keeping, jpeg(RED))["id"]
     predict(keeping, jpeg(RED), explain=True)
     assert keeping.post("/feedback", json={"id": first, "label": "green"}).status_code == 204
+
+
+def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feedback, "OTHERS_S", LONG)
+    came_too_early, keep, say = threading.Event(), Inbox.keep, Inbox.say
+
+    def keep_late(box: Inbox, *image: Any) -> None:
+        assert came_too_early.wait(LONG)
+        keep(box, *image)
+
+    def say_early(box: Inbox, *word: Any) -> None:
+        try:
+            say(box, *word)
+        except KeyError:
+            came_too_early.set()
+            raise
+
+    monkeypatch.setattr(Inbox, "keep", keep_late)
+    monkeypatch.setattr(Inbox, "say", say_early)
+    with server(export, on=True, alone=False) as one, server(export, on=True, alone=False) as other:
+        id = predict(one, jpeg(RED))["id"]
+        assert other.post("/feedback", json={"id": id, "label": "green"}).status_code == 204
+    assert [each.label for each in Inbox(tmp_path / inbox.FOLDER).waiting()] == ["green"]
 
 
 @pytest.mark.parametrize(
