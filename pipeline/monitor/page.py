@@ -80,7 +80,9 @@ def _number(value: int | float) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
-def _duration(ms: float) -> str:
+def _duration(ms: float | None) -> str:
+    if ms is None:
+        return "–"
     if ms >= 10_000:
         return f"{ms / 1000:.3g}\u202fs"
     return f"{_number(ms) if ms >= 100 else format(ms, '.3g')}\u202fms"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
     assert answer.text.index("Version 2") < answer.text.index("Version 1")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not [word for word in ("http://", "https://", "src=", "url(", "<script", "None", "nan") if word in answer.text]
+
+
+def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
+    assert watcher.last is not None
+    shown = page.render(watcher.last, every_s=60.0)
+    for version in watcher.last.summary.versions:
+        table = shown.partition(f"<h2>Version {version.version}<")[2].partition("<details>")[2].partition("</details>")[0]
+        cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
+        assert [(int(n), int(failed)) for _, n, failed, *_ in cells] == [(part.n, part.failed) for part in version.over_time]
+        assert [confidence == "–" for *_, confidence in cells] == [part.n == 0 for part in version.over_time]
+        assert {median for _, n, _, median, *_ in cells if n != "0"} <= {f"{ms / 2:.3g}\u202fms" for ms in range(40, 60)}
 
 
 def test_the_page_loads_itself_anew_until_it_is_held(watcher: Watcher, recorder: Recorder) -> None:
