@@ -113,6 +113,8 @@ def test_it_abstains_when_unsure_and_marks_what_is_strange(api: TestClient) -> N
         ({"json": {"images": []}}, 422, "images"),
         ({"json": {"images": ["no base64!"]}}, 422, "base64"),
         ({"json": {"images": [base64.b64encode(picture()).decode(), "bm8="]}}, 422, "image 2 of 2"),
+        ({"content": b'{"images": [' + b"1," * 90_000 + b"1]}", "headers": {"content-type": "application/json"}}, 413, "limit is 4"),
+        ({"content": b'{"images": ' + b"[" * 90_000, "headers": {"content-type": "application/json"}}, 422, "recursion"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "JSON"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form-data"),
         ({"data": {"files": "text"}}, 415, "multipart"),
