@@ -1,19 +1,23 @@
-"""Time limits on slow clients, and a limit on connections.
+"""Limits on clients that are slow, that talk too much before they ask or after, or that are too many.
 
 uvicorn limits only the pause between two requests (timeout_keep_alive), and a single byte ends that limit. It has none for
 sending headers or a body, nor for taking an answer; its limit on connections answers in plain text and counts nothing. The
-handler refuses a slow upload, but leaves the connection open, and never sees the body of a request refused before it.
+handler refuses a slow upload, but leaves the connection open, and never sees the body of a request refused before it. Of
+headers httptools takes any number of any length, before a body and behind one in chunks.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from pipeline import pages
 from pipeline.serving.guard import FULL
+from pipeline.serving.problems import Refusal
 
 GRACE_S = 1.0  # after the limit, for the handler to refuse a slow upload in words; and for who is one too many, to ask
+MOST_TALK = 64 * 1024  # bytes in a row that are no body; a little more where they come at once
 CROWD = 2  # times so many connections are not even answered
 
 
@@ -21,13 +25,14 @@ def punctual(limit_s: float, max_connections: int, hung_up: Callable[[str], None
     """uvicorn's protocol, with so many seconds for the headers, counted from the connection or their first byte, again for the body, and again for the answer.
 
     A connection beyond the limit has its first request marked as FULL, and is closed after it; `hung_up` hears why
-    another one was: "slow request", "slow reading" or "crowd".
+    another one was: "slow request", "slow reading", "long headers" or "crowd".
     """
 
     class Punctual(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
         _reading: asyncio.TimerHandle | None = None
         _too_many = False
+        _talk = 0  # bytes since the last that were body, or ended the headers or the request
 
         def connection_made(self, transport: Any) -> None:  # uvloop's are not asyncio.Transport by name
             super().connection_made(transport)
@@ -44,7 +49,11 @@ def punctual(limit_s: float, max_connections: int, hung_up: Callable[[str], None
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self._talk += len(data)
             super().data_received(data)
+            if self._talk > MOST_TALK and not self.transport.is_closing():
+                self._interrupt()
+                return
             if self._timer is None and (self.cycle is None or self.cycle.response_complete):
                 self._expect(limit_s)  # bytes between two requests that begin none
 
@@ -57,12 +66,18 @@ def punctual(limit_s: float, max_connections: int, hung_up: Callable[[str], None
 
         def on_headers_complete(self) -> None:
             super().on_headers_complete()
+            self._talk = 0
             self._expect(limit_s + GRACE_S)
             if self._too_many:
                 self.cycle.keep_alive = False
 
+        def on_body(self, body: bytes) -> None:
+            super().on_body(body)
+            self._talk = 0
+
         def on_message_complete(self) -> None:
             super().on_message_complete()
+            self._talk = 0
             self._arrived()
 
         def pause_writing(self) -> None:
@@ -73,6 +88,26 @@ def punctual(limit_s: float, max_connections: int, hung_up: Callable[[str], None
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._give()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(Refusal(400, "http", "this is no HTTP request that could be read"))
+
+        def _refuse(self, refusal: Refusal) -> None:
+            """Without the application, which has no request to answer."""
+            answer = refusal.response()
+            own = [(name.lower().encode(), value.encode()) for name, value in {**pages.HEADERS, "Connection": "close"}.items()]
+            lines = [name + b": " + value + b"\r\n" for name, value in [*self.server_state.default_headers, *answer.raw_headers, *own]]
+            self.transport.write(STATUS_LINE[refusal.status] + b"".join(lines) + b"\r\n" + answer.body)
+            self.transport.close()
+
+        def _interrupt(self) -> None:
+            """A refusal only where no other answer is under way or has been given to the same request."""
+            before = self.cycle
+            if before is None or (before.response_complete and before.scope is not self.scope):
+                self._refuse(Refusal(431, "headers", f"the headers are longer than {MOST_TALK // 1024} KiB"))
+                hung_up("long headers")
+            else:
+                self._hang_up("long headers")
 
         def _expect(self, seconds: float) -> None:
             self._arrived()

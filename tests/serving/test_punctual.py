@@ -1,5 +1,6 @@
 """Clients that send or read slowly, or not at all, or are too many, each through a socket of its own."""
 
+import json
 import socket
 import threading
 import time
@@ -27,6 +28,7 @@ UPLOAD, FORBIDDEN, OPINION = (
     HEAD.format(*words).encode() for words in (("POST /predict", "image/jpeg"), ("POST /predict", "text/plain"), ("POST /feedback", "application/json"))
 )
 
+LETTERS = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 BIG = 32 * 10**6  # bytes, more than the buffers of both kernels
 
@@ -101,6 +103,42 @@ def test_whoever_dawdles_is_hung_up_on(port: int) -> None:
     assert (silent[1], head[1], opinion[1]) == (b"", b"", b"")
     assert b" 408 " in upload[1] and b"the upload took longer" in upload[1]
     assert b" 415 " in forbidden[1] and b" 200 " in between[1]
+
+
+def fill(port: int, start: bytes) -> bytes:
+    """Send the start and then no end of letters; what the other side says before it hangs up, where that arrives."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        with suppress(ConnectionError):
+            client.sendall(start)
+            for _ in range(10_000):
+                client.sendall(b"x" * 10_000)
+            pytest.fail("it took 100 MB")
+        return take(client)
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: ", LETTERS + b"1\r\nx\r\n0\r\nX: ", LETTERS + b"1;x="])
+def test_whoever_talks_without_end_before_or_behind_a_body_is_cut_short(export: Path, start: bytes) -> None:
+    with serving(export, LONG, 100) as served:
+        assert fill(served.port, start).count(b"HTTP/1.1 ") <= 1
+        assert served.metric("fieldmark_hung_up_total", reason="long headers") == 1
+
+
+def test_what_is_no_request_and_too_long_a_head_are_told_so_as_problems(port: int) -> None:
+    long = b"GET / HTTP/1.1\r\nX: " + b"x" * punctual.MOST_TALK
+    for start, status in ((b"\x16\x03\x01 a greeting in TLS\r\n\r\n", 400), (b"FOO / HTTP/1.1\r\n\r\n", 400), (long, 431)):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(start)
+            head, _, body = take(client).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status) and b"content-type: application/problem+json" in head and b"x-content-type-options" in head
+        assert json.loads(body)["status"] == status
+
+
+def test_a_body_in_chunks_may_be_long(port: int) -> None:
+    data = picture() + bytes(3 * punctual.MOST_TALK)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (data[i : i + 1000] for i in range(0, len(data), 1000)))
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(LETTERS.replace(b"text/plain", b"image/jpeg\r\nConnection: close") + chunks + b"0\r\n\r\n")
+        assert b" 200 " in take(client)
 
 
 def test_a_client_that_pauses_between_two_requests_is_not(port: int) -> None:
