@@ -104,7 +104,7 @@ def create(
     app.include_router(_tell(server))
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK), ended=server.ended)
+    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK), streamed=PREDICT, ended=server.ended)
     _describe(app)
     return app
 

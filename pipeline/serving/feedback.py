@@ -131,7 +131,7 @@ def router(keeping: Keeping | None) -> APIRouter:
     async def possible() -> Possible:
         return Possible(on=keeping is not None, new_classes=keeping is not None and keeping.new_classes)
 
-    @routes.post("/feedback", status_code=204, summary="Say what is in an image", responses=problems.described(400, 401, 403, 404, 422, 429, 503))
+    @routes.post("/feedback", status_code=204, summary="Say what is in an image", responses=problems.described(400, 401, 403, 404, 411, 413, 422, 429, 503))
     async def say(said: Objection, request: Request) -> None:
         """The image of that prediction waits on the review page with what was said."""
         if keeping is None:

@@ -1,4 +1,4 @@
-"""Before and after every request: host, origin, key and rate; headers, a problem where something broke, and how it ended.
+"""Before and after every request: host, origin, key, rate and size; headers, a problem where something broke, and how it ended.
 
 Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
 """
@@ -22,17 +22,18 @@ FULL = "full"  # in the state of a request that came by one connection too many
 LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
 OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
 LOOKED_AT = "/monitor"  # by people, whose browser asks them for a key where it is told to
+MOST_WORDS = 64 * 1024  # bytes of a body where none is streamed: FastAPI reads it whole before anything else looks at it
 CHALLENGE = 'Basic realm="Fieldmark: any name, and an API key as the password"'
 
 
 class Guard:
-    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key.
+    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key; `streamed` counts itself what it reads.
 
     `ended` hears of each answered request: path, status, seconds.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str], ended: Callable[[str, int, float], None]) -> None:
-        self._app, self._keys, self._hosts, self._ended = app, keys, frozenset(hosts), ended
+    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str], streamed: str, ended: Callable[[str, int, float], None]) -> None:
+        self._app, self._keys, self._hosts, self._streamed, self._ended = app, keys, frozenset(hosts), streamed, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +73,8 @@ class Guard:
             raise Refusal(403, "origin", "requests from another page are refused")
         if self._keys and scope["path"] not in OPEN and not scope["path"].startswith(f"{DOCS_FILES}/"):
             self._check_key(headers, scope["path"])
+        if scope["path"] != self._streamed:
+            _check_size(headers)
 
     def _check_key(self, headers: Headers, path: str) -> None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -83,6 +86,14 @@ class Guard:
             raise Refusal(401, "key", why, {"WWW-Authenticate": CHALLENGE if path == LOOKED_AT else "Bearer"})
         if wait := self._keys.wait_s(name):
             raise busy("this API key asks faster than it may", wait)
+
+
+def _check_size(headers: Headers) -> None:
+    if "transfer-encoding" in headers:
+        raise Refusal(411, "length", "say in Content-Length how long the body is")
+    told = headers.get("content-length", "0")
+    if len(told) > len(str(MOST_WORDS)) or int(told) > MOST_WORDS:
+        raise Refusal(413, "too-large", f"the body is larger than {MOST_WORDS // 1024} KiB")
 
 
 def _password(credentials: str) -> str:

@@ -163,6 +163,16 @@ def test_feedback_that_makes_no_sense_is_told_why(keeping: TestClient, said: dic
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:fieldmark:problem:{kind}")
 
 
+def test_a_word_without_end_is_not_read(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    long = json.dumps({"id": "a", "label": "x" * 10**6}).encode()
+    for on in (True, False):
+        with server(export, on=on) as api:
+            told = api.post("/feedback", content=long, headers={"content-type": "application/json"})
+            untold = api.post("/feedback", content=iter([long]), headers={"content-type": "application/json"})
+        assert [(answer.status_code, answer.json()["type"].rpartition(":")[2]) for answer in (told, untold)] == [(413, "too-large"), (411, "length")]
+
+
 def test_new_classes_are_taken_only_where_they_are_allowed(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with server(export, on=True, new_classes=False) as api:
