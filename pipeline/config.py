@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from pipeline import schema
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
@@ -175,7 +175,7 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FieldmarkError(f"{file} is missing; run the command in the folder that holds dvc.yaml") from error
     except (YAMLError, OmegaConfBaseException) as error:
-        raise FieldmarkError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise FieldmarkError(f"{file}: not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise FieldmarkError(f"{file}: a mapping of sections was expected")
     if "${" in str(values):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from pipeline.errors import one_line
 from pipeline.monitor import tables
 
 BATCH = 500  # rows of one transaction
@@ -157,7 +158,7 @@ class Recorder:
                 self._trim(connection)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if not self._away:
-                log.warning("the monitor store is away, records wait: %s", " ".join(str(error).split())[:300])
+                log.warning("the monitor store is away, records wait: %s", one_line(error))
             self._away = True
             return False
         if self._away:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline import config
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.monitor import tables, watch
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
@@ -25,7 +25,7 @@ def show(*, since: str, json: bool) -> bool:
     try:
         seen = watch.look(tables.connect(tables.url()), cfg, hours=hours, until=time.time())
     except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise FieldmarkError(f"the monitor store cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise FieldmarkError(f"the monitor store cannot be read: {one_line(error)}") from error
     if json:
         print(seen.model_dump_json(indent=1))
     else:

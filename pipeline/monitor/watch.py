@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from pipeline import schema
+from pipeline.errors import one_line
 from pipeline.monitor import alerts, reading, summary, tables, windows
 from pipeline.monitor.alerts import Alert
 from pipeline.monitor.summary import Summary
@@ -65,7 +66,7 @@ class Watcher:
             self.last = look(self._engine, self.cfg, hours=self.cfg.hours, until=time.time())
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self.last = None
-            log.warning("the monitor store cannot be read: %s", " ".join(str(error).split())[:300])
+            log.warning("the monitor store cannot be read: %s", one_line(error))
             return
         self._tell(self.last.alerts)
 

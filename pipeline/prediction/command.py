@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline import config
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Picture
 from pipeline.serving.model import Model, load
@@ -48,7 +48,7 @@ def named(model: str) -> Model:
     except FieldmarkError:
         raise
     except Exception as error:  # whatever a registry comes up with; only tracking knows its types
-        raise FieldmarkError(f"models:/{name}/{version} cannot be had: {str(error).splitlines()[0]}") from error
+        raise FieldmarkError(f"models:/{name}/{version} cannot be had: {one_line(error)}") from error
 
 
 def run(model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False) -> list[tuple[str, str]]:

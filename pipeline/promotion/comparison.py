@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from pipeline import store, table, tracking
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.promotion.registry import NO_ANSWER
 
 TEST = Path("data/preprocess/test")
@@ -75,7 +75,7 @@ def _fetch(version: ModelVersion, to: Path) -> Served:
         signature = json.loads((folder / "signature.json").read_text())
         return Served(title, folder / "model.onnx", signature["classes"], {"blur_faces": False, **signature["preprocess"]})
     except (*NO_ANSWER, KeyError, ValueError) as error:
-        raise FieldmarkError(f"the files of {title} are not all there ({_short(error)}); {ANYWAY}") from error
+        raise FieldmarkError(f"the files of {title} are not all there ({one_line(error)}); {ANYWAY}") from error
 
 
 def _check(served: Served, preprocess: dict[str, Any], labels: set[str]) -> None:
@@ -96,10 +96,6 @@ def _predict(served: Served, images: np.ndarray) -> np.ndarray:
         ready = ort.InferenceSession(served.file, providers=["CPUExecutionProvider"])
         parts = [ready.run(["probs"], {"images": np.stack(part)})[0] for part in store.chunks(images, BATCH)]
     except Exception as error:  # ONNX Runtime has a dozen of them without a common base
-        raise FieldmarkError(f"{served.title} does not run on {TEST} ({_short(error)}); run `dvc repro`, or {ANYWAY}") from error
+        raise FieldmarkError(f"{served.title} does not run on {TEST} ({one_line(error)}); run `dvc repro`, or {ANYWAY}") from error
     names: np.ndarray = np.array(served.classes, dtype=object)[np.concatenate(parts).argmax(axis=1)]
     return names
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -13,7 +13,7 @@ from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
@@ -90,7 +90,7 @@ def answering(advice: str = "try again once it answers") -> Iterator[None]:
     try:
         yield
     except NO_ANSWER as error:
-        raise FieldmarkError(f"the store failed ({' '.join(str(error).split('[SQL')[0].split())[:200]}); {advice}") from error
+        raise FieldmarkError(f"the store failed ({one_line(error).partition(' [SQL')[0]}); {advice}") from error
 
 
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

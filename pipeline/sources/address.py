@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import fsspec
 
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.sources.layout import MAX_DEPTH, Node, grown
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> the extra that installs it
@@ -160,4 +160,4 @@ def _short(text: str) -> str:
 def _said(problem: Exception) -> str:
     if isinstance(problem, FileNotFoundError):
         return f"not found: {os.path.basename(str(problem)) or problem}"
-    return " ".join(str(problem).split()) or type(problem).__name__
+    return one_line(problem)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.sources import Item, Skipped
 from pipeline.sources.encode import png
 
@@ -74,6 +74,6 @@ def _opened(kind: type, root: str, arguments: dict[str, Any]) -> Any:
         raise FieldmarkError(f"{kind.__name__} takes more than a name and a folder to open: {problem}") from problem
     except (OSError, RuntimeError) as problem:
         raise FieldmarkError(
-            f"{kind.__name__} is neither in {root} nor can it be fetched: {' '.join(str(problem).split())[:200]}; "
+            f"{kind.__name__} is neither in {root} nor can it be fetched: {one_line(problem)}; "
             f"put its files there, or set ingest.source.download: true where there is a network"
         ) from problem
