@@ -133,8 +133,8 @@ def test_16_bit_keeps_relative_brightness(kind: str) -> None:
 
 
 def test_32_bit_whole_numbers_of_16_bit_range_are_scaled() -> None:
-    grey = Image.fromarray(np.array([[0, 32896, 65535]], np.int32))
-    assert decode(encoded(grey, "TIFF"), max_pixels=LIMIT)[0, :, 0].tolist() == [0, 128, 255]
+    grey = Image.fromarray(np.array([[0, 32896, 33100, 65535]], np.int32))
+    assert decode(encoded(grey, "TIFF"), max_pixels=LIMIT)[0, :, 0].tolist() == [0, 128, 129, 255]
 
 
 def test_floats_from_0_to_1_are_scaled() -> None:
@@ -248,15 +248,17 @@ def test_stretch_keeps_all_of_the_image() -> None:
     assert small[:, 0].max() == 0 and small[:, -1].min() == 200
 
 
-def test_crop_keeps_the_middle() -> None:
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
+def test_crop_keeps_the_middle(axes: tuple[int, int, int]) -> None:
     thirds = np.repeat(np.array([[0, 100, 0]], np.uint8), 10, axis=1)[:, :, None].repeat(10, 0).repeat(3, 2)
-    assert (square(thirds, size_px=10, **{**PLAIN, "fit": "crop"}) == 100).all()
+    assert (square(thirds.transpose(axes), size_px=10, **{**PLAIN, "fit": "crop"}) == 100).all()
 
 
-def test_pad_adds_the_colour_of_the_edge() -> None:
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
+def test_pad_adds_the_colour_of_the_edge(axes: tuple[int, int, int]) -> None:
     framed = np.full((10, 20, 3), 90, np.uint8)
     framed[3:7, 5:15] = 220
-    padded = square(framed, size_px=20, **{**PLAIN, "fit": "pad"})
+    padded = square(framed.transpose(axes), size_px=20, **{**PLAIN, "fit": "pad"}).transpose(axes)
     assert (padded[[0, 4, 15, 19]] == 90).all()
     assert (padded[5:15] == framed).all()
 

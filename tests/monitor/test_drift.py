@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom, ks_2samp
+from scipy.stats import binom, chi2_contingency, ks_2samp
 from traffic import rows
 
 from pipeline.monitor import drift
@@ -59,6 +59,8 @@ def test_statistics_are_those_of_scipy_and_of_the_definition() -> None:
     true_deal = dict(zip(drift.TESTS, drift._statistics(reference, window, 1, np.random.default_rng(0))[0], strict=True))
     for name in drift.NUMBERS:
         assert true_deal[name] == pytest.approx(ks_2samp(reference[name], window[name]).statistic, rel=1e-5)
+    counts = pd.crosstab(pd.concat([reference, window])["predicted"], np.arange(65) < 40)
+    assert true_deal["classes"] / (40 / 65 * 25 / 65) == pytest.approx(chi2_contingency(counts).statistic, rel=1e-5)
     a, b = (frame[[f"sketch_{i}" for i in range(16)]].to_numpy(float) for frame in (reference, window))
     distance = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=2).mean()  # noqa: E731
     assert true_deal["sketch"] == pytest.approx(2 * distance(a, b) - distance(a, a) - distance(b, b), rel=1e-3)

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from PIL import Image
@@ -67,6 +68,38 @@ def test_a_model_of_other_classes_than_its_signature_is_refused(export: Path) ->
     (export / "signature.json").write_text(json.dumps(signature | {"classes": ["red", "green"]}))
     with pytest.raises(FieldmarkError, match="do not fit 2 classes"):
         model.load(export)
+
+
+@pytest.mark.parametrize(
+    ("operator", "constant", "word"),
+    [("Mul", [np.nan] * 3, "no number"), ("Mul", [0.5] * 3, "do not add up to 1"), ("Add", [2, -1, -1], "do not add up to 1")],
+    ids=["no numbers", "half of each chance", "chances below 0"],
+)
+def test_a_model_that_answers_with_no_chances_is_refused(export: Path, operator: str, constant: list[float], word: str) -> None:
+    broken = onnx.load(export / "model.onnx")
+    softmax = next(node for node in broken.graph.node if node.op_type == "Softmax")
+    softmax.output[0] = "chances"
+    broken.graph.node.append(onnx.helper.make_node(operator, ["chances", "constant"], ["probs"]))
+    broken.graph.initializer.append(onnx.numpy_helper.from_array(np.array(constant, np.float32), "constant"))
+    onnx.save(broken, export / "model.onnx")
+    with pytest.raises(FieldmarkError, match=word):
+        model.load(export)
+
+
+@pytest.mark.parametrize(
+    ("off_by", "seconds", "taken"), [(0, [2, 1], "other"), (0, [1, 2], "onnxruntime"), (0.05, [2, 1], "onnxruntime")],
+    ids=["faster", "slower", "faster and wrong"],
+)
+def test_another_engine_is_taken_where_it_is_faster_and_says_the_same(
+    off_by: float, seconds: list[float], taken: str, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(file: Path, *, lanes: int = 1) -> engines.Engine:
+        ours = engines.onnx_runtime(file, lanes=lanes)
+        return engines.Engine("other", lambda pixels: [output + np.float32(off_by) for output in ours.run(pixels)])
+
+    monkeypatch.setattr(model, "openvino", other)
+    monkeypatch.setattr(model, "_seconds", lambda *_: seconds)
+    assert model.load(export).engine.name.split()[0] == taken
 
 
 def test_the_version_of_a_folder_changes_with_its_files(export: Path) -> None:
