@@ -7,7 +7,7 @@ for example p_cat and p_dog. Columns that nobody names are kept as metadata.
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -135,7 +135,7 @@ def _parquet(stream: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _check_columns(names: set[str], where: str, columns: Columns) -> None:
-    has_labels = columns.label in names or any(name.startswith(columns.probability) for name in names)
+    has_labels = columns.label in names or any(_graded(names, columns.probability))
     for name, there in ((columns.path, columns.path in names), (columns.label, has_labels)):
         if not there:
             found = ", ".join(sorted(names)) or "none"
@@ -155,7 +155,7 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
     soft = _probabilities(row, columns.probability)
     label = printable(_text(row.get(columns.label))) or (max(sorted(soft), key=soft.__getitem__) if soft else "")
     place = path if address.is_remote(path) or path.startswith("/") else f"{base}/{path}"
-    used = {*columns, *(name for name in row if name.startswith(columns.probability))}
+    used = {*columns, *_graded(row, columns.probability)}
     return Item(
         printable(path),
         address.loader(place),
@@ -181,11 +181,16 @@ def _check_new(
 
 def _probabilities(row: dict[str, Any], prefix: str) -> dict[str, float]:
     """By class; empty where no cell is filled."""
-    named = {name: _text(value) for name, value in row.items() if prefix and name.startswith(prefix)}
-    chances = {printable(name[len(prefix) :]): _probability(name, text) for name, text in named.items() if text}
+    cells = {name: _text(row[name]) for name in _graded(row, prefix)}
+    chances = {printable(name[len(prefix) :]): _probability(name, text) for name, text in cells.items() if text}
     if chances and not any(chances.values()):
         raise BadRow(f"{prefix}...: all probabilities are 0")
     return chances
+
+
+def _graded(names: Iterable[str], prefix: str) -> list[str]:
+    """The columns of probabilities; none without a prefix."""
+    return [name for name in names if prefix and name.startswith(prefix)]
 
 
 def _probability(column: str, text: str) -> float:

@@ -68,6 +68,13 @@ def test_soft_labels_are_one_column_a_class(tmp_path: Path) -> None:
     ]
 
 
+def test_without_a_prefix_no_column_is_a_probability(tmp_path: Path) -> None:
+    file = write(tmp_path, "path,label,p_cat,camera\n1,dog,7,left\n")
+    assert [(item.soft_label, item.metadata) for item in items(file, probability_prefix="")] == [(None, {"p_cat": "7", "camera": "left"})]
+    with pytest.raises(FieldmarkError, match="no column 'label'"):
+        items(write(tmp_path, "path,camera\n1,left\n"), probability_prefix="")
+
+
 def test_columns_go_by_the_names_in_conf(tmp_path: Path) -> None:
     file = write(tmp_path, "image,species,camera\nx.jpg,fox,3\n")
     found = items(file, path_column="image", label_column="species", group_column="camera")
