@@ -56,10 +56,12 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, targets, _labels, *weights = batch
-        loss = F.cross_entropy(
-            self(x), targets, weight=None if self.class_weights is None else self.class_weights.to(targets),
-            label_smoothing=self.fit_settings.label_smoothing, reduction="none" if weights else "mean",
-        )  # fmt: skip
+        if self.class_weights is not None:  # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the rare class
+            counted = targets * self.class_weights.to(targets)
+            share = counted.sum(1)
+            targets, weights = counted / share[:, None], [share * (weights[0] if weights else 1)]
+        smoothing, how = self.fit_settings.label_smoothing, "none" if weights else "mean"
+        loss = F.cross_entropy(self(x), targets, label_smoothing=smoothing, reduction=how)
         if weights:
             loss = (loss * weights[0]).mean()
         self._losses.append(loss.detach())

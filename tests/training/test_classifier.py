@@ -69,3 +69,9 @@ def test_class_weights_weigh_the_classes() -> None:
     )
     each = -torch.log_softmax(torch.tensor([[0.0, 0.0], [0.0, 3.0]]), 1)
     assert float(loss) == pytest.approx(float((each[0, 0] + 5 * each[1, 1]) / 2))
+
+
+def test_class_weights_weigh_the_shares_of_a_graded_label() -> None:
+    weights, shares = torch.tensor([1.0, 5.0]), torch.tensor([[0.25, 0.75]])
+    loss = classifier(nn.Identity(), class_weights=weights).training_step((torch.tensor([[0.0, 3.0]]), shares, torch.tensor([1])), 0)
+    assert float(loss) == pytest.approx(float(-(weights * shares * torch.log_softmax(torch.tensor([[0.0, 3.0]]), 1)).sum()))

@@ -133,6 +133,12 @@ def test_balanced_weights_let_a_rare_class_count_as_much(class_weights: str, rar
     assert said(fitted, alike)[0, 1] == pytest.approx(rare, abs=0.03)
 
 
+def test_smoothed_labels_are_no_images_of_a_rare_class_nor_of_one_without_images() -> None:
+    labels = [1] + [0] * 15
+    fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.05, class_weights="balanced", label_smoothing=0.3), some := samples(labels, n_classes=3))
+    assert said(fitted, some).argmax(1).tolist() == labels
+
+
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_an_image_counts_as_much_as_its_weight_says_and_not_at_all_at_0(class_weights: str) -> None:
     alike = samples([1] + [0] * 7, images=np.full((8, 16, 16, 3), 128, np.uint8), weights=[3, 0.5, 0.5, 2, 0, 0, 0, 0])
