@@ -249,6 +249,12 @@ def test_stretch_keeps_all_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
+def test_a_side_that_shrinks_is_averaged_also_where_the_other_grows(axes: tuple[int, int, int]) -> None:
+    stripes = np.tile(np.array([0, 200], np.uint8), 20)[None, :, None].repeat(5, 0).repeat(3, 2)
+    assert (square(stripes.transpose(axes), size_px=10, **PLAIN) == 100).all()
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
 def test_crop_keeps_the_middle(axes: tuple[int, int, int]) -> None:
     thirds = np.repeat(np.array([[0, 100, 0]], np.uint8), 10, axis=1)[:, :, None].repeat(10, 0).repeat(3, 2)
     assert (square(thirds.transpose(axes), size_px=10, **{**PLAIN, "fit": "crop"}) == 100).all()

@@ -28,6 +28,7 @@ BEES = np.array([name == "bee" for name in table()["label"]])
     [
         ("brightness", {"brightness_score": np.where(BEES, 0.8, 0.3) + np.random.default_rng(1).uniform(0, 0.1, N)}),
         ("size", {"width": np.where(BEES, 640, 300), "height": np.where(BEES, 427, 200)}),
+        ("aspect", {"width": np.where(BEES, 200, 300), "height": np.where(BEES, 300, 200)}),
         ("format", {"format": np.where(BEES, "JPEG", "PNG")}),
         ("camera", {"metadata": [json.dumps({"camera": "X100" if bee else "EOS"}) for bee in BEES]}),
         ("exposure, of a CSV file", {"metadata": [json.dumps({"exposure, of a CSV file": f"{bee + i / N}"}) for i, bee in enumerate(BEES)]}),

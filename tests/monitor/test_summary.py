@@ -89,6 +89,7 @@ def test_a_flood_of_refusals_does_not_hide_a_failing_server() -> None:
     seen = summed(served(501, status=[503] * 20 + [200] * 480 + [401]).assign(n=[1] * 500 + [10**6]))
     assert kinds(seen) == ["errors"]
     assert (seen.versions[0].refused, seen.versions[0].statuses) == (10**6, {401: 10**6, 503: 20})
+    assert summary.by_status({503: 20, 401: 10**6}) == "401: 1000000, 503: 20"
 
 
 def test_one_failure_or_one_slow_answer_among_few_is_no_alert() -> None:

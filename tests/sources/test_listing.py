@@ -108,10 +108,10 @@ def test_a_weight_is_a_finite_number_of_at_least_0_and_1_where_none_is_given(tmp
 
 
 def test_a_second_row_of_a_path_is_left_out(tmp_path: Path) -> None:
-    file = write(tmp_path, "path,label\n1.jpg,a\n2.jpg,b\n1.jpg,b\n2.jpg,b\n")
+    file = write(tmp_path, "path,label\n1.jpg,a\n2.jpg,b\n1.jpg,b\n\n2.jpg,b\n")
     assert reasons(file) == {
         "1.jpg": "line 4, column path: stands in line 2 already, labelled a there and b here",
-        "2.jpg": "line 5, column path: stands in line 3 already",
+        "2.jpg": "line 6, column path: stands in line 3 already",
     }
 
 
