@@ -36,6 +36,14 @@ def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -
     return table.sort_values(["accuracy", "slice"], ignore_index=True)
 
 
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927); 0 to 1 without a case."""
+    if n == 0:
+        return 0.0, 1.0
+    low, high = binomtest(right, n).proportion_ci(LEVEL, method="wilson")
+    return float(low), float(high)
+
+
 def _spelled(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -45,11 +53,5 @@ def _spelled(value: object) -> str:
 
 
 def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:
-    wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(LEVEL, method="wilson")
-    return {
-        "slice": name,
-        "n": len(correct),
-        "accuracy": float(correct.mean()),
-        "low": float(wilson.low),
-        "high": float(wilson.high),
-    }
+    low, high = wilson(int(correct.sum()), len(correct))
+    return {"slice": name, "n": len(correct), "accuracy": float(correct.mean()), "low": low, "high": high}

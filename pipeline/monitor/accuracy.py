@@ -4,14 +4,6 @@ import pandas as pd
 from scipy.stats import binomtest
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927); 0 to 1 without a case."""
-    if n == 0:
-        return 0.0, 1.0
-    low, high = binomtest(right, n).proportion_ci(method="wilson")
-    return float(low), float(high)
-
-
 def above(k: int, n: int, limit: float) -> bool:
     """Whether k of n cases are more than a rate of `limit` would give by chance (exact, in one case of forty)."""
     return n > 0 and bool(binomtest(k, n, limit, alternative="greater").pvalue < 0.025)

@@ -8,6 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from pipeline.evaluation.slices import wilson
 from pipeline.monitor import accuracy, reading, tables
 
 SLICES = 24  # points in time of the curves
@@ -164,13 +165,13 @@ def _classes(predicted: pd.Series, reference: pd.Series | None) -> list[Share]:
 def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accuracy:
     labelled = answered.dropna(subset=["label", "predicted"])
     right = int((labelled["label"] == labelled["predicted"]).sum())
-    low, high = accuracy.wilson(right, len(labelled))
+    low, high = wilson(right, len(labelled))
     confidence = answered["confidence"].dropna().astype(float)
     known = reference is not None and len(confidence) > 0
     mean, above = accuracy.expected(reference, confidence) if reference is not None and known else (None, None)
     correct = pd.Series(dtype=bool) if reference is None else reference["label"] == reference["predicted"]
     return Accuracy(
-        in_reference=float(correct.mean()) if len(correct) else None, in_reference_low=accuracy.wilson(int(correct.sum()), len(correct))[0],
+        in_reference=float(correct.mean()) if len(correct) else None, in_reference_low=wilson(int(correct.sum()), len(correct))[0],
         by_confidence=mean, by_threshold=above, labelled=len(labelled), right=right, low=low, high=high,
     )  # fmt: skip
 

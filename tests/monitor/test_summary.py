@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import CLASSES, MONITOR, rows
 
+from pipeline.evaluation.slices import wilson
 from pipeline.monitor import accuracy, alerts, summary
 from pipeline.monitor.page import line, render, round_up
 from pipeline.monitor.summary import Summary
@@ -134,7 +135,7 @@ def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_l
 
 
 def test_no_case_gives_no_certainty() -> None:
-    assert accuracy.wilson(0, 0) == (0, 1)
+    assert wilson(0, 0) == (0, 1)
 
 
 @given(st.floats(0, 1e9))
