@@ -79,6 +79,11 @@ def test_more_images_than_are_looked_up_at_once_are_all_compared() -> None:
     assert pairs.cosine[0] == pytest.approx(1.0)
 
 
+def test_the_limit_is_for_each_image_and_not_for_all_of_them() -> None:
+    pairs = near_duplicates(np.repeat(np.array([0, 255], np.uint8), 30)[:, None].repeat(8, 1), np.ones((60, 2)), max_hamming=4, min_cosine=0.9)
+    assert len(pairs.first) == 2 * 30 * 29 // 2 > MOST_PAIRS
+
+
 def test_a_thousand_blank_images_are_one_group_and_not_half_a_million_pairs() -> None:
     pairs = near_duplicates(np.zeros((1000, 8), np.uint8), np.ones((1000, 2), np.float16), max_hamming=4, min_cosine=0.9)
     assert np.bincount(pairs.first).max() == MOST_PAIRS

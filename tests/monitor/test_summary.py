@@ -121,7 +121,7 @@ def test_a_drift_alert_says_what_where_and_whether_it_goes_on() -> None:
     assert kinds(summed(served(50), windows(0.5, 0.002))) == []
     [now] = alerts.find(summed(served(50), windows(0.5, 0.0005)), MONITOR)
     assert now.message == "unlike the validation images: brightness of the images (1 of 2 windows of 50 images)"
-    [before] = alerts.find(summed(served(50), windows(0.0005, 0.5)), MONITOR)
+    [before] = alerts.find(summed(served(50), windows(0.0005, 0.0005, 0.5)), MONITOR)
     assert before.message.endswith("the latest are like them again)")
 
 
@@ -132,6 +132,20 @@ def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_l
     mean, lower = accuracy.expected(reference, rows(2000, 1)["confidence"] * 0.8)
     assert same == pytest.approx(true, abs=0.03)
     assert lower < true - 0.1 and mean < true - 0.05
+
+
+def test_the_accuracy_of_a_version_stands_beside_what_its_reference_and_its_confidence_promise() -> None:
+    reference = pd.DataFrame({"label": ["cat"] * 8 + ["dog"] * 2, "predicted": ["cat"] * 9 + ["dog"], "confidence": np.linspace(0.1, 1, 10)})
+    seen = summed(served(8, confidence=[0.1, 0.1, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]), v1=reference)
+    found = seen.versions[0].accuracy
+    assert (found.in_reference, found.in_reference_low) == (0.9, wilson(9, 10)[0])
+    assert (found.by_confidence, found.by_threshold) == (pytest.approx(0.7), 0.75)
+    assert (found.labelled, found.right, (found.low, found.high)) == (3, 2, wilson(2, 3))
+    assert seen.versions[0].confidence_in_reference == pytest.approx(0.55)
+    unknown = summed(served(8)).versions[0].accuracy
+    assert (unknown.in_reference, unknown.by_confidence, unknown.by_threshold) == (None, None, None)
+    silent = summed(served(8, status=503, confidence=None), v1=reference).versions[0].accuracy
+    assert (silent.in_reference, silent.by_confidence, silent.by_threshold) == (0.9, None, None)
 
 
 def test_no_case_gives_no_certainty() -> None:
