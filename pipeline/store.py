@@ -85,10 +85,17 @@ class PackedImages:
 
     def __getitem__(self, id: str) -> bytes:
         """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
+        return self.at(self.number(id))
+
+    def number(self, id: str) -> int:
+        """What `at` calls this image: far smaller than its id, where somebody keeps very many."""
         found = self._found(id)
         if found is None:
             raise KeyError(id)
-        piece, row = (int(number) for number in self._places[found])
+        return found
+
+    def at(self, number: int) -> bytes:
+        piece, row = (int(part) for part in self._places[number])
         path, group = self._pieces[piece]
         last = self._last
         if last[0] != (path, group):

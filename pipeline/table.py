@@ -53,6 +53,12 @@ def read(folder: Path) -> pd.DataFrame:
     return _checked(rows)
 
 
+def ids(folder: Path) -> list[str]:
+    """Those of a stage's table alone, in its order."""
+    found: list[str] = pq.read_table(folder / FILE, columns=["id"])["id"].to_pylist()
+    return found
+
+
 def from_feedback(metadata: str) -> bool:
     """Whether a row's metadata says that the image came from the model in production, not from the source."""
     return bool(json.loads(metadata or "{}").get("origin") == "feedback")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float16
+from jaxtyping import Float16, Int64, Shaped
 from tqdm import tqdm
 
 from pipeline import config, parallel, shards, store
@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHARD = 512  # images
+KEY = np.dtype("S32")
 NO_IMAGES = "there are no images to compute features of"
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
-Missing = dict[Flips, list[int]]
+Keys = Shaped[np.ndarray, " n"]  # of KEY
+Rows = Int64[np.ndarray, " _"]
+Missing = dict[Flips, Rows]
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 _last: dict[tuple[object, ...], np.ndarray] = {}
 
@@ -46,7 +49,7 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
     """
     folder = _root() / _fingerprint(module)
     keys = _keys(images)
-    asked = (folder, symmetry, *keys)
+    asked = (folder, symmetry, keys.tobytes())
     if asked not in _last:  # a search asks for the same ones in every trial
         _last.clear()
         _last[asked] = _assembled(module, images, keys, folder, symmetry, partial(np.empty, dtype=np.float16))
@@ -54,19 +57,19 @@ def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.
 
 
 def write_features(
-    settings: Mapping[str, Any], images: Images, path: Path, keys: list[bytes] | None = None, *, seed: int
+    settings: Mapping[str, Any], images: Images, path: Path, keys: Keys | None = None, *, seed: int
 ) -> Float16[np.ndarray, "n d"]:
     """Features of every image as it is (no other view) in a new .npy file; the array is mapped from it, so it need not fit in memory.
 
     settings: a node with `_target_` that describes the module, which is built only where the cache lacks something, with
     the seed. keys: those of the images (see `key`), if they are known already; then only images that the cache lacks are decoded.
     """
-    keys = keys or _keys(images)
+    keys = _keys(images) if keys is None else keys
 
     def allocate(shape: tuple[int, int, int]) -> np.ndarray:
         return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
 
-    if not keys:
+    if not len(keys):
         raise ValueError(NO_IMAGES)
     note = _note(settings)
     found = _kept(_root() / note.read_text(), keys, allocate) if note and note.exists() else None
@@ -102,14 +105,14 @@ def _note(settings: Mapping[str, Any]) -> Path | None:
     return _root() / f"{digest.hexdigest()}.txt"
 
 
-def _kept(folder: Path, keys: list[bytes], allocate: Allocate) -> np.ndarray | None:
+def _kept(folder: Path, keys: Keys, allocate: Allocate) -> np.ndarray | None:
     """(n, 1, d) of the module whose folder it is, if that has all of them."""
-    missing: Missing = {(): [*range(len(keys))]}
+    missing: Missing = {(): np.arange(len(keys))}
     found = _fill(None, keys, missing, _places(folder, "none"), allocate)
-    return None if missing[()] else found
+    return None if len(missing[()]) else found
 
 
-def _computed(settings: Mapping[str, Any], images: Images, keys: list[bytes], seed: int) -> Path:
+def _computed(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int) -> Path:
     """The folder of the module that the settings describe, once it has what it lacked."""
     import torch
 
@@ -117,16 +120,16 @@ def _computed(settings: Mapping[str, Any], images: Images, keys: list[bytes], se
     module = config.build(settings).eval()
     folder = _root() / _fingerprint(module)
     places = _places(folder, "none")
-    lacking = set(keys).difference(key for shard in shards.read(places[()]) for key, _ in shard)
-    _compute(module, images, keys, {(): [i for i, key in enumerate(keys) if key in lacking]}, places)
+    known = np.fromiter((key for shard in shards.read(places[()]) for key, _ in shard), KEY)
+    _compute(module, images, keys, {(): np.flatnonzero(~np.isin(keys, known))}, places)
     return folder
 
 
-def _keys(images: Images) -> list[bytes]:
-    keys = []
-    for image in images:
-        keys.append(key(image))
-        if len(keys) % SHARD == 0:
+def _keys(images: Images) -> Keys:
+    keys = np.empty(len(images), KEY)
+    for i, image in enumerate(images):
+        keys[i] = key(image)
+        if i % SHARD == 0:
             _release(images)
     return keys
 
@@ -137,13 +140,13 @@ def _release(images: Images) -> None:
 
 
 def _assembled(
-    module: nn.Module, images: Images, keys: list[bytes], folder: Path, symmetry: str, allocate: Allocate
+    module: nn.Module, images: Images, keys: Keys, folder: Path, symmetry: str, allocate: Allocate
 ) -> np.ndarray:
     """(n, v, d), filled from one shard after the other."""
     places = _places(folder, symmetry)
-    missing: Missing = {flips: [*range(len(keys))] for flips in places}
+    missing: Missing = {flips: np.arange(len(keys)) for flips in places}
     result = _fill(None, keys, missing, places, allocate)
-    while any(missing.values()):  # once, unless somebody deletes the shards meanwhile
+    while any(map(len, missing.values())):  # once, unless somebody deletes the shards meanwhile
         _compute(module, images, keys, missing, places)
         result = _fill(result, keys, missing, places, allocate)
     if result is None:
@@ -156,13 +159,13 @@ def _places(folder: Path, symmetry: str) -> dict[Flips, Path]:
 
 
 def _fill(
-    result: np.ndarray | None, keys: list[bytes], missing: Missing, places: dict[Flips, Path], allocate: Allocate
+    result: np.ndarray | None, keys: Keys, missing: Missing, places: dict[Flips, Path], allocate: Allocate
 ) -> np.ndarray | None:
     """Copy what the cache has to its rows, and strike these off the missing ones."""
     for column, (flips, place) in enumerate(places.items()):
         rows: dict[bytes, list[int]] = {}
-        for i in missing[flips]:
-            rows.setdefault(keys[i], []).append(i)
+        for i, key in zip(missing[flips].tolist(), keys[missing[flips]].tolist(), strict=True):
+            rows.setdefault(key, []).append(i)
         found = set[bytes]()
         for shard in shards.read(place) if rows else ():
             for key, value in shard:
@@ -172,22 +175,22 @@ def _fill(
                     found.add(key)
             if result is not None:
                 store.release(result)
-        missing[flips] = [i for i in missing[flips] if keys[i] not in found]
+        missing[flips] = np.array(sorted(i for key, own in rows.items() if key not in found for i in own), np.int64)
     return result
 
 
-def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Missing, places: dict[Flips, Path]) -> None:
+def _compute(module: nn.Module, images: Images, keys: Keys, missing: Missing, places: dict[Flips, Path]) -> None:
     """All views in one stream, since preparing the engine for a module takes seconds."""
     from pipeline.features import engine
 
-    jobs = [(flips, which) for flips, rows in missing.items() for which in store.chunks(rows, engine.BATCH)]
+    jobs = [(flips, rows[i : i + engine.BATCH]) for flips, rows in missing.items() for i in range(0, len(rows), engine.BATCH)]
     if not jobs:
         return
     pending: dict[Flips, list[tuple[bytes, np.ndarray]]] = {flips: [] for flips in places}
     batches = parallel.in_order(lambda job: _batch(images, job[1], job[0]), jobs)
     with tqdm(total=sum(map(len, missing.values())), desc="features", unit="view", mininterval=1) as progress:
         for (flips, which), output in zip(jobs, engine.run(module, batches, images[0].shape[0]), strict=True):
-            pending[flips] += [(keys[i], row) for i, row in zip(which, output.astype(np.float16), strict=True)]
+            pending[flips] += zip(keys[which].tolist(), output.astype(np.float16), strict=True)
             progress.update(len(which))
             if len(pending[flips]) >= SHARD:
                 shards.write(places[flips], pending[flips])
@@ -197,12 +200,12 @@ def _compute(module: nn.Module, images: Images, keys: list[bytes], missing: Miss
         shards.write(places[flips], rows)
 
 
-def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
+def _batch(images: Images, which: Rows, flips: Flips) -> np.ndarray:
     import torch
 
     from pipeline.training.views import view
 
-    stacked = torch.from_numpy(np.stack([images[i] for i in which]))
+    stacked = torch.from_numpy(np.stack([images[i] for i in which.tolist()]))
     result: np.ndarray = view(stacked, flips).numpy()
     return result
 

@@ -20,7 +20,7 @@ from pipeline.features import cache
 from pipeline.labels import duplicates, quality
 
 # hash: see duplicates.perceptual_hash; scores: quality.FIGURES; key: of the square, in the feature cache
-LOOK = np.dtype([("hash", np.uint8, duplicates.HASH_BYTES), ("scores", np.float64, len(quality.FIGURES)), ("key", "S32")])
+LOOK = np.dtype([("hash", np.uint8, duplicates.HASH_BYTES), ("scores", np.float64, len(quality.FIGURES)), ("key", cache.KEY)])
 EVERY = 1024  # images between two files: no more are looked at again after a kill
 
 
@@ -28,14 +28,15 @@ class Squares(Sequence[np.ndarray]):
     """The images of an ingest as uint8 (size_px, size_px, 3), decoded when they are asked for; threads may share it."""
 
     def __init__(self, ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> None:
-        self._packed, self._ids = store.PackedImages(ingest), ids
+        self._packed = store.PackedImages(ingest)
+        self._numbers = np.fromiter(map(self._packed.number, ids), np.int32, len(ids))
         self._size_px, self._blur_faces = size_px, blur_faces
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._numbers)
 
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "s s 3"]:  # type: ignore[override]
-        return _square(_decoded(self._packed[self._ids[i]]), self._size_px, self._blur_faces)
+        return _square(_decoded(self._packed.at(int(self._numbers[i]))), self._size_px, self._blur_faces)
 
     def stack(self, rows: np.ndarray) -> UInt8[np.ndarray, "n s s 3"]:
         """Those of some rows, in memory."""

@@ -193,13 +193,13 @@ def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_
 
 def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]) -> None:
     """What it costs to decode the others is saved."""
-    keys = [cache.key(image) for image in IMAGES]
+    keys = np.array([cache.key(image) for image in IMAGES])
     cache.write_features(HOG, IMAGES[:-2], tmp_path / "before.npy", keys[:-2], seed=0)
     monkeypatch.setattr(cache, "_keys", lambda images: pytest.fail("the keys are known"))
     taken, batch = [], cache._batch
 
-    def noted(images: np.ndarray, which: list[int], flips: tuple[int, ...]) -> np.ndarray:
-        taken.extend(which)
+    def noted(images: np.ndarray, which: np.ndarray, flips: tuple[int, ...]) -> np.ndarray:
+        taken.extend(which.tolist())
         return batch(images, which, flips)
 
     monkeypatch.setattr(cache, "_batch", noted)

@@ -1,6 +1,7 @@
 """A look at an image is taken once: what was seen before comes from the cache, whatever stands beside it."""
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def test_a_look_holds_what_the_pixels_say(tmp_path: Path) -> None:
         assert found["key"][i] == cache.key(squares[i])
     np.testing.assert_array_equal(squares.stack(np.array([3, 1])), [squares[3], squares[1]])
     assert squares.stack(np.array([], int)).shape == (0, 16, 16, 3)
+
+
+def test_squares_of_many_images_take_little_memory(tmp_path: Path) -> None:
+    """A process that computes features of 100,000 images gets a few MB beside the network, however long the ids are."""
+    ids = [f"{number:064x}" for number in range(2000)]
+    store.write_images(tmp_path, ((id, b"") for id in ids))
+    assert len(pickle.dumps(looks.Squares(tmp_path, ids, **how(16)))) < 2000 * 90
 
 
 def test_the_second_time_nothing_is_decoded(tmp_path: Path, decoded: list[int]) -> None:

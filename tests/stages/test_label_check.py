@@ -1,6 +1,8 @@
+import gc
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,21 @@ def test_what_a_person_decided_is_doubted_no_more(ingested: Path, tmp_path: Path
     assert (rows.loc["i04", "label"], rows.loc["i15", "label"]) == ("bee", "ant")
     assert rows.loc["i33", "split"] == ""
     assert metrics["n_decisions_applied"] == 3
+
+
+def test_no_table_is_there_while_the_network_computes(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing takes as much memory as the network: what grows with the number of images must not stand beside it."""
+    beside: list[int] = []
+
+    def computed(function: Callable[..., Any], *arguments: Any) -> Any:
+        gc.collect()
+        beside.append(sum(isinstance(one, pd.DataFrame) and "soft_label" in one for one in gc.get_objects()))
+        return function(*arguments)
+
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(parallel, "apart", computed)
+    run(ingested, tmp_path)
+    assert beside == [0]
 
 
 def test_suspects_may_be_dropped_from_training_and_never_from_the_test(ingested: Path, tmp_path: Path) -> None:
