@@ -28,13 +28,13 @@ class Picture(NamedTuple):
 def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) -> Iterator[Picture]:
     """Of files, of the files below folders, and a frame of each video every so often; what cannot be read has an error.
 
-    Raises FieldmarkError for a path that is not there.
+    Raises FieldmarkError at once for a path that is not there: nobody waits for a model to be told.
     """
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise FieldmarkError(f"{', '.join(missing)}: there is no such file or folder")
     decode = partial(_decoded, max_pixels=max_pixels)
-    yield from parallel.in_order(decode, _items(paths, every_seconds), AHEAD)
+    return parallel.in_order(decode, _items(paths, every_seconds), AHEAD)
 
 
 def _items(paths: Sequence[Path], every_seconds: float) -> Iterator[Item | Skipped]:

@@ -142,7 +142,7 @@ def test_a_video_is_sampled(export: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_said_before_any_work(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FieldmarkError, match=r"gone.png: there is no such file or folder"):
-        ask(export, shot(tmp_path / "a.png", RED), tmp_path / "gone.png")
+        ask(export / "not loaded yet", shot(tmp_path / "a.png", RED), tmp_path / "gone.png")
     assert capsys.readouterr().out == ""
 
 
