@@ -223,9 +223,8 @@ def _best_trials(tuning: Tuning | None) -> pd.DataFrame:
     if tuning is None:
         return pd.DataFrame(columns=["number", "value"])
     done = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
-    return done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True]).head(
-        TRIAL_ROWS
-    )
+    best = done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
+    return best.head(TRIAL_ROWS).rename(columns=lambda name: name.removeprefix("params_"))
 
 
 def _share(value: float, digits: int = 1) -> str:
@@ -251,6 +250,8 @@ def _table(frame: pd.DataFrame) -> Table:
 
 
 def _heading(column: str) -> str:
+    if "." in column:  # the key of a setting, to be copied into params.yaml
+        return column
     return "count" if column == "n" else column.removeprefix("n_").replace("_", " ")
 
 

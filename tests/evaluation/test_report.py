@@ -166,6 +166,12 @@ def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
     assert report._best_trials(falling)["number"].tolist() == [0, 2]
 
 
+def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
+    rows = full.tuning.rows.assign(**{"params_fit.weight_decay": [0.1, 0.2, 0.3]})
+    page = report.render(dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows)))
+    assert ">fit.weight_decay</th>" in page
+
+
 def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     rows = full.tuning.rows.assign(value=[0.8, 0.99, 0.9])
     stopped = dataclasses.replace(full.tuning, rows=rows)
