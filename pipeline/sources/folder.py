@@ -30,6 +30,8 @@ def read(*, images: Path | str, unlabelled: str | None = None) -> Iterator[Item 
 
 def tree(root: Path) -> Node[Path]:
     """The folder for `layout.read`; raises FieldmarkError where it is none."""
+    if root.is_file():
+        raise FieldmarkError(f"{root} is a file; a zip or tar is read by `ingest: {{use: archive}}`, a list by `ingest: {{use: listing}}`")
     if not root.is_dir():
         raise FieldmarkError(f"{root} is not a folder; {HOW_TO}")
     return _node(root)

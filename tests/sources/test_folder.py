@@ -189,6 +189,12 @@ def test_no_class_folders_says_what_to_do(tmp_path: Path, content: list[str]) ->
         list(folder.read(images=tmp_path))
 
 
+def test_an_archive_in_place_of_a_folder_says_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(FieldmarkError, match="photos.zip is a file; .*use: archive"):
+        list(folder.read(images=tmp_path / "photos.zip"))
+
+
 def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FieldmarkError, match="is not a folder; .*`images:` in params.yaml"):
         list(folder.read(images=tmp_path / "nowhere"))
