@@ -77,6 +77,7 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     so that a slip in a late stage stops the first one. `use` selects another file for a section, without overrides.
     """
     whole = _load(_digest(), tuple((use or {}).items()))
+    _check_names(dict.fromkeys(sections), list(vars(whole)), PARAMS)
     return whole.only(*(sections or vars(whole)))
 
 
@@ -216,6 +217,8 @@ def _check_stands_alone(file: Path) -> None:
 
 
 def _plain(name: str, kind: type, value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("~"):
+        raise FieldmarkError(f"{PARAMS}: {name}: DVC does not know what ~ stands for; write {Path(value).expanduser()}")
     try:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:

@@ -73,6 +73,7 @@ def test_a_stage_sees_only_what_it_declares() -> None:
         ("augment: {use: no_up, symmetry: d5}", "augment.symmetry: .*'none', 'flip' or 'd4'"),
         ("scratch: {use: small_cnn, head: {kind: svm}}", "params.yaml over conf/model/small_cnn.yaml: scratch: .*head.kind svm needs frozen: true"),
         ("serving: {use: default, formats: [JPEG, HEIC]}", "params.yaml: serving.formats.1: .*'HEIC'"),
+        ("images: ~/photos", f"params.yaml: images: .*~ .*write {Path.home()}/photos"),
         ("ingest: {use: elpv", "params.yaml: not valid YAML"),
     ],
     ids=lambda value: value if ":" in value and "use" in value else "",
@@ -151,6 +152,12 @@ def test_outside_a_project_the_command_says_where_to_run_it(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FieldmarkError, match="params.yaml is missing; run the command in the folder that holds dvc.yaml"):
         config.check()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_section_that_is_none_is_named_with_the_nearest() -> None:
+    with pytest.raises(FieldmarkError, match="evalute: unknown key; did you mean evaluate"):
+        config.load("evalute")
 
 
 @pytest.mark.usefixtures("project")
