@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: .venv/ready ## Rebuild what changed, from images to a registered model
+repro: .git .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
 
@@ -42,6 +42,11 @@ lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows
 
 clean: ## Delete the environment; images, runs and models stay
 	rm -rf .venv
+
+.git:
+	@echo "The records need a git repository, and this folder is none: clone Fieldmark instead of unpacking a zip,"
+	@echo "or make it one: git init && git add --all && git commit --message start"
+	@exit 1
 
 .venv/ready: requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -1,11 +1,13 @@
 """params.yaml over conf/: what is turned wins, and every slip is named before any work."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 from pipeline import config, schema
@@ -152,6 +154,13 @@ def test_outside_a_project_the_command_says_where_to_run_it(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FieldmarkError, match="params.yaml is missing; run the command in the folder that holds dvc.yaml"):
         config.check()
+
+
+def test_without_a_git_repository_make_says_what_to_do_before_it_installs_anything(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "git init" in done.stdout and done.returncode != 0
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.usefixtures("project")
