@@ -18,6 +18,7 @@ serving/    a model in production: loaded without torch, asked over HTTP or on i
 prediction/ the same on the command line: files, videos, cameras
 pages       what pages of one file share and may load
 monitor/    records of predictions, drift, accuracy, alerts, and the page that shows them
+outputs     what an exported model answers
 packaging   ONNX, parity, the model card
 promotion/  gates, the alias `production`, its history; rebuilding an old run
 tracking    MLflow

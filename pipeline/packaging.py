@@ -14,13 +14,12 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from pipeline import store
+from pipeline import outputs, store
 from pipeline.errors import FieldmarkError
 from pipeline.schema import Candidate
 from pipeline.training.density import Density
 from pipeline.training.network import Network
 
-OUTPUTS = ("probs", "ood", "sketch")
 BATCH = 8
 Images = Sequence[np.ndarray] | np.ndarray
 
@@ -47,7 +46,7 @@ def write_onnx(deployed: Deployed, classes: list[str], size_px: int, opset: int,
         warnings.simplefilter("ignore")  # torch's notes to the authors of exporters
         program = torch.onnx.export(
             deployed.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
-            input_names=["images"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("n")},),
+            input_names=["images"], output_names=list(outputs.NAMES), dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
@@ -99,7 +98,7 @@ def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
 
 def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:
     """The outputs of all images, a few at a time."""
-    parts = [ready.run(list(OUTPUTS), {"images": np.stack(part)}) for part in store.chunks(images, BATCH)]
+    parts = [ready.run(list(outputs.NAMES), {"images": np.stack(part)}) for part in store.chunks(images, BATCH)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import HOG, SMALL_CNN, TIMM, candidate, draw
 
-from pipeline import packaging
+from pipeline import outputs, packaging
 from pipeline.errors import FieldmarkError
 from pipeline.packaging import Deployed
 from pipeline.training import density, network
@@ -76,7 +76,7 @@ def test_the_file_is_described_in_itself(packed: tuple[Deployed, Path]) -> None:
     (images,), (probs, ood, sketch) = ready.get_inputs(), ready.get_outputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [PX, PX, 3])
     assert (probs.name, probs.type, probs.shape[1:]) == ("probs", "tensor(float)", [3])
-    assert (ood.name, len(ood.shape), sketch.name, sketch.shape[1:]) == ("ood", 1, "sketch", [density.SKETCH])
+    assert (ood.name, len(ood.shape), sketch.name, sketch.shape[1:]) == ("ood", 1, "sketch", [outputs.SKETCH])
     assert isinstance(images.shape[0], str) and isinstance(probs.shape[0], str)
     assert ready.get_modelmeta().custom_metadata_map["classes"].split("\n") == CLASSES
 

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from pipeline.monitor import tables
 from pipeline.monitor.tables import FEATURES, checks, labels, losses, predictions, refusals, sources
+from pipeline.outputs import SKETCH
 
 LARGEST_SOURCE = 1000  # rows of a reference that are kept
-SKETCHES = [f"sketch_{i}" for i in range(tables.SKETCH)]
+SKETCHES = [f"sketch_{i}" for i in range(SKETCH)]
 
 
 def remember(engine: sa.Engine, version: str, reference: pd.DataFrame) -> None:
@@ -87,5 +88,5 @@ def _frame(connection: sa.Connection, query: sa.Select[Any] | sa.CompoundSelect[
 
 
 def _with_sketch(rows: pd.DataFrame) -> pd.DataFrame:
-    packed = np.frombuffer(b"".join(rows["sketch"]), dtype="<f4").reshape(-1, tables.SKETCH)
+    packed = np.frombuffer(b"".join(rows["sketch"]), dtype="<f4").reshape(-1, SKETCH)
     return pd.concat([rows.drop(columns="sketch"), pd.DataFrame(packed, columns=SKETCHES)], axis=1)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import one_line
 from pipeline.monitor import tables
+from pipeline.outputs import SKETCH
 
 BATCH = 500  # rows of one transaction
 PAUSE_S = 0.2  # records wait this long for company: a transaction costs as much as many rows
@@ -212,8 +213,8 @@ def text_only(item: Mapping[str, Any]) -> dict[str, Any]:
 def _sketch(values: Any) -> bytes:
     with np.errstate(over="ignore"):  # found below
         sketch = np.asarray(values, dtype="<f4")
-    if sketch.shape != (tables.SKETCH,) or not np.isfinite(sketch).all():
-        raise ValueError(f"a sketch is {tables.SKETCH} finite numbers")
+    if sketch.shape != (SKETCH,) or not np.isfinite(sketch).all():
+        raise ValueError(f"a sketch is {SKETCH} finite numbers")
     return sketch.tobytes()
 
 

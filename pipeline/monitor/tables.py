@@ -21,7 +21,6 @@ from pipeline.errors import FieldmarkError
 VARIABLE = "FIELDMARK_MONITOR_URL"
 DEFAULT_URL = "sqlite:///.fieldmark/monitor.db"
 FEATURES = ("confidence", "ood", "brightness", "sharpness")
-SKETCH = 16  # floats
 BUSY_S = 5.0  # how long a writer waits for another one's transaction
 
 metadata = sa.MetaData()

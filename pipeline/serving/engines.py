@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
+from pipeline import outputs
 
-OUTPUTS = ("probs", "ood", "sketch")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in OUTPUTS; threads may call it at once."""
+    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in outputs.NAMES; threads may call it at once."""
 
     name: str
     run: Callable[[np.ndarray], list[np.ndarray]]
@@ -27,7 +27,7 @@ def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 0 if lanes == 1 else 1  # 0: as many as there are cores; else each call runs in its caller's thread
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return Engine(f"onnxruntime {ort.__version__}", lambda images: list(session.run(list(OUTPUTS), {"images": images})))
+    return Engine(f"onnxruntime {ort.__version__}", lambda images: list(session.run(list(outputs.NAMES), {"images": images})))
 
 
 def openvino(file: Path, *, lanes: int = 1) -> Engine:
@@ -37,7 +37,7 @@ def openvino(file: Path, *, lanes: int = 1) -> Engine:
     # f32: the default would pick bfloat16 on some processors and change results from one machine to the next
     settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": lanes, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = ov.Core().compile_model(file, "CPU", settings)
-    ports = [compiled.output(name) for name in OUTPUTS]
+    ports = [compiled.output(name) for name in outputs.NAMES]
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         answer = compiled.create_infer_request().infer({"images": images})

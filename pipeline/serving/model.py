@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import images, schema
 from pipeline.errors import FieldmarkError
+from pipeline.outputs import SKETCH
 from pipeline.parallel import N_CORES
 from pipeline.serving.engines import Engine, onnx_runtime, openvino
 
@@ -143,7 +144,7 @@ def check(model: Model, prepared: UInt8[np.ndarray, "n s s 3"]) -> None:
     n, k = len(prepared), len(model.classes)
     for lane in (False, True):
         probs, ood, sketch = model.predict(prepared, lane=lane)
-        if probs.shape != (n, k) or ood.shape != (n,) or sketch.shape != (n, 16):
+        if probs.shape != (n, k) or ood.shape != (n,) or sketch.shape != (n, SKETCH):
             raise FieldmarkError(f"model.onnx: its outputs do not fit {k} classes; export it again")
         if not all(np.isfinite(output).all() for output in (probs, ood, sketch)):
             raise FieldmarkError("model.onnx: it answers with what is no number; export it again")

@@ -25,6 +25,7 @@ from pipeline.config import Config
 from pipeline.evaluation import selective
 from pipeline.features import cache
 from pipeline.labels import quality
+from pipeline.outputs import SKETCH
 from pipeline.training import density, network, samples
 
 TOLD = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/f1_macro", "test/ece", "test/log_loss")
@@ -99,7 +100,7 @@ def _signature(classes: list[str], size_px: int, cfg: Config) -> dict[str, objec
         "outputs": [
             {"name": "probs", "dtype": "float32", "shape": [-1, len(classes)]},
             {"name": "ood", "dtype": "float32", "shape": [-1]},
-            {"name": "sketch", "dtype": "float32", "shape": [-1, density.SKETCH]},
+            {"name": "sketch", "dtype": "float32", "shape": [-1, SKETCH]},
         ],
         "classes": classes,
         "preprocess": cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces},

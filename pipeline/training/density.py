@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-SKETCH = 16  # leading components that serving records of each image
+from pipeline.outputs import SKETCH
 
 
 class Density(nn.Module):

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
 
+from pipeline import outputs
 from pipeline.training import density
 
 
@@ -30,7 +31,7 @@ def test_with_all_but_one_component_it_is_the_mahalanobis_distance() -> None:
 def test_training_images_are_not_strange_and_their_sketch_has_unit_variance(n: int, d: int, components: int) -> None:
     x = normal(n, d)
     score, sketch = said(density.fit(x, components=components, seed=0), x)
-    assert sketch.shape == (n, density.SKETCH)
+    assert sketch.shape == (n, outputs.SKETCH)
     assert np.isfinite(score).all() and score.mean() <= 1.01
     used = sketch.std(0, ddof=1)[: max(1, min(components, n // 4, d - 1))]
     np.testing.assert_allclose(used, 1, rtol=0.05)
