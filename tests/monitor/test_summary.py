@@ -83,7 +83,9 @@ def test_plain_traffic_raises_no_alert_and_bad_traffic_the_right_one() -> None:
     assert kinds(summed(served(500, confidence=0.84), **reference)) == []
     assert kinds(summed(served(500, status=[503] * 20 + [200] * 480), **reference)) == ["errors"]
     assert kinds(summed(served(500, latency_ms=[2000.0] * 60 + [9.0] * 440), **reference)) == ["latency"]
-    assert kinds(summed(served(500, label=["dog"] * 200 + [None] * 300), **reference)) == ["accuracy"]
+    [wrong] = alerts.find(summed(served(500, label=["dog"] * 200 + [None] * 300), **reference), MONITOR)
+    expected = (reference["v1"]["label"] != reference["v1"]["predicted"]).mean()
+    assert (wrong.kind, wrong.message) == ("accuracy", f"200 of 500 predictions were reported wrong; {expected:.1%} were expected")
 
 
 def test_a_flood_of_refusals_does_not_hide_a_failing_server() -> None:
@@ -135,11 +137,11 @@ def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_l
 
 
 def test_the_accuracy_of_a_version_stands_beside_what_its_reference_and_its_confidence_promise() -> None:
-    reference = pd.DataFrame({"label": ["cat"] * 8 + ["dog"] * 2, "predicted": ["cat"] * 9 + ["dog"], "confidence": np.linspace(0.1, 1, 10)})
-    seen = summed(served(8, confidence=[0.1, 0.1, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]), v1=reference)
+    reference = pd.DataFrame({"label": ["cat"] * 8 + ["dog"] * 2, "predicted": ["cat"] * 9 + ["dog"], "confidence": [0.1, 0.2, *[0.65] * 8]})
+    seen = summed(served(8, confidence=[0.1, 0.2, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]), v1=reference)
     found = seen.versions[0].accuracy
     assert (found.in_reference, found.in_reference_low) == (0.9, wilson(9, 10)[0])
-    assert (found.by_confidence, found.by_threshold) == (pytest.approx(0.7), 0.75)
+    assert (found.by_confidence, found.by_threshold) == (pytest.approx(0.7125), 0.875)
     assert (found.labelled, found.right, (found.low, found.high)) == (3, 2, wilson(2, 3))
     assert seen.versions[0].confidence_in_reference == pytest.approx(0.55)
     unknown = summed(served(8)).versions[0].accuracy
