@@ -218,7 +218,7 @@ def _check_stands_alone(file: Path) -> None:
 
 def _plain(name: str, kind: type, value: Any) -> Any:
     if isinstance(value, str) and value.startswith("~"):
-        raise FieldmarkError(f"{PARAMS}: {name}: DVC does not know what ~ stands for; write {Path(value).expanduser()}")
+        raise FieldmarkError(f"{PARAMS}: {name}: DVC does not know what ~ stands for; write {os.path.expanduser(value)}")
     try:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
