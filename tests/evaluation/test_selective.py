@@ -35,6 +35,11 @@ def test_few_images_cannot_vouch_for_anything() -> None:
     assert (found.confidence, found.val_risk) == (0.8, 0.0)
 
 
+def test_where_nothing_can_be_vouched_for_the_risk_on_these_images_decides() -> None:
+    found, *_ = chosen([(1 - i / 100, i not in (9, 20, 21)) for i in range(22)])
+    assert (found.guaranteed, found.val_coverage, found.val_risk) == (False, 21 / 22, 2 / 21)
+
+
 def test_a_model_that_is_always_wrong_always_abstains() -> None:
     found, *_ = chosen([(0.9, False)] * 50)
     assert (found.confidence, found.val_coverage) == (1.0, 0.0)

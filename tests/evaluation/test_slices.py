@@ -37,6 +37,12 @@ def test_numbers_of_a_column_with_gaps_stay_apart():
     assert dict(zip(table["slice"], table["n"], strict=True)) == {"year = 2019": 1, "year = 2020": 2, "load = 0.333": 2, "load = 0.5": 1}
 
 
+def test_what_names_single_images_or_all_of_them_is_no_slice() -> None:
+    told = [{"file": f"{i}.png", "site": "north", "camera": i % 12} for i in range(24)]
+    rows = pd.DataFrame({"metadata": [json.dumps(one) for one in told], "format": "PNG", "dark": False})
+    assert [*slices.columns(rows)] == ["camera"]
+
+
 @pytest.mark.filterwarnings("error")
 def test_metadata_called_like_a_column_of_the_table_has_slices_of_its_own() -> None:
     """A listing may well say of its images which are dark, or what format they had."""

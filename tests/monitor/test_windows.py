@@ -36,6 +36,7 @@ def test_looking_again_tests_nothing_again(engine: sa.Engine) -> None:
     send(engine, rows(260, 1), start=1000.0, every_s=100.0)
     assert windows.update(engine, DRIFT) == 5 + 1  # of 50 (each takes more than an hour) and of 200
     before = found(engine)
+    assert before.query("size == 50")[["start", "end"]].to_numpy().tolist() == [[1000.0 + 5000 * i, 5900.0 + 5000 * i] for i in range(5)]
     assert windows.update(engine, DRIFT) == 0
     send(engine, rows(60, 2), start=30_000.0, every_s=100.0)
     assert windows.update(engine, DRIFT) == 1

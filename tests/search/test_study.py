@@ -135,6 +135,13 @@ def test_what_is_on_or_off_can_be_searched_and_is_found_again_after_a_kill(tmp_p
     assert search.chosen(winner(space), study.best_params).model.average_views is True
 
 
+@pytest.mark.parametrize("log", [True, False])
+def test_the_space_is_searched_as_it_is_written(log: bool, tmp_path: Path) -> None:
+    study, _ = run(tmp_path, tune=settings(trials=1), space={**SPACE, "fit.lr": {"low": 0.001, "high": 0.1, "log": log}})
+    lr, hidden = (study.trials[0].distributions[key] for key in ("fit.lr", "model.head.hidden"))
+    assert (lr.low, lr.high, lr.log, hidden.choices) == (0.001, 0.1, log, (8, 16, 32))  # type: ignore[attr-defined]
+
+
 def test_an_empty_space_is_one_trial(tmp_path: Path) -> None:
     study, asked = run(tmp_path, space={})
     assert (len(asked), study.best_params) == (1, {})
