@@ -91,7 +91,8 @@ def _load(digest: str, use: tuple[tuple[str, str], ...]) -> Config:
     if missing:
         example = {bool: "false", int: "0", str: "data/images"}.get(PLAIN.get(missing[0], dict), "{use: default}")
         raise FieldmarkError(f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {example}`")
-    composed = _compose({name: _choice(name, group, params[name]) for name, group in groups.items()})
+    where = {name: "" if name in dict(use) else f"{PARAMS}: {name}.use: " for name in groups}
+    composed = _compose({name: _choice(name, group, params[name], where[name]) for name, group in groups.items()})
     values: dict[str, Any] = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
     for name, group in groups.items():
         turned = {key: value for key, value in params[name].items() if key != "use"}
@@ -192,12 +193,12 @@ def _groups() -> dict[str, str]:
     return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
 
 
-def _choice(name: str, group: str, node: Any) -> str:
+def _choice(name: str, group: str, node: Any, where: str) -> str:
     if not isinstance(node, dict) or not isinstance(node.get("use"), str):
         raise FieldmarkError(f"{PARAMS}: {name}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/")
     known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if node["use"] not in known:
-        raise FieldmarkError(f"{PARAMS}: {name}.use: there is no {CONF / group / node['use']}.yaml; {_nearest(node['use'], known)}")
+        raise FieldmarkError(f"{where}there is no {CONF / group / node['use']}.yaml; {_nearest(node['use'], known)}")
     return f"{group}@{name}={node['use']}" if group != name else f"{group}={node['use']}"
 
 
