@@ -19,6 +19,7 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 # Those that turn the order of the letters around them: a name would read as another.
 TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+ABOUT = "README.md"  # says what the folder is for, as that of data/images does
 HIDDEN = "hidden file or litter of a file manager"
 MAX_DEPTH = 100  # far below the number of nested calls that Python allows
 HOW_TO = "put one folder of images for each class there, or change `images:` in params.yaml"
@@ -117,7 +118,7 @@ def _outside_classes(parent: Node[T], above: str) -> Iterator[Skipped]:
     for node in _listed(parent):
         if hidden(node):
             yield Skipped(above + printable(node.name), HIDDEN)
-        elif not node.children:
+        elif not node.children and above + node.name != ABOUT:
             yield Skipped(above + printable(node.name), node.reason or "not inside a class folder")
 
 

@@ -88,6 +88,11 @@ def test_loose_files_are_named(tmp_path: Path) -> None:
     assert skipped(tmp_path) == dict.fromkeys(["readme.txt", "train/loose.jpg"], "not inside a class folder")
 
 
+def test_the_readme_beside_the_class_folders_is_no_image_that_was_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "README.md", "cat/README.md", "dog/1.jpg")
+    assert skipped(tmp_path) == {} and ("cat/README.md", "cat", "") in found(tmp_path)
+
+
 def test_hidden_files_and_litter_are_named(tmp_path: Path) -> None:
     litter = [".git/config", ".hidden.jpg", "__MACOSX/x", "cat/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini"]
     make(tmp_path, "cat/1.jpg", *litter)
