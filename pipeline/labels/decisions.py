@@ -159,7 +159,7 @@ def _lines(path: Path, file: TextIO) -> list[list[str]]:
         )
     lines = []
     for fields in reader:
-        if not fields or fields == COLUMNS:  # a merge of two files may keep both first lines
+        if not fields or [fields[0].removeprefix("\ufeff"), *fields[1:]] == COLUMNS:  # a merge may keep both first lines
             continue
         if problem := _problem(fields):
             raise FieldmarkError(f"{path}, line {reader.line_num}: {problem}.")

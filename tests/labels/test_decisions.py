@@ -180,8 +180,9 @@ def test_git_merges_what_two_people_added_also_by_a_spreadsheet(tmp_path: Path, 
     assert apply(rows(), read(folder))["decision"].tolist() == ["conflict", "keep"]
 
 
-def test_a_first_line_that_a_merge_kept_twice_is_none(tmp_path: Path) -> None:
-    assert read(written(tmp_path, f"{HEADER}a,keep,,z,2026-01-01\n{HEADER}"))["id"].tolist() == ["a"]
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "that of a spreadsheet"])
+def test_a_first_line_that_a_merge_kept_twice_is_none(tmp_path: Path, mark: str) -> None:
+    assert read(written(tmp_path, f"{HEADER}a,keep,,z,2026-01-01\n{mark}{HEADER}"))["id"].tolist() == ["a"]
 
 
 def test_added_lines_are_read_back_and_what_was_there_keeps_its_bytes(tmp_path: Path) -> None:
