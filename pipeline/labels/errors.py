@@ -42,9 +42,9 @@ def out_of_fold(
     labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
     learned, beside the others; an image of several shares is learned as some of each class. features may be mapped from
     disk; rows are the images' rows in them, all by default. A model learns from at most folds.LEARN images, drawn so that
-    each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned about an image's own class, because the class has a single group or all of it
-    fell into one fold, its row is uniform: no evidence against the label. keep(fold, judge) returns what judge()
-    computes for a fold, or what it computed before.
+    each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned about
+    an image's own class, because the class has a single group or all of it fell into one fold, its row is uniform: no
+    evidence against the label. keep(fold, judge) returns what judge() computes for a fold, or what it computed before.
     """
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
