@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from pipeline import tracking
 from pipeline.errors import FieldmarkError
 
 LOCK = Path("dvc.lock")
+CAPTION = "output: its hash in dvc.lock; commit+: with edits that are in no commit"
 
 
 def outputs() -> dict[str, str]:
@@ -22,14 +24,15 @@ def outputs() -> dict[str, str]:
 def show() -> None:
     """Print one row a stage: output hash, run, commit, start. Raises FieldmarkError before any `dvc repro`."""
     if not outputs():
-        raise FieldmarkError("no dvc.lock here; run `dvc repro` first")
-    table = Table("stage", "output", Column("run", no_wrap=True), "commit", "dirty", "made")  # to be copied from here
+        raise FieldmarkError("no dvc.lock here; run `dvc repro` first, in the folder that holds dvc.yaml")
+    table = Table("stage", "output", "run", "commit", "made", box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption=CAPTION)
     for path, md5 in outputs().items():
         stage = Path(path).name
         run = tracking.run_that_made(stage, md5)
         if run is None:
-            table.add_row(stage, md5[:12], "not in this store", "", "", "")
+            table.add_row(stage, md5[:7], "not in this store", "", "")
         else:
             tags = run.data.tags
-            table.add_row(stage, md5[:12], run.info.run_id, tags["git.commit"][:10], tags["git.dirty"], tracking.when(run))
-    Console().print(table)
+            edited = "+" if tags["git.dirty"] == "true" else ""
+            table.add_row(stage, md5[:7], run.info.run_id, tags["git.commit"][:7] + edited, tracking.when(run)[:16])
+    Console(highlight=False).print(table)

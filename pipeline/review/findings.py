@@ -24,7 +24,7 @@ SCORES = {
     "odd_size": ("n_bytes", True),
     "odd_aspect": ("n_bytes", True),
 }
-PRESENT = "run `dvc repro label-check` first"
+PRESENT = "run `dvc repro label-check` first, in the folder that holds dvc.yaml"
 
 
 @dataclass(frozen=True)
