@@ -110,6 +110,8 @@ def test_another_data_set_is_chosen_like_any_file(built: Path, cache: Path, tmp_
     assert len(table.read(folder / "data" / "ingest")) == 20
     assert params(folder) == {**TURNED, "ingest": {"use": "digits", "source": {"per_class": 2}}}
     assert "Running stage" not in dvc(folder, cache, "repro", "ingest")
+    told = shown(folder, cache)[0].keys() - {"Experiment", "rev", "typ", "Created"}
+    assert {name for name in told if not name.startswith("ingest.")} <= {"test/accuracy"}, "counts of images hide it"
 
 
 def test_a_queue_runs_an_experiment_a_value(swept: Path, cache: Path) -> None:
