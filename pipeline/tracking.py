@@ -215,7 +215,7 @@ def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str
     same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
     if same:
         return str(same[0].info.run_id)
-    name = os.environ.get("DVC_EXP_NAME") or "rebuild " + time.strftime("%Y-%m-%d %H:%M:%S")
+    name = os.environ.get("DVC_EXP_NAME") or time.strftime("%m-%d %H:%M:%S rebuild")  # MLflow's list shows 17 letters
     own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
     run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)
     _log_settings(settings, run_id)

@@ -5,6 +5,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,14 @@ def test_a_stage_that_asks_for_an_undeclared_section_fails(toy: Path, store: str
     with pytest.raises(AttributeError, match="'tune' is not among the stage's params in dvc.yaml"):
         runner.run("toy")
     assert statuses(store) == ["FAILED", "FAILED"]
+
+
+def test_rebuilds_differ_in_what_mlflows_list_shows_of_their_names(toy: Path, store: str) -> None:
+    write_stage(toy, "return {}")
+    runner.run("toy")
+    client = MlflowClient(store)
+    (top,) = client.search_runs([client.get_experiment_by_name("fieldmark").experiment_id], "tags.rebuild LIKE '%'", max_results=1)
+    assert re.match(r"\d\d-\d\d \d\d:\d\d:\d\d", top.info.run_name)
 
 
 def test_a_stage_has_its_garbage_collected(toy: Path) -> None:
