@@ -18,6 +18,7 @@ help: ## Show the commands
 repro: .git .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
+	@echo "The report: data/evaluate/report.html. Then: source .venv/bin/activate; fieldmark review; fieldmark promote"
 
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(if $(filter yes,$(ALL)),-m 'not benchmark')

@@ -163,6 +163,12 @@ def test_without_a_git_repository_make_says_what_to_do_before_it_installs_anythi
     assert not (tmp_path / ".venv").exists()
 
 
+def test_a_rebuild_ends_with_where_its_report_is() -> None:
+    command = ["make", "--dry-run", "--old-file=.venv/ready", "repro"]
+    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    assert "data/evaluate/report.html" in last
+
+
 @pytest.mark.usefixtures("project")
 def test_a_section_that_is_none_is_named_with_the_nearest() -> None:
     with pytest.raises(FieldmarkError, match="evalute: unknown key; did you mean evaluate"):
