@@ -26,7 +26,7 @@ from pipeline.serving.limits import MB
 from pipeline.serving.problems import Refusal
 
 log = logging.getLogger(__name__)
-WAITING = 64  # images and words on their way to the disk
+WAITING, WAITING_MB = 64, 64.0  # images and words on their way to the disk, and the files of those images
 PATIENCE_S = 20.0  # for a word to get there
 OTHERS_S, AGAIN_S = 5.0, 0.25  # for an image that another process answered to get there, and between two looks
 
@@ -35,7 +35,7 @@ class Objection(BaseModel):
     """What a person says is in the image of a prediction."""
 
     id: str = Field(max_length=64, description="of the prediction")
-    label: str = Field(min_length=1, max_length=100, description="a class, or a new one where that is allowed")
+    label: str = Field(min_length=1, max_length=500, description="a class, or a new one where that is allowed")
 
 
 class Possible(BaseModel):
@@ -59,6 +59,7 @@ class Keeping:
         """`alone`: no other process keeps images in the same folder."""
         self.new_classes, self._max_pixels, self._others_s = cfg.new_classes, max_pixels, 0.0 if alone else OTHERS_S
         self._inbox = Inbox(FOLDER.absolute(), round(cfg.max_mb * MB))
+        self._left_out = 0  # images since they were last all kept
         self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="feedback", daemon=True)
         self._thread.start()
@@ -67,10 +68,13 @@ class Keeping:
         """Keep the images of an answer if there is room on the way; never waits. Faces are kept only where the model saw them."""
         model = f"{answer.model.name}/{answer.model.version}"
         for file, prediction in zip(files, answer.predictions, strict=True):
+            image = _Image.model_construct(file=file, prediction=prediction, model=model, blur_faces=blur_faces)
             try:
-                self._queue.put_nowait(_Image.model_construct(file=file, prediction=prediction, model=model, blur_faces=blur_faces))
+                if self._on_their_way() + len(file) > WAITING_MB * MB:
+                    raise queue.Full
+                self._queue.put_nowait(image)
             except queue.Full:
-                log.warning("an image is not kept: more come than can be written")
+                self._leave_out("more come than can be written")
 
     async def say(self, said: Objection) -> bool:
         """Whether the image is kept, and the word with it; behind all images that came before, here or a moment ago in another process.
@@ -120,7 +124,21 @@ class Keeping:
                 pixels = faces.blurred(pixels)
             self._inbox.keep(sha256(item.file).hexdigest(), pixels, answer, said.id)
         except (images.BadImage, OSError, sqlite3.Error) as error:
-            log.warning("an image is not kept: %s", error)
+            self._leave_out(str(error))
+            return
+        if self._left_out and self._queue.empty():
+            log.warning("images are kept again; %d were not", self._left_out)
+            self._left_out = 0
+
+    def _on_their_way(self) -> int:
+        with self._queue.mutex:
+            return sum(len(item.file) for item in self._queue.queue if isinstance(item, _Image))
+
+    def _leave_out(self, why: str) -> None:
+        """Says so once, not for each of thousands."""
+        if not self._left_out:
+            log.warning("images are not kept: %s", why)
+        self._left_out += 1
 
 
 def router(keeping: Keeping | None) -> APIRouter:

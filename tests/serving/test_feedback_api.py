@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
+from exports import tiny_export
 from fastapi.testclient import TestClient
-from holding import LONG
+from holding import LONG, wait_until
 from PIL import Image
 from skimage import data as photos
 
@@ -154,7 +156,7 @@ def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(export:
         ({"id": "unknown", "label": "red"}, 404, "forgotten"),
         ({"id": "a", "label": "  "}, 422, "label"),
         ({"id": "a", "label": "bell\u0007"}, 422, "label"),
-        ({"id": "a", "label": "x" * 101}, 422, "invalid"),
+        ({"id": "a", "label": "x" * 501}, 422, "invalid"),
         ({"id": "a"}, 422, "invalid"),
     ],
 )
@@ -188,6 +190,34 @@ def test_a_disk_that_cannot_be_written_costs_no_prediction(export: Path, tmp_pat
         id = predict(api, jpeg(RED))["id"]
         assert api.post("/feedback", json={"id": id, "label": "green"}).status_code == 404
         assert predict(api, jpeg(RED))["top"][0]["class"] == "red"
+
+
+@pytest.mark.parametrize("limit", [("WAITING", 1), ("WAITING_MB", 1.5 * len(jpeg(GREY)) / 10**6)])
+def test_what_cannot_be_kept_as_fast_as_it_comes_is_left_out_and_that_is_said_once(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: tuple[str, float]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feedback, *limit)
+    go, keep = threading.Event(), Inbox.keep
+    monkeypatch.setattr(Inbox, "keep", lambda box, *image: (go.wait(LONG), keep(box, *image)))
+    with server(export, on=True) as api:
+        for _ in range(6):
+            predict(api, jpeg(GREY))
+        assert caplog.messages == ["images are not kept: more come than can be written"]
+        go.set()
+        wait_until(lambda: api.app.state.server.keeping._queue.empty(), "what waited is kept")  # type: ignore[attr-defined]
+        predict(api, jpeg(GREY))
+        wait_until(lambda: len(caplog.messages) == 2, "it has caught up")
+    assert re.fullmatch(r"images are kept again; [45] were not", caplog.messages[1])
+
+
+def test_a_class_with_a_long_name_can_be_named(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "x" * 400
+    tiny_export(export, ("red", name))
+    with server(export, on=True) as api:
+        id = predict(api, jpeg(RED))["id"]
+        assert api.post("/feedback", json={"id": id, "label": name}).status_code == 204
 
 
 def test_explanations_come_as_a_picture_of_what_the_model_saw(keeping: TestClient) -> None:
