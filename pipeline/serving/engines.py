@@ -14,10 +14,14 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in outputs.NAMES; threads may call it at once."""
+    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in outputs.NAMES; threads may call it at once.
+
+    `classes`: the names that the file itself has for the columns of its first output, a line each; None where nothing is known of them.
+    """
 
     name: str
     run: Callable[[np.ndarray], list[np.ndarray]]
+    classes: str | None = None
 
 
 def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
@@ -27,7 +31,8 @@ def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 0 if lanes == 1 else 1  # 0: as many as there are cores; else each call runs in its caller's thread
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return Engine(f"onnxruntime {ort.__version__}", lambda images: list(session.run(list(outputs.NAMES), {"images": images})))
+    classes = session.get_modelmeta().custom_metadata_map.get("classes")
+    return Engine(f"onnxruntime {ort.__version__}", lambda images: list(session.run(list(outputs.NAMES), {"images": images})), classes)
 
 
 def openvino(file: Path, *, lanes: int = 1) -> Engine:

@@ -125,7 +125,7 @@ def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:
     signature = _read(Signature, folder / "signature.json")
     thresholds = _read(Thresholds, folder / "thresholds.json")
     warm = _warm_images(signature.preprocess.size_px)
-    engines, reference = _engines(folder / "model.onnx", warm), _reference(folder / "reference.parquet")
+    engines, reference = _engines(folder / "model.onnx", warm, signature.classes), _reference(folder / "reference.parquet")
     model = Model(name, version or fingerprint(folder)[:12], signature, thresholds, engines, reference)
     check(model, warm)
     return model
@@ -152,20 +152,22 @@ def check(model: Model, prepared: UInt8[np.ndarray, "n s s 3"]) -> None:
             raise FieldmarkError("model.onnx: its probabilities do not add up to 1; export it again")
 
 
-def _engines(file: Path, warm: np.ndarray) -> Engines:
+def _engines(file: Path, warm: np.ndarray, classes: Sequence[str]) -> Engines:
     """The faster engine, twice."""
     _bytes(file)
-    make, whole = _faster(file, warm)
+    make, whole = _faster(file, warm, classes)
     return Engines(whole, make(file, lanes=N_CORES))  # only now that the slower one has been given up: each takes much memory
 
 
-def _faster(file: Path, warm: np.ndarray) -> tuple[Callable[..., Engine], Engine]:
+def _faster(file: Path, warm: np.ndarray, classes: Sequence[str]) -> tuple[Callable[..., Engine], Engine]:
     """ONNX Runtime is the yardstick; OpenVINO is taken where it agrees and is faster."""
     try:
         ours = onnx_runtime(file)
         wanted = ours.run(warm)
     except Exception as error:  # ONNX Runtime raises a type of its own for each of its complaints
         raise FieldmarkError("model.onnx: ONNX Runtime cannot run it; export it again") from error
+    if ours.classes not in (None, "\n".join(classes)):
+        raise FieldmarkError("signature.json: its classes are not those of model.onnx; export it again")
     try:
         other = openvino(file)
         answer = other.run(warm)

@@ -63,7 +63,19 @@ def test_a_damaged_export_is_refused_with_a_word(export: Path, file: str, conten
         model.load(export)
 
 
-def test_a_model_of_other_classes_than_its_signature_is_refused(export: Path) -> None:
+@pytest.mark.parametrize("classes", [["red", "green"], ["red", "blue", "green"], ["red", "green", "green"]])
+def test_a_signature_with_other_classes_than_its_model_is_refused(export: Path, classes: list[str]) -> None:
+    signature = json.loads((export / "signature.json").read_text())
+    (export / "signature.json").write_text(json.dumps(signature | {"classes": classes}))
+    with pytest.raises(FieldmarkError, match=r"signature\.json: its classes are not those of model\.onnx"):
+        model.load(export)
+
+
+def test_a_model_that_names_no_classes_must_have_as_many_as_its_signature(export: Path) -> None:
+    nameless = onnx.load(export / "model.onnx")
+    del nameless.metadata_props[:]
+    onnx.save(nameless, export / "model.onnx")
+    assert model.load(export).classes == ["red", "green", "blue"]
     signature = json.loads((export / "signature.json").read_text())
     (export / "signature.json").write_text(json.dumps(signature | {"classes": ["red", "green"]}))
     with pytest.raises(FieldmarkError, match="do not fit 2 classes"):

@@ -109,7 +109,7 @@ def test_a_folder_is_served_anew_once_its_files_rest(export: Path) -> None:
     (export / "signature.json").write_text(whole[:20])  # half written
     keeper.look()
     assert (keeper.model.version, keeper.refused) == (before, None)
-    (export / "signature.json").write_text(whole.replace('"red"', '"crimson"'))
+    tiny_export(export, ("crimson", "green", "blue"))
     keeper.look()
     keeper.look()
     assert keeper.model.classes[0] == "crimson"
