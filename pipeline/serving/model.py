@@ -23,6 +23,7 @@ from pipeline.parallel import N_CORES
 from pipeline.serving.engines import Engine, onnx_runtime, openvino
 
 T = TypeVar("T", bound=BaseModel)
+FILES = ("model.onnx", "signature.json", "thresholds.json")  # without which there is nothing to serve
 ROUNDS, WARM_IMAGES = 5, 4
 SAME = 1e-3  # two engines that differ by more than this in a probability are not the same model
 
@@ -134,7 +135,7 @@ def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:
 def fingerprint(folder: Path) -> str:
     """A hash of what `load` reads; raises FieldmarkError where a file is missing."""
     digest = hashlib.sha256()
-    for file in ("model.onnx", "signature.json", "thresholds.json"):
+    for file in FILES:
         digest.update(hashlib.sha256(_bytes(folder / file)).digest())
     return digest.hexdigest()
 

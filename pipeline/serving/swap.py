@@ -77,11 +77,14 @@ class Registry:
         return version
 
     def load(self, version: str) -> Model:
-        """Downloaded to a folder that is gone once the engine has read it."""
+        """Downloaded to a folder that is gone once the engine has read it; raises FieldmarkError where it is broken, or some of it is missing."""
         from pipeline import tracking
 
         with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as to:
-            return model.load(tracking.download(f"models:/{self._name}/{version}", Path(to)), name=self._name, version=version)
+            files = tracking.download(f"models:/{self._name}/{version}", Path(to))
+            if missing := [name for name in model.FILES if not (files / name).exists()]:
+                raise FieldmarkError(f"{self._name} version {version} has no {', '.join(missing)} where MLflow keeps its files; take another version")
+            return model.load(files, name=self._name, version=version)
 
 
 class Keeper:

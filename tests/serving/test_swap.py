@@ -17,11 +17,12 @@ from fastapi.testclient import TestClient
 from holding import LONG, wait_until
 from test_api import BASE, picture, settings
 
+from pipeline import tracking
 from pipeline.errors import FieldmarkError
 from pipeline.serving import app as serving_app
 from pipeline.serving import keys, model, server
 from pipeline.serving.model import Model
-from pipeline.serving.swap import Folder, Keeper
+from pipeline.serving.swap import Folder, Keeper, Registry
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -98,6 +99,24 @@ def test_a_registry_that_is_away_stops_nothing(export: Path) -> None:
     source.away = True
     keeper.look()
     assert (keeper.model.version, keeper.refused, events) == ("1", None, ["away"])
+
+
+@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+def test_a_version_whose_files_are_gone_is_refused_without_a_word_of_the_machine(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    client = tracking.connect()
+    client.create_registered_model("fieldmark")
+    for number in "12":
+        client.create_model_version("fieldmark", tiny_export(tmp_path / number).as_uri())
+    client.set_registered_model_alias("fieldmark", "production", "1")
+    keeper = Keeper(Registry("fieldmark"))
+    for file in (tmp_path / "2").iterdir():
+        file.unlink()
+    client.set_registered_model_alias("fieldmark", "production", "2")
+    keeper.look()
+    assert keeper.model.version == "1"
+    assert keeper.refused is not None and "fieldmark version 2 has no model.onnx, signature.json, thresholds.json" in keeper.refused.reason
+    assert "/" not in keeper.refused.reason
 
 
 def test_a_folder_is_served_anew_once_its_files_rest(export: Path) -> None:
