@@ -37,7 +37,8 @@ class Registry:
             found = self.client.get_registered_model(self.name).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise FieldmarkError(f"no model {self.name} is registered yet; `dvc repro` registers one") from error
+                how = "`dvc repro` registers one, or, where that has nothing to do, `dvc repro --force --single-item export`"
+                raise FieldmarkError(f"no model {self.name} is registered yet; {how}") from error
             raise
         return {alias: str(version) for alias, version in found.items()}
 
