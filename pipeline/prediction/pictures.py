@@ -38,8 +38,10 @@ def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) ->
 
 
 def _items(paths: Sequence[Path], every_seconds: float) -> Iterator[Item | Skipped]:
-    for path in (file for given in paths for file in _files(given)):
-        if (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
+    for named, path in ((given, file) for given in paths for file in _files(given)):
+        if path != named and path.exists() and not path.is_file():
+            yield Skipped(printable(str(path)), "neither a file nor a folder")  # a pipe would be waited for, as it should where it is named
+        elif (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
             placed = Placed(printable(str(path)), path, "", "")
             yield from video.frames(placed, every_seconds=every_seconds, scene_change=None, min_difference=0.0)
         else:

@@ -94,6 +94,13 @@ def test_a_phones_own_format_comes_with_what_to_do(export: Path, tmp_path: Path,
     assert "save as JPEG; on an iPhone: Settings, Camera, Formats" in capsys.readouterr().err
 
 
+def test_a_pipe_among_the_photos_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "camera.jpg")
+    os.mkfifo(tmp_path / "camera.mp4")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("it waits for ever"))
+    assert [shot.error for shot in shots(tmp_path)] == ["neither a file nor a folder"] * 2
+
+
 def test_doubt_and_strangeness_are_flags(export: Path, folder: Path) -> None:
     grey, white, red = said(export, folder / "grey.png", folder / "white.png", folder / "a.jpg")
     assert (grey.abstain, grey.ood) == (True, False)
