@@ -101,7 +101,9 @@ def show_config(
     from omegaconf import OmegaConf
 
     config.check()
-    if not check:
+    if check:
+        config.check_images()
+    else:
         print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
 
 

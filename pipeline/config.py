@@ -157,6 +157,13 @@ def check() -> None:
         CHECKED.write_text(digest)
 
 
+def check_images() -> None:
+    """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once it has removed data/ingest."""
+    images = load("images").images
+    if "://" not in images and not Path(images).exists():
+        raise FieldmarkError(f"{PARAMS}: images: {images} is not there; name the folder or file that holds your images")
+
+
 def check_targets(cfg: Config) -> None:
     """Check the arguments of every `_target_` in all sections; imports what they name, which takes seconds.
 

@@ -201,8 +201,9 @@ def fates(ran: str, *, until: str = "export") -> dict[str, str]:
             "monitor: {use: default", "monitor: {use: default, hour: 3", "params.yaml: monitor.hour: unknown key; did you mean hours",
             marks=pytest.mark.slow,
         ),
+        ("images: data/images", "images: data/imagse", "params.yaml: images: data/imagse is not there"),
     ],
-    ids=["a section that no stage knows", "a file", "a key", "a key of what runs beside"],
+    ids=["a section that no stage knows", "a file", "a key", "a key of what runs beside", "a place"],
 )
 def test_a_slip_stops_repro_before_any_output_is_removed(old: str, new: str, said: str, mine: Path, cache: Path) -> None:
     (mine / "params.yaml").write_text(SMOKE.replace(old, new, 1))

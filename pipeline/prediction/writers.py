@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pipeline import store
 from pipeline.errors import FieldmarkError
 from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
@@ -67,7 +68,8 @@ def as_pictures(folder: Path) -> Write:
             return
         data = sheets.sheet([picture.pixels], [caption(answer)], columns=1, cell_px=CELL_PX)
         name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in Path(answer.name).name)
-        (folder / f"{next(numbers):05d}-{name[:80]}.png").write_bytes(data)
+        with store.whole(folder / f"{next(numbers):05d}-{name[:80]}.png") as half:
+            half.write_bytes(data)
 
     return write
 

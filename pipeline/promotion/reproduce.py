@@ -156,7 +156,8 @@ def _prepare(folder: Path, recorded: Recorded) -> None:
         print("the images of today are not those of that run; taking its own from DVC's cache")
         _restore(folder, recorded)
     wiring = OmegaConf.load(folder / "dvc.yaml")
-    OmegaConf.update(wiring, "stages.ingest.frozen", True)  # `dvc freeze` cannot write a stage that has `${...}`
+    for stage in {"config", "ingest"} & {*wiring.stages}:  # `dvc freeze` cannot write a stage that has `${...}`
+        OmegaConf.update(wiring, f"stages.{stage}.frozen", True)
     OmegaConf.save(wiring, folder / "dvc.yaml")
 
 

@@ -1,6 +1,7 @@
 """`fieldmark predict`: everything named is answered or accounted for, in order, without torch and without holding it in memory."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -124,6 +125,18 @@ def test_annotated_pictures_hold_the_picture_and_more(export: Path, tmp_path: Pa
     assert (np.abs(picture.astype(int) - GREEN).max(axis=2) < 8).mean() > 0.5
     with pytest.raises(FieldmarkError, match="is not empty"):
         as_pictures(tmp_path / "out")
+
+
+def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        as_pictures(tmp_path / "out")(Answer("a", [("red", 0.9)]), Picture("a", np.zeros((8, 8, 3), np.uint8)))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_caption_says_doubt_in_words() -> None:
