@@ -164,7 +164,7 @@ def test_without_a_git_repository_make_says_what_to_do_before_it_installs_anythi
 
 
 def test_a_rebuild_ends_with_where_its_report_is() -> None:
-    command = ["make", "--dry-run", "--old-file=.venv/ready", "repro"]
+    command = ["make", "--no-print-directory", "--dry-run", "--old-file=.venv/ready", "repro"]
     last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
     assert "data/evaluate/report.html" in last
 

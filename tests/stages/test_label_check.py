@@ -2,6 +2,7 @@ import gc
 import io
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,19 @@ def test_what_a_person_decided_is_doubted_no_more(ingested: Path, tmp_path: Path
 def test_no_table_is_there_while_the_network_computes(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing takes as much memory as the network: what grows with the number of images must not stand beside it."""
     beside: list[int] = []
+    tables: list[weakref.ref[pd.DataFrame]] = []
+
+    def read(folder: Path, read: Callable[[Path], pd.DataFrame] = table.read) -> pd.DataFrame:
+        found = read(folder)
+        tables.append(weakref.ref(found))
+        return found
 
     def computed(function: Callable[..., Any], *arguments: Any) -> Any:
         gc.collect()
-        beside.append(sum(isinstance(one, pd.DataFrame) and "soft_label" in one for one in gc.get_objects()))
+        beside.append(sum(one() is not None for one in tables))
         return function(*arguments)
 
+    monkeypatch.setattr(table, "read", read)
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(parallel, "apart", computed)
     run(ingested, tmp_path)
