@@ -102,11 +102,11 @@ class Project:
         count = {"PYTHONPATH": str(folder / "count"), "OPENED": str(folder / "opened"), "IMAGES": str(images)}
         self.environment = {**rebuild_environment(self.folder, folder / "cache"), **count}
         self.opened, self.log = folder / "opened", folder / "log"
+        self.opened.mkdir()
         # Imports torch, which `make repro` has done once before the first stage.
         subprocess.run(["fieldmark", "config", "--check"], cwd=self.folder, env=self.environment, check=True)
 
     def start(self, stage: str) -> "subprocess.Popen[bytes]":
-        self.opened.mkdir(exist_ok=True)  # a child of the stage before may still want to write here
         for file in self.opened.iterdir():
             file.unlink()
         with self.log.open("wb") as log:
