@@ -5,8 +5,10 @@ images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, 
 
 import mmap
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64, Shaped
 from numpy.typing import DTypeLike
 
 T = TypeVar("T")
@@ -57,58 +60,82 @@ def write_shard(path: Path, items: Iterable[tuple[str, bytes]]) -> None:
 
 def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
     """(id, bytes) in the order written, `batch` images at a time in memory."""
-    for path in sorted(folder.glob("images-*.parquet")):
+    for path in _files(folder):
         with pq.ParquetFile(path) as shard:
             for part in shard.iter_batches(batch_size=batch):
                 yield from zip(part["id"].to_pylist(), part["bytes"].to_pylist(), strict=True)
 
 
+def ids(folder: Path) -> Shaped[np.ndarray, " n"]:
+    """Those of all images in the order written, as UTF-8: 64 bytes for the name of a file by its SHA-256, where a str takes 113."""
+    return _ids(_files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("images-*.parquet"))
+
+
+def _ids(files: Sequence[Path]) -> Shaped[np.ndarray, " n"]:
+    found = [np.empty(0, "S1")]
+    for path in files:
+        with pq.ParquetFile(path) as shard:
+            found += [np.array([_key(id) for id in part["id"].to_pylist()]) for part in shard.iter_batches(columns=["id"])]
+    return np.concatenate(found)
+
+
 class PackedImages:
-    """The packed images of a folder by id: only the ids are in memory, some 72 bytes each, and the piece that was read last."""
+    """The packed images of a folder by number, as written, or by id. Threads may share the object.
+
+    In memory are the piece that was read last and, as soon as one is asked for by its id, all ids: some 72 bytes each.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._files = _files(folder)
         self._last: tuple[tuple[Path, int], list[bytes]] = (folder, -1), []
         self._pieces: list[tuple[Path, int]] = []
-        ids, places = [np.empty(0, "S1")], [np.empty((0, 2), np.int32)]
-        for path in sorted(folder.glob("images-*.parquet")):
-            with pq.ParquetFile(path) as shard:
-                for group in range(shard.num_row_groups):
-                    ids.append(np.array([_key(id) for id in shard.read_row_group(group, columns=["id"])["id"].to_pylist()]))
-                    places.append(np.stack([np.full(len(ids[-1]), len(self._pieces)), np.arange(len(ids[-1]))], axis=1).astype(np.int32))
-                    self._pieces.append((path, group))
-        together = np.concatenate(ids)
-        order = np.argsort(together, kind="stable")
-        self._ids, self._places = together[order], np.concatenate(places)[order]
+        self._starts = [0]
+        for path in self._files:
+            shard = pq.read_metadata(path)
+            for group in range(shard.num_row_groups):
+                self._pieces.append((path, group))
+                self._starts.append(self._starts[-1] + shard.row_group(group).num_rows)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
 
     def __contains__(self, id: str) -> bool:
         return self._found(id) is not None
 
     def __getitem__(self, id: str) -> bytes:
-        """The untouched bytes; KeyError for an id that is not there. Threads may share the object."""
-        return self.at(self.number(id))
-
-    def number(self, id: str) -> int:
-        """What `at` calls this image: far smaller than its id, where somebody keeps very many."""
-        found = self._found(id)
-        if found is None:
+        """The untouched bytes; KeyError for an id that is not there."""
+        number = self._found(id)
+        if number is None:
             raise KeyError(id)
-        return found
+        return self.at(number)
 
     def at(self, number: int) -> bytes:
-        piece, row = (int(part) for part in self._places[number])
-        path, group = self._pieces[piece]
+        """The untouched bytes of the image that was written so many images after the first."""
+        piece = bisect_right(self._starts, number) - 1
         last = self._last
-        if last[0] != (path, group):
+        if last[0] != self._pieces[piece]:
+            path, group = self._pieces[piece]
             with pq.ParquetFile(path) as shard:
                 last = self._last = (path, group), shard.read_row_group(group, columns=["bytes"])["bytes"].to_pylist()
-        return last[1][row]
+        return last[1][number - self._starts[piece]]
+
+    @cached_property
+    def _numbers(self) -> tuple[Shaped[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """All ids, sorted, and the number of each."""
+        written = _ids(self._files)
+        order = np.argsort(written, kind="stable")
+        return written[order], order
 
     def _found(self, id: str) -> int | None:
-        key = _key(id)
-        if len(key) > self._ids.itemsize:  # numpy would widen all the others for it
+        key, (sorted_ids, numbers) = _key(id), self._numbers
+        if len(key) > sorted_ids.itemsize:  # numpy would widen all the others for it
             return None
-        at = int(np.searchsorted(self._ids, np.bytes_(key)))
-        return at if at < len(self._ids) and self._ids[at] == key else None
+        at = int(np.searchsorted(sorted_ids, np.bytes_(key)))
+        return int(numbers[at]) if at < len(sorted_ids) and sorted_ids[at] == key else None
 
 
 def _key(id: str) -> bytes:

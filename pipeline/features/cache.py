@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float16, Int64, Shaped
+from jaxtyping import Float16, Int64
 from tqdm import tqdm
 
 from pipeline import config, parallel, shards, store
@@ -35,7 +35,7 @@ KEY = np.dtype("S32")
 NO_IMAGES = "there are no images to compute features of"
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
-Keys = Shaped[np.ndarray, " n"]  # of KEY
+Keys = shards.Keys  # of KEY
 Rows = Int64[np.ndarray, " _"]
 Missing = dict[Flips, Rows]
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
@@ -120,8 +120,10 @@ def _computed(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int
     module = config.build(settings).eval()
     folder = _root() / _fingerprint(module)
     places = _places(folder, "none")
-    known = np.fromiter((key for shard in shards.read(places[()]) for key, _ in shard), KEY)
-    _compute(module, images, keys, {(): np.flatnonzero(~np.isin(keys, known))}, places)
+    rows, missing = shards.Rows(keys), np.ones(len(keys), bool)
+    for stored, _ in shards.read(places[()]):
+        missing[rows.of(stored)[0]] = False
+    _compute(module, images, keys, {(): np.flatnonzero(missing)}, places)
     return folder
 
 
@@ -163,19 +165,17 @@ def _fill(
 ) -> np.ndarray | None:
     """Copy what the cache has to its rows, and strike these off the missing ones."""
     for column, (flips, place) in enumerate(places.items()):
-        rows: dict[bytes, list[int]] = {}
-        for i, key in zip(missing[flips].tolist(), keys[missing[flips]].tolist(), strict=True):
-            rows.setdefault(key, []).append(i)
-        found = set[bytes]()
-        for shard in shards.read(place) if rows else ():
-            for key, value in shard:
-                if key in rows:
-                    result = allocate((len(keys), len(places), len(value))) if result is None else result
-                    result[rows[key], column] = value
-                    found.add(key)
+        asked, found = missing[flips], np.zeros(len(missing[flips]), bool)
+        rows = shards.Rows(keys[asked])
+        for stored, values in shards.read(place) if len(asked) else ():
+            here, which = rows.of(stored)
+            if len(here):
+                result = allocate((len(keys), len(places), values.shape[1])) if result is None else result
+                result[asked[here], column] = values[which]
+                found[here] = True
             if result is not None:
                 store.release(result)
-        missing[flips] = np.array(sorted(i for key, own in rows.items() if key not in found for i in own), np.int64)
+        missing[flips] = asked[~found]
     return result
 
 

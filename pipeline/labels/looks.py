@@ -4,8 +4,9 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import compress, count
 from pathlib import Path
 
 import cv2
@@ -25,56 +26,52 @@ EVERY = 1024  # images between two files: no more are looked at again after a ki
 
 
 class Squares(Sequence[np.ndarray]):
-    """The images of an ingest as uint8 (size_px, size_px, 3), decoded when they are asked for; threads may share it."""
+    """The images of an ingest, in the order of its table, as uint8 (size_px, size_px, 3), decoded when they are asked for.
 
-    def __init__(self, ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> None:
+    Threads may share it, and it is small where it is pickled.
+    """
+
+    def __init__(self, ingest: Path, *, size_px: int, blur_faces: bool) -> None:
         self._packed = store.PackedImages(ingest)
-        self._numbers = np.fromiter(map(self._packed.number, ids), np.int32, len(ids))
         self._size_px, self._blur_faces = size_px, blur_faces
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._packed)
 
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "s s 3"]:  # type: ignore[override]
-        return _square(_decoded(self._packed.at(int(self._numbers[i]))), self._size_px, self._blur_faces)
+        return _square(_decoded(self._packed.at(i)), self._size_px, self._blur_faces)
 
     def stack(self, rows: np.ndarray) -> UInt8[np.ndarray, "n s s 3"]:
         """Those of some rows, in memory."""
         return np.array([self[i] for i in rows.tolist()], np.uint8).reshape(-1, self._size_px, self._size_px, 3)
 
 
-def looks(ingest: Path, ids: Sequence[str], *, size_px: int, blur_faces: bool) -> np.ndarray:
-    """An array of LOOK (n,), a row an id; only images that the cache lacks are decoded."""
+def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
+    """An array of LOOK (n,), in the order of the table of the ingest; only images that the cache lacks are decoded."""
     folder = config.cache_folder() / "looks" / _settings(size_px, blur_faces)
-    missing = {id.encode(): i for i, id in enumerate(ids)}
-    found = np.zeros(len(ids), LOOK)
-    for shard in shards.read(folder):
-        for id, look in shard:
-            if id in missing:
-                found[missing.pop(id)] = look
-    if missing:
-        _look_at(ingest, missing, found, folder, partial(_look, size_px=size_px, blur_faces=blur_faces))
+    ids = store.ids(ingest)
+    found, missing = np.zeros(len(ids), LOOK), np.ones(len(ids), bool)
+    rows = shards.Rows(ids)
+    for keys, known in shards.read(folder):
+        here, which = rows.of(keys)
+        found[here], missing[here] = known[which], False
+    todo = np.flatnonzero(missing)
+    if len(todo):
+        look = partial(_look, size_px=size_px, blur_faces=blur_faces)
+        seen = parallel.in_order(look, compress(store.read_images(ingest, batch=64), missing))
+        shown = tqdm(seen, "looks", len(todo), unit="image", mininterval=1)
+        for start, some in zip(count(0, EVERY), store.chunks(shown, EVERY), strict=False):
+            found[todo[start : start + len(some)]] = np.stack([one for _, one in some])
+            shards.write(folder, some)
     return found
 
 
-def _look_at(
-    ingest: Path, missing: dict[bytes, int], found: np.ndarray, folder: Path, look: Callable[[tuple[bytes, bytes]], shards.Row]
-) -> None:
-    """Fill the rows of what is missing."""
-    files = ((id.encode(), data) for id, data in store.read_images(ingest, batch=64) if id.encode() in missing)
-    seen = parallel.in_order(look, files)
-    for some in store.chunks(tqdm(seen, "looks", len(missing), unit="image", mininterval=1), EVERY):
-        for id, one in some:
-            found[missing[id]] = one
-        shards.write(folder, some)
-
-
-def _look(image: tuple[bytes, bytes], *, size_px: int, blur_faces: bool) -> shards.Row:
+def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> shards.Row:
     id, data = image
     pixels = _decoded(data)
     scores = quality.scores(pixels)
     figures = tuple(scores[figure] for figure in quality.FIGURES)
-    return id, np.array((duplicates.perceptual_hash(pixels), figures, cache.key(_square(pixels, size_px, blur_faces))), LOOK)
+    return id.encode(), np.array((duplicates.perceptual_hash(pixels), figures, cache.key(_square(pixels, size_px, blur_faces))), LOOK)
 
 
 def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:

@@ -50,9 +50,8 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     settings = cfg.label_check
     decided = people.read(decisions)
     # First of all: nothing takes as much memory as the network, so what grows with the images comes after it.
-    size_px, blur_faces = settings.size_px, cfg.blur_faces
-    looked = looks.looks(ingest, table.ids(ingest), size_px=size_px, blur_faces=blur_faces)
-    squares = looks.Squares(ingest, table.ids(ingest), size_px=size_px, blur_faces=blur_faces)
+    looked = looks.looks(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
+    squares = looks.Squares(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
     seen = cache.write_features(cfg.embedding.features, squares, out / "embedding.npy", looked["key"], seed=cfg.seed)
     given = table.read(ingest)
     rows = people.apply(given, decided).assign(given_label=given["label"])
