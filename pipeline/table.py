@@ -4,17 +4,21 @@ Axes: n rows, k classes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64
 from pandas.api.types import is_integer_dtype, is_object_dtype, pandas_dtype
 
+from pipeline import store
+
 FILE = "table.parquet"
+GROUP_ROWS = 8192  # that are in memory while a table is written as it comes
 
 INGEST_COLUMNS = {
     "id": "str",
@@ -28,6 +32,7 @@ INGEST_COLUMNS = {
     "height": "int32",
     "format": "str",
     "n_bytes": "int64",
+    "weight": "float64",
     "metadata": "str",
 }
 
@@ -39,24 +44,29 @@ def write(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     where a column is missing, has a gap, or holds another type.
     """
     checked = _checked(rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrow = pa.Table.from_pandas(checked, preserve_index=False)
-    # pandas' own metadata names its version, and its strings come in chunks of any size
-    plain = arrow.replace_schema_metadata(None).combine_chunks()
-    pq.write_table(plain, folder / FILE)
+    whole = _plain(checked)
+    _write_parts((whole.slice(start, GROUP_ROWS) for start in range(0, len(whole), GROUP_ROWS)), whole.schema, folder)
     return checked
 
 
-def read(folder: Path) -> pd.DataFrame:
-    """The table of a stage's folder, with the dtypes it was written with."""
-    rows: pd.DataFrame = pq.read_table(folder / FILE).to_pandas()
-    return _checked(rows)
+def write_each(rows: Iterable[Mapping[str, object]], folder: Path) -> None:
+    """The same file from rows of INGEST_COLUMNS that are drawn one by one: only GROUP_ROWS are in memory."""
+    frames = (pd.DataFrame(some, columns=[*INGEST_COLUMNS]) for some in store.chunks(rows, GROUP_ROWS))
+    none = _plain(_checked(pd.DataFrame(columns=[*INGEST_COLUMNS])))
+    _write_parts((_plain(_checked(frame)) for frame in frames), none.schema, folder)
 
 
-def ids(folder: Path) -> list[str]:
-    """Those of a stage's table alone, in its order."""
-    found: list[str] = pq.read_table(folder / FILE, columns=["id"])["id"].to_pylist()
-    return found
+def write_where(source: Path, column: str, values: Sequence[str], folder: Path) -> None:
+    """The rows of another stage's table whose column has one of the values: only a piece of them is in memory."""
+    with pq.ParquetFile(source / FILE) as file:
+        parts = (part.filter(pc.is_in(part[column], pa.array(values))) for part in file.iter_batches(GROUP_ROWS))
+        _write_parts(map(pa.table, parts), file.schema_arrow, folder)
+
+
+def read(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table of a stage's folder, or those of its columns that it has, with the dtypes it was written with."""
+    rows: pd.DataFrame = pq.read_table(folder / FILE, columns=columns).to_pandas()
+    return rows if columns else _checked(rows)
 
 
 def from_feedback(metadata: str) -> bool:
@@ -88,7 +98,7 @@ def shares(rows: pd.DataFrame, classes: list[str]) -> Float64[np.ndarray, "n k"]
 
 def weights(rows: pd.DataFrame) -> Float64[np.ndarray, " n"] | None:
     """How much each image counts in what is learned, 0 or more; None where all count the same."""
-    return rows["weight"].to_numpy(np.float64) if "weight" in rows else None
+    return rows["weight"].to_numpy(np.float64) if (rows["weight"] != 1).any() else None
 
 
 def relative(weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -101,6 +111,19 @@ def relative(weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
 def _chances(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:
     agrees = soft.get(label, 0) > 0 and soft[label] == max(soft.values())
     return soft if agrees else {label: 1.0}
+
+
+def _plain(rows: pd.DataFrame) -> pa.Table:
+    """Without pandas' own metadata, which name its version, and in one piece: its strings come in chunks of any size."""
+    return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None).combine_chunks()
+
+
+def _write_parts(parts: Iterable[pa.Table], schema: pa.Schema, folder: Path) -> None:
+    """A row group each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(folder / FILE, schema) as file:
+        for part in parts:
+            file.write_table(part)
 
 
 def _checked(rows: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def write_project(
     store.write_images(folder / "data" / "ingest", zip(ids, pictures, strict=True))
     n = len(ids)
     rows = pd.DataFrame({"id": ids, "name": [f"{label or 'none'}/{i}'\"&.png" for i, label in enumerate(labels)], "label": labels})
-    rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=40, height=30, format="PNG", n_bytes=100, metadata="{}")
+    rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=40, height=30, format="PNG", n_bytes=100, weight=1.0, metadata="{}")
     table.write(rows, folder / "data" / "ingest")
     rows = rows.assign(given_label=rows["label"], decision="", split="train", dup_group=rows["id"])
     rows["suspect"] = [i in suspects for i in range(n)]

@@ -68,7 +68,7 @@ def write_test_images(folder: Path, n: int = 40) -> Path:
     shades = np.linspace(0, 255, n).astype(np.uint8)
     labels = np.where(shades > 128, "dog", "cat").astype(object)
     rows = pd.DataFrame({"id": [f"i{i}" for i in range(n)], "name": [f"{i}.png" for i in range(n)], "label": labels})
-    rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=SIZE, height=SIZE, format="PNG", n_bytes=10, metadata="{}")
+    rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=SIZE, height=SIZE, format="PNG", n_bytes=10, weight=1.0, metadata="{}")
     table.write(rows, folder)
     np.save(folder / "images.npy", np.broadcast_to(shades[:, None, None, None], (n, SIZE, SIZE, 3)))
     return folder

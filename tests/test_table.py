@@ -1,5 +1,6 @@
 import json
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,52 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     table.write(whole, tmp_path / "whole")
     table.write(pieces, tmp_path / "pieces")
     assert (tmp_path / "whole" / table.FILE).read_bytes() == (tmp_path / "pieces" / table.FILE).read_bytes()
+
+
+@pytest.mark.parametrize("n", [0, 3, 7, 9])
+def test_rows_that_are_written_as_they_come_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    monkeypatch.setattr(table, "GROUP_ROWS", 3)
+    whole = rows(id=[f"{i}" for i in range(n)])
+    table.write_each(iter(whole.to_dict("records")), tmp_path / "each")
+    table.write(whole, tmp_path / "whole")
+    assert (tmp_path / "each" / table.FILE).read_bytes() == (tmp_path / "whole" / table.FILE).read_bytes()
+
+
+def test_only_a_piece_of_what_is_written_as_it_comes_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "GROUP_ROWS", 50)
+
+    def each(n: int) -> Iterator[dict[str, object]]:
+        row = rows(id=["x"]).to_dict("records")[0]
+        for i in range(n):
+            yield {**row, "metadata": f"{i:01000d}"}
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        table.write_each(each(n), tmp_path / str(n))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(50)  # what is imported late
+    assert peak(2000) < 1.5 * peak(100)
+
+
+@pytest.mark.parametrize("values", [["train"], ["train", ""], ["none"]])
+def test_the_rows_of_some_values_are_a_table_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[str]) -> None:
+    monkeypatch.setattr(table, "GROUP_ROWS", 2)
+    whole = table.write(rows(id=list("abcdef"), split=["train", "", "test"] * 2), tmp_path / "whole")
+    table.write_where(tmp_path / "whole", "split", values, tmp_path / "some")
+    pd.testing.assert_frame_equal(table.read(tmp_path / "some"), whole[whole["split"].isin(values)].reset_index(drop=True))
+
+
+def test_some_columns_are_read_alone(tmp_path: Path) -> None:
+    whole = table.write(rows(id=list("abc"), split=["train", "", "test"]), tmp_path)
+    pd.testing.assert_frame_equal(table.read(tmp_path, ["id", "width", "split"]), whole[["id", "width", "split"]])
+
+
+def test_weights_that_are_all_1_are_none() -> None:
+    assert table.weights(rows(weight=[1.0, 1.0])) is None
+    assert table.weights(rows(weight=[1.0, 0.5])).tolist() == [1, 0.5]
 
 
 def test_rows_are_counted_from_0(tmp_path: Path) -> None:

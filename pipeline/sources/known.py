@@ -90,8 +90,11 @@ class Known:
         )
         self._noted.append((item.stamp, json.dumps(told), self._run))
 
-    def pack(self, out: Path, entries: Iterable[Verified]) -> None:
-        """Pack in the order given, as store.write_images does; shards that are here already are only linked."""
+    def pack(self, out: Path, entries: Iterable[Verified]) -> Iterator[Verified]:
+        """Pack in the order given, as store.write_images does, and give them back as they are packed.
+
+        Shards that are here already are only linked.
+        """
         out.mkdir(parents=True, exist_ok=True)
         used = set[str]()
         for number, shard in enumerate(store.shards(entries, lambda entry: entry.n_bytes)):
@@ -101,6 +104,8 @@ class Known:
             _link(self._folder / name, store.shard_path(out, number))
             used.add(name)
             self._commit()
+            yield from shard
+            shard.clear()  # or else it would be in memory beside the next one
         self._commit()
         self._forget(used)
 

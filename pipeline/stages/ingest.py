@@ -1,28 +1,27 @@
 """ingest: the source named in conf + data/feedback -> data/ingest.
 
 images-*.parquet   id, bytes: every readable image, untouched, once
-table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS, and weight where some differ
+table.parquet      a row an image, in the order of the source; the columns of table.INGEST_COLUMNS
 quarantine.csv     name, reason: whatever was left out, in the order met
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline import table
 from pipeline.config import Config, build
 from pipeline.errors import FieldmarkError
-from pipeline.sources import Item, Skipped, known, preview
+from pipeline.sources import Skipped, known, preview, quarantine
 from pipeline.sources import feedback as accepted
 from pipeline.sources.known import Verified
 from pipeline.sources.layout import printable
+from pipeline.sources.quarantine import Quarantine
 from pipeline.sources.verify import max_pixels, verified
-
-DUPLICATE = "exact duplicate of "
 
 
 def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[str, float]:
@@ -30,29 +29,25 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
 
     Raises FieldmarkError where fewer than two classes remain, and no image without a label that may become one.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    quarantine: list[Skipped] = []
+    out.mkdir(parents=True, exist_ok=True)
     source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
     limit = max_pixels(cfg.ingest)
-    with known.opened(limit) as memory:
-        memory.pack(out, _unique(verified(source, limit, memory), rows, quarantine))
-    pd.DataFrame(quarantine, columns=["name", "reason"]).to_csv(out / "quarantine.csv", index=False)
-    own = [row for row in rows.values() if not table.from_feedback(row["metadata"])]
-    labels = {row["label"] for row in own}
-    classes = labels - {""}
+    with known.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
+        table.write_each(map(_row, memory.pack(out, _unique(verified(source, limit, memory), left_out))), out)
+    rows = table.read(out, ["label", "metadata"])
+    own = ~rows["metadata"].map(table.from_feedback).astype(bool)
+    labels = set(rows.loc[own, "label"])
     if "" not in labels:  # people may still name what has no label
-        _check_enough(classes, len(own), quarantine)
-    found = pd.DataFrame([*rows.values()])
-    table.write(found if (found["weight"] != 1).any() else found.drop(columns="weight"), out)
-    n_feedback = len(rows) - len(own)
+        _check_enough(labels, int(own.sum()), left_out)
+    n_feedback = int((~own).sum())
     return {
         **({"n_feedback": float(n_feedback)} if n_feedback else {}),  # without any, nothing here tells of it
         "n_images": float(len(rows)),
-        "n_classes": float(len(classes)),
-        "n_quarantined": float(len(quarantine)),
-        "n_exact_duplicates": float(sum(entry.reason.startswith(DUPLICATE) for entry in quarantine)),
-        "n_with_gps": float(sum('"has_gps": true' in row["metadata"] for row in rows.values())),
-        "n_with_metadata": float(sum('"has_metadata": true' in row["metadata"] for row in rows.values())),
+        "n_classes": float(len(labels - {""})),
+        "n_quarantined": float(left_out.n),
+        "n_exact_duplicates": float(left_out.n_duplicates),
+        "n_with_gps": float(rows["metadata"].str.contains('"has_gps": true', regex=False).sum()),
+        "n_with_metadata": float(rows["metadata"].str.contains('"has_metadata": true', regex=False).sum()),
     }
 
 
@@ -61,25 +56,18 @@ def check(cfg: Config, *, images: Path | str) -> str:
     return preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
 
 
-def _unique(
-    entries: Iterable[Verified | Skipped], rows: dict[str, dict[str, Any]], quarantine: list[Skipped]
-) -> Iterator[Verified]:
-    """What to pack, while `rows` (by id) and `quarantine` fill: the bytes are never all in memory."""
-    for entry in entries:
-        if isinstance(entry, Skipped):
-            quarantine.append(entry)
-        elif entry.id in rows:
-            quarantine.append(_duplicate(entry.item, rows[entry.id]))
-        else:
-            rows[entry.id] = _row(entry)
-            yield entry
-
-
-def _duplicate(item: Item, first: dict[str, Any]) -> Skipped:
-    reason = f"{DUPLICATE}{first['name']}"
-    if item.label != first["label"]:
-        reason += f", which is labelled {first['label'] or 'nothing'}; here {item.label or 'nothing'}"
-    return Skipped(item.name, reason)
+def _unique(entries: Iterable[Verified | Skipped], left_out: Quarantine) -> Iterator[Verified]:
+    """What to pack: the first of equal images; what was met is on disk, in a database that is gone at the end."""
+    with closing(sqlite3.connect("")) as met:
+        met.execute("CREATE TABLE met (id TEXT PRIMARY KEY, name TEXT, label TEXT) WITHOUT ROWID")
+        for entry in entries:
+            if isinstance(entry, Skipped):
+                left_out.add(entry)
+            elif first := met.execute("SELECT name, label FROM met WHERE id = ?", [entry.id]).fetchone():
+                left_out.add(quarantine.duplicate(entry.item, *first))
+            else:
+                met.execute("INSERT INTO met VALUES (?, ?, ?)", [entry.id, entry.item.name, entry.item.label])
+                yield entry
 
 
 def _row(image: Verified) -> dict[str, Any]:
@@ -107,13 +95,13 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _check_enough(classes: set[str], n_images: int, quarantine: list[Skipped]) -> None:
+def _check_enough(classes: set[str], n_images: int, left_out: Quarantine) -> None:
     if len(classes) >= 2:
         return
-    examples = "".join(f"\n  {entry.name}: {entry.reason}" for entry in quarantine[:5])
-    left_out = f"; {len(quarantine)} were left out, among them:{examples}" if quarantine else ""
+    examples = "".join(f"\n  {entry.name}: {entry.reason}" for entry in left_out.first)
+    others = f"; {left_out.n} were left out, among them:{examples}" if left_out.n else ""
     found = f"{n_images} readable images in {len(classes)} classes ({', '.join(sorted(classes)) or 'none'})"
     raise FieldmarkError(
         f"the source holds {found}, and at least two classes are needed: add images, one folder for each "
-        f"class, or choose another source with `ingest.use` and `images` in params.yaml{left_out}"
+        f"class, or choose another source with `ingest.use` and `images` in params.yaml{others}"
     )

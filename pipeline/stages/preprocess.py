@@ -9,6 +9,7 @@ Pixels only: whatever else a file carried (place, camera, time) ends here.
 """
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -28,15 +29,18 @@ def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratc
 
     Raises FieldmarkError for less than two classes, in all or to train on, and where a split is empty.
     """
-    rows = table.read(label_check_table.parent)
+    checked = label_check_table.parent
+    rows = table.read(checked, ["id", "label", "weight", "split"])
     classes = sorted(rows.loc[rows["split"] != "", "label"].unique())
     _check(rows, classes)
-    parts = {part: table.write(rows[rows["split"].isin(splits)], out / part) for part, splits in PARTS.items()}
-    _write_squares(cfg, ingest, parts, scratch)
+    for part, splits in PARTS.items():
+        table.write_where(checked, "split", splits, out / part)
+    _write_squares(cfg, ingest, rows, scratch)
     for part in PARTS:
         resumable.take(scratch, part, out / part / "images.npy")
     (out / "dev" / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n")
-    stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(parts["dev"]["split"] == "train"))
+    dev = rows.loc[rows["split"].isin(PARTS["dev"]), "split"]
+    stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(dev == "train"))
     (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")
     counts = rows["split"].value_counts()
     return {f"n_{split}": float(counts.get(split, 0)) for split in ("train", "val", "test")}
@@ -56,33 +60,43 @@ def _check(rows: pd.DataFrame, classes: list[str]) -> None:
         )
 
 
-def _write_squares(cfg: Config, ingest: Path, parts: dict[str, pd.DataFrame], scratch: Path) -> None:
+def _write_squares(cfg: Config, ingest: Path, rows: pd.DataFrame, scratch: Path) -> None:
     """An array a part, in scratch, where a killed run goes on."""
     size = cfg.preprocess.size_px
-    done, arrays = resumable.begin(scratch, {part: ((len(rows), size, size, 3), np.uint8) for part, rows in parts.items()})
-    place = {id: (part, i) for part, rows in parts.items() for i, id in enumerate(rows["id"])}
+    parts = rows.loc[rows["split"] != "", "split"].map({split: part for part, splits in PARTS.items() for split in splits})
+    sizes = parts.value_counts()
+    done, arrays = resumable.begin(scratch, {part: ((int(sizes[part]), size, size, 3), np.uint8) for part in PARTS})
     settings = cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces}
 
-    def square(image: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-        return image[0], images.square(images.decode(image[1], max_pixels=None), **settings)
+    def square(data: bytes) -> np.ndarray:
+        return images.square(images.decode(data, max_pixels=None), **settings)
 
-    wanted = islice(((id, data) for id, data in store.read_images(ingest, batch=64) if id in place), done, None)
-    made = parallel.in_order(square, wanted)
-    for n, (id, pixels) in enumerate(tqdm(made, "preprocess", len(place), initial=done, unit="image", mininterval=1), done + 1):
-        part, i = place[id]
+    made = parallel.in_order(square, islice(_files(ingest, rows), done, None))
+    shown = tqdm(made, "preprocess", len(parts), initial=done, unit="image", mininterval=1)
+    places = zip(parts.iloc[done:], parts.groupby(parts).cumcount().iloc[done:], strict=True)
+    for n, ((part, i), pixels) in enumerate(zip(places, shown, strict=True), done + 1):
         arrays[part][i] = pixels
         if n % resumable.EVERY == 0:
             resumable.mark(scratch, n, arrays)
-    resumable.mark(scratch, len(place), arrays)
+    resumable.mark(scratch, len(parts), arrays)
+
+
+def _files(ingest: Path, rows: pd.DataFrame) -> Iterator[bytes]:
+    """Those of the rows that are in a split."""
+    for (packed, data), id, split in zip(store.read_images(ingest, batch=64), rows["id"], rows["split"], strict=True):
+        if packed != id:
+            raise ValueError(f"the table of label-check has {id} where {ingest} has {packed}; `dvc repro` makes both anew")
+        if split:
+            yield data
 
 
 def _stats(array: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
     """Streamed in float64; the sums of 8-bit values and their squares stay exact."""
     n, total, squares = 0, np.zeros(3), np.zeros(3)
-    for i in train:
+    for done, i in enumerate(train):
         pixels = array[i].reshape(-1, 3).astype(np.float64)
         n, total, squares = n + len(pixels), total + pixels.sum(0), squares + (pixels * pixels).sum(0)
-        if i % resumable.EVERY == 0:
+        if done % resumable.EVERY == 0:
             store.release(array)
     mean = total / n
     return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(squares / n - mean * mean, 0)).tolist()}

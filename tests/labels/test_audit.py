@@ -80,7 +80,7 @@ def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
 def checked(labels: np.ndarray, verified: list[str]) -> tuple[pd.DataFrame, Any]:
     """A table of the digits with some labels, and a column of what was verified."""
     said = [str(label) for label in labels]
-    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS, "soft_label": ""})
+    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS, "soft_label": "", "weight": 1.0})
     rows["metadata"] = [json.dumps({"checked": truth} if truth else {}) for truth in verified]
     errors = SimpleNamespace(model_dump=lambda: {"folds": 3, "C": 0.01, "max_fraction": 0.3})
     return rows, Config(seed=0, label_check=SimpleNamespace(errors=errors))

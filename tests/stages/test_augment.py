@@ -20,7 +20,7 @@ TURN = {"_target_": "albumentations.D4", "p": 1.0}
 @pytest.fixture
 def dev(tmp_path: Path) -> Path:
     n = len(LABELS)
-    blank = {name: [0 if kind.startswith("int") else ""] * n for name, kind in table.INGEST_COLUMNS.items()}
+    blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
     rows = pd.DataFrame({**blank, "id": [f"i{i}" for i in range(n)], "label": LABELS, "split": SPLITS})
     table.write(rows, tmp_path / "dev")
     array = store.open_array(tmp_path / "dev" / "images.npy", (n, 16, 16, 3), np.uint8)

@@ -127,6 +127,16 @@ def test_a_given_split_is_kept(tmp_path: Path) -> None:
     assert rows["label"].tolist() == ["bee", "ant", "bee", "ant"]
 
 
+def test_rows_come_as_the_images_lie_whatever_the_shards(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later stages count on it."""
+    run(photos, tmp_path / "a")
+    monkeypatch.setattr(store, "SHARD_IMAGES", 7)
+    monkeypatch.setattr(table, "GROUP_ROWS", 3)
+    run(photos, tmp_path / "b")
+    ids = [[id for id, _ in store.read_images(tmp_path / name, batch=5)] for name in "ab"]
+    assert ids[0] == ids[1] == table.read(tmp_path / "a")["id"].tolist() == table.read(tmp_path / "b")["id"].tolist()
+
+
 def test_images_above_the_limit_are_left_out(tmp_path: Path) -> None:
     draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
     Image.new("L", (2000, 600)).save(tmp_path / "in" / "bee" / "big.png")

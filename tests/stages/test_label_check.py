@@ -45,7 +45,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [png(image) for image in pixels]
     store.write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
     given = [("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)]
-    blank = {name: [32 if kind.startswith("int") else ""] * N for name, kind in table.INGEST_COLUMNS.items()} | {"metadata": ["{}"] * N}
+    blank = {name: ["" if kind == "str" else 32] * N for name, kind in table.INGEST_COLUMNS.items()} | {"metadata": ["{}"] * N, "weight": [1.0] * N}
     ids = [f"i{i:02d}" for i in range(N)]
     table.write(pd.DataFrame({**blank, "id": ids, "name": [f"{id}.png" for id in ids], "label": given}), folder)
     return folder

@@ -34,12 +34,12 @@ FILES = [png(pixels) for pixels in draw([0, 1, 2, 3, 0, 1, 2], px=20)]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """The folders ingest/ and label-check/; the second has its rows in another order than the first its images."""
+    """The folders ingest/ and label-check/."""
     n = len(SPLITS)
-    blank = {name: [0 if kind.startswith("int") else ""] * n for name, kind in table.INGEST_COLUMNS.items()}
+    blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
     rows = pd.DataFrame({**blank, "id": [f"i{i}" for i in range(n)], "label": LABELS, "split": SPLITS})
     store.write_images(tmp_path / "ingest", [(f"i{i}", file) for i, file in enumerate(FILES)], shard_bytes=1000)
-    table.write(rows.iloc[::-1], tmp_path / "label-check")
+    table.write(rows, tmp_path / "label-check")
     return tmp_path
 
 
@@ -67,6 +67,13 @@ def test_row_i_is_image_i_as_serving_would_see_it(made: Path, part: str, changes
     np.testing.assert_array_equal(found, served)
 
 
+def test_a_table_of_other_images_is_refused(made: Path) -> None:
+    """Or else every image would get the label of another."""
+    table.write(table.read(made / "label-check").iloc[::-1], made / "label-check")
+    with pytest.raises(ValueError, match=r"has i6 where .*ingest has i0; `dvc repro` makes both anew"):
+        run(made)
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_empty_split_is_said_before_anything_is_trained(made: Path, split: str) -> None:
     rows = table.read(made / "label-check")
@@ -78,7 +85,7 @@ def test_an_empty_split_is_said_before_anything_is_trained(made: Path, split: st
 @pytest.mark.parametrize("change", [{"split": ["train", "test", "val", "", "train", "test", ""]}, {"weight": [1.0, 1, 1, 1, 1, 1, 0]}], ids=str)
 def test_a_single_class_to_train_on_is_said_before_anything_is_trained(made: Path, change: dict[str, Any]) -> None:
     """A linear SVM would stop model-search with a traceback."""
-    rows = table.read(made / "label-check").iloc[::-1]
+    rows = table.read(made / "label-check")
     table.write(rows.assign(**change), made / "label-check")
     with pytest.raises(FieldmarkError, match=r"of 2 classes 1 can be learned \(bee\)"):
         run(made)

@@ -24,7 +24,7 @@ def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
 
 def write(folder: Path, labels: list[str], splits: list[str], **columns: list[float]) -> np.ndarray:
     n = len(labels)
-    blank = {name: [0 if kind.startswith("int") else ""] * n for name, kind in table.INGEST_COLUMNS.items()}
+    blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
     table.write(pd.DataFrame({**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits, **columns}), folder)
     images = draw([0] * n, px=8)
     array = store.open_array(folder / "images.npy", images.shape, np.uint8)
