@@ -7,6 +7,7 @@ Axes: n images, d features, k classes.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline import store, table
 from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import errors, remember
-from pipeline.labels.errors import Features, Labels, Shares, Weights
+from pipeline.labels.errors import Features, Labelling, Labels
 
 UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")
@@ -31,9 +32,8 @@ HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "ran
 
 
 def audit(
-    features: Features, labels: Labels, groups: Sequence[str], *, fractions: Sequence[float], folds: int, C: float,
-    max_fraction: float, seed: int, weights: Weights | None = None, shares: Shares | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    features: Features, said: Labelling, *, fractions: Sequence[float], folds: int, C: float, max_fraction: float, seed: int
+) -> pd.DataFrame:
     """One row a kind of flip and fraction of the images: COLUMNS.
 
     random_average_precision is what a random ranking is expected to reach. A flip is to any other class (uniform), or
@@ -41,25 +41,23 @@ def audit(
     graded label the shares of the two classes are exchanged. The other arguments are those of errors.out_of_fold and
     errors.suspects.
     """
-    how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed, "weights": weights}
+    how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed}
     other = np.array([1, 0])  # of two classes, without a model
-    confused = other if labels.max() < 2 else _most_alike(labels, remember.out_of_fold(features, labels, groups, **how, shares=shares))
+    confused = other if said.labels.max() < 2 else _most_alike(said.labels, remember.out_of_fold(features, said, **how))
     rows = []
-    for kind, fraction, noisy in _planted(labels, confused, fractions, seed):
-        graded = None if shares is None else _exchanged(shares, labels, noisy)
-        probs = remember.out_of_fold(features, noisy, groups, **how, shares=graded)
-        found = errors.suspects(noisy, probs, max_fraction=max_fraction, shares=graded)
-        rows.append(_figures(kind, fraction, noisy != labels, found))
+    for kind, fraction, noisy in _planted(said, confused, fractions, seed):
+        found = errors.suspects(noisy, remember.out_of_fold(features, noisy, **how), max_fraction=max_fraction)
+        rows.append(_figures(kind, fraction, noisy.labels != said.labels, found))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def real(
-    features: Features, labels: Labels, groups: Sequence[str], wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"],
-    *, folds: int, C: float, max_fraction: float, seed: int, weights: Weights | None = None, shares: Shares | None = None,
+    features: Features, said: Labelling, wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"], *, folds: int, C: float,
+    max_fraction: float, seed: int,
 ) -> pd.DataFrame:  # fmt: skip
     """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found among the judged ones."""
-    probs = remember.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, shares=shares)
-    found = errors.suspects(labels, probs, max_fraction=max_fraction, shares=shares)[judged]
+    probs = remember.out_of_fold(features, said, folds=folds, C=C, seed=seed)
+    found = errors.suspects(said, probs, max_fraction=max_fraction)[judged]
     return pd.DataFrame([_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS)
 
 
@@ -73,24 +71,18 @@ def of_table(
     """
     how = {**cfg.label_check.errors.model_dump(), "seed": cfg.seed}
     labelled = _sample(np.flatnonzero(rows["label"] != ""), max_images, cfg.seed)
-    names, labels = np.unique(rows["label"].to_numpy(object)[labelled].astype(str), return_inverse=True)
-    groups = rows["dup_group"].to_numpy(object)
+    names, said = errors.labelling(rows.iloc[labelled])
     found = [pd.DataFrame(columns=COLUMNS)]
     if len(names) > 1 and fractions:
-        some = rows.iloc[labelled]
-        weights, shares = table.weights(some), table.shares(some, names.tolist())
-        found.append(audit(features[labelled], labels.astype(np.int64), groups[labelled].tolist(), fractions=fractions, weights=weights, shares=shares, **how))
+        found.append(audit(features[labelled], said, fractions=fractions, **how))
     if verified:
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
-        said = rows["given_label"].to_numpy(object)[given].astype(str)
-        names, numbers = np.unique(said, return_inverse=True)
-        judged, wrong = truth[given] != "", truth[given] != said
+        _, said = errors.labelling(rows.assign(label=rows["given_label"]).iloc[given])
+        judged, wrong = truth[given] != "", truth[given] != rows["given_label"].to_numpy(object)[given]
         if not (judged & wrong).any() or not (judged & ~wrong).any():
             raise FieldmarkError(f"the column {verified!r} must say of some labels that they are right, and of some that they are wrong")
-        some = rows.iloc[given].assign(label=said)
-        weights, shares = table.weights(some), table.shares(some, names.tolist())
-        found.append(real(features[given], numbers.astype(np.int64), groups[given].tolist(), wrong, judged, weights=weights, shares=shares, **how))
+        found.append(real(features[given], said, wrong, judged, **how))
     return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
 
 
@@ -148,23 +140,23 @@ def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.n
 
 
 def _planted(
-    labels: Labels, confused: Int64[np.ndarray, " k"], fractions: Sequence[float], seed: int
-) -> Iterator[tuple[str, float, Labels]]:
-    k = len(confused)
+    said: Labelling, confused: Int64[np.ndarray, " k"], fractions: Sequence[float], seed: int
+) -> Iterator[tuple[str, float, Labelling]]:
+    labels, k = said.labels, len(confused)
     for fraction in fractions:
         random = np.random.default_rng([seed, round(fraction * 1e6)])
         which = random.permutation(len(labels))[: max(1, round(fraction * len(labels)))]
-        uniform = labels.copy()
-        uniform[which] = (labels[which] + random.integers(1, k, len(which))) % k
-        yield UNIFORM, fraction, uniform
+        yield UNIFORM, fraction, _flipped(said, which, (labels[which] + random.integers(1, k, len(which))) % k)
         if k > 2:
-            alike = labels.copy()
-            alike[which] = confused[labels[which]]
-            yield LOOK_ALIKE, fraction, alike
+            yield LOOK_ALIKE, fraction, _flipped(said, which, confused[labels[which]])
 
 
-def _exchanged(shares: Shares, labels: Labels, noisy: Labels) -> Shares:
-    """The shares that go with the planted labels."""
-    exchanged, rows = shares.copy(), np.flatnonzero(labels != noisy)
-    exchanged[rows, noisy[rows]], exchanged[rows, labels[rows]] = shares[rows, labels[rows]], shares[rows, noisy[rows]]
-    return exchanged
+def _flipped(said: Labelling, which: Int64[np.ndarray, " r"], to: Int64[np.ndarray, " r"]) -> Labelling:
+    """With other labels for some images; shares of the two classes are exchanged."""
+    labels, before = said.labels.copy(), said.labels[which]
+    labels[which] = to
+    if said.shares is None:
+        return replace(said, labels=labels)
+    shares = said.shares.copy()
+    shares[which, to], shares[which, before] = said.shares[which, before], said.shares[which, to]
+    return replace(said, labels=labels, shares=shares)

@@ -5,6 +5,7 @@ Axes: n images, d features, k classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -33,23 +34,43 @@ Probs = Float64[np.ndarray, "j k"]  # of the j images that a fold judges, by the
 Keep = Callable[[int, Callable[[], Probs]], Probs]
 
 
+@dataclass(frozen=True)
+class Labelling:
+    """What is said of n images: the class of each, 0 to k-1, and its group, which no two folds share.
+
+    weights: how much each counts in what is learned, beside the others; None: all the same. shares: how much of each class
+    it is; None: every label is certain.
+    """
+
+    labels: Labels
+    groups: Sequence[str]
+    weights: Weights | None = None
+    shares: Shares | None = None
+
+
+def labelling(rows: pd.DataFrame) -> tuple[list[str], Labelling]:
+    """The classes, sorted, and what is said of rows that have a label; reads label, soft_label, weight and dup_group."""
+    labels, names = pd.factorize(rows["label"], sort=True)
+    classes: list[str] = names.tolist()
+    return classes, Labelling(labels, rows["dup_group"].tolist(), table.weights(rows), table.shares(rows, classes))
+
+
 def out_of_fold(
-    features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None, shares: Shares | None = None, rows: Labels | None = None, keep: Keep | None = None,
-) -> Float64[np.ndarray, "n k"]:  # fmt: skip
+    features: Features, said: Labelling, *, folds: int, C: float, seed: int, rows: Labels | None = None, keep: Keep | None = None
+) -> Float64[np.ndarray, "n k"]:
     """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
 
-    labels are 0 to k-1; C is the inverse strength of regularisation; weights say how much each image counts in what is
-    learned, beside the others; an image of several shares is learned as some of each class. features may be mapped from
-    disk; rows are the images' rows in them, all by default. A model learns from at most folds.LEARN images, drawn so that
-    each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned about
-    an image's own class, because the class has a single group or all of it fell into one fold, its row is uniform: no
+    C is the inverse strength of regularisation; an image of several shares is learned as some of each class. features may be
+    mapped from disk; rows are the images' rows in them, all by default. A model learns from at most folds.LEARN images, drawn
+    so that each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned
+    about an image's own class, because the class has a single group or all of it fell into one fold, its row is uniform: no
     evidence against the label. keep(fold, judge) returns what judge() computes for a fold, or what it computed before.
     """
+    labels, weights = said.labels, said.weights
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
-    numbered = pd.factorize(np.array(groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
+    numbered = pd.factorize(np.array(said.groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
     for fold, (whole, held_out) in enumerate(_folds(labels, numbered, folds, seed)):
         train = drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
         known = np.unique(labels[train])
@@ -57,16 +78,14 @@ def out_of_fold(
         if len(known) < 2 or len(judged) == 0:
             continue
         counted = None if weights is None else table.relative(weights[train])
-        learned, said, counted = (train, labels[train], counted) if shares is None else _graded(train, known, counted, shares)
-        judge = partial(_judged, features, place[judged], place[learned], said, counted, C)
+        learned, taught, counted = (train, labels[train], counted) if said.shares is None else _graded(train, known, counted, said.shares)
+        judge = partial(_judged, features, place[judged], place[learned], taught, counted, C)
         probs[judged] = 0
         probs[np.ix_(judged, known)] = keep(fold, judge) if keep else judge()
     return probs
 
 
-def suspects(
-    labels: Labels, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float, shares: Shares | None = None
-) -> pd.DataFrame:
+def suspects(said: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float) -> pd.DataFrame:
     """One row an image: suspect, suspect_score and suggested class.
 
     The score is how far the probabilities are from what was said: 1 minus that of the label, and where labels are graded the
@@ -74,6 +93,7 @@ def suspects(
     pred_probs must be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
     the earlier row). A uniform row is never suspect, and its own label is suggested.
     """
+    labels, shares = said.labels, said.shares
     if len(labels) == 0:
         return pd.DataFrame({"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels})
     informed = np.ptp(pred_probs, axis=1) > 0

@@ -19,25 +19,24 @@ from jaxtyping import Float64
 
 from pipeline import config, store
 from pipeline.labels import duplicates, errors, folds, neighbours
-from pipeline.labels.errors import Features, Labels, Shares, Weights
+from pipeline.labels.errors import Features, Labelling, Labels
 
 AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
 JUDGING, LOOKING_ROUND = (errors, folds), (neighbours, duplicates)  # another method, another answer
 
 
 def out_of_fold(
-    features: Features, labels: Labels, groups: Sequence[str], *, folds: int, C: float, seed: int,
-    weights: Weights | None = None, shares: Shares | None = None, rows: Labels | None = None,
-) -> Float64[np.ndarray, "n k"]:  # fmt: skip
+    features: Features, said: Labelling, *, folds: int, C: float, seed: int, rows: Labels | None = None
+) -> Float64[np.ndarray, "n k"]:
     """errors.out_of_fold, cached."""
-    arrays = [features, labels, *(given for given in (weights, shares, rows) if given is not None)]
-    folder, content = config.cache_folder() / "folds", _content(arrays, [*groups, str((folds, C, seed)), sklearn.__version__], JUDGING)
+    arrays = [features, said.labels, *(given for given in (said.weights, said.shares, rows) if given is not None)]
+    folder, content = config.cache_folder() / "folds", _content(arrays, [*said.groups, str((folds, C, seed)), sklearn.__version__], JUDGING)
 
     def keep(fold: int, judge: Callable[[], errors.Probs]) -> errors.Probs:
         return _once(folder / f"{content}-{fold}.npy", judge)
 
     def all_folds() -> Float64[np.ndarray, "n k"]:
-        return errors.out_of_fold(features, labels, groups, folds=folds, C=C, seed=seed, weights=weights, shares=shares, rows=rows, keep=keep)
+        return errors.out_of_fold(features, said, folds=folds, C=C, seed=seed, rows=rows, keep=keep)
 
     probs = _once(folder / f"{content}.npy", all_folds)
     for part in folder.glob(f"{content}-*.npy"):

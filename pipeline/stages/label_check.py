@@ -107,15 +107,10 @@ def _grouped(rows: pd.DataFrame, pairs: duplicates.Pairs, feedback: pd.Series) -
 
 def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     """Suspect labels by confident learning; what a person kept or changed is no longer doubted."""
-    names = sorted(set(rows["label"]) - {""})
-    labelled = rows["label"] != ""
-    labels = rows.loc[labelled, "label"].map({name: i for i, name in enumerate(names)}).to_numpy(np.int64)
-    limits, shares = cfg.label_check.errors, table.shares(rows[labelled], names)
-    probs = remember.out_of_fold(
-        seen, labels, rows.loc[labelled, "dup_group"].tolist(), folds=limits.folds, C=limits.C, seed=cfg.seed,
-        weights=table.weights(rows[labelled]), shares=shares, rows=np.flatnonzero(labelled),
-    )  # fmt: skip
-    found = errors.suspects(labels, probs, max_fraction=limits.max_fraction, shares=shares)
+    labelled, limits = rows["label"] != "", cfg.label_check.errors
+    names, said = errors.labelling(rows[labelled])
+    probs = remember.out_of_fold(seen, said, folds=limits.folds, C=limits.C, seed=cfg.seed, rows=np.flatnonzero(labelled))
+    found = errors.suspects(said, probs, max_fraction=limits.max_fraction)
     rows = rows.assign(suspect=False, suspect_score=0.0, suggested_label="")
     rows.loc[labelled, "suspect"] = found["suspect"].to_numpy() & ~rows.loc[labelled, "decision"].isin(["keep", "relabel"])
     rows.loc[labelled, "suspect_score"] = found["suspect_score"].to_numpy()

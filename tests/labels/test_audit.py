@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +18,18 @@ from pipeline.config import Config
 from pipeline.errors import FieldmarkError
 from pipeline.labels import errors
 from pipeline.labels.audit import audit, of_table, show
+from pipeline.labels.errors import Labelling
 
 DIGITS = load_digits()
 FEATURES = DIGITS.data[:900].astype(np.float32)
 LABELS = DIGITS.target[:900].astype(np.int64)
 GROUPS = [str(i) for i in range(900)]
+SAID = Labelling(LABELS, GROUPS)
 SETTINGS = {"folds": 3, "C": 0.01, "max_fraction": 0.3, "seed": 0}
 
 
 def test_flips_on_clean_labels_are_found_far_better_than_by_chance() -> None:
-    found = audit(FEATURES, LABELS, GROUPS, fractions=[0.1], **SETTINGS)
+    found = audit(FEATURES, SAID, fractions=[0.1], **SETTINGS)
     assert found["kind"].tolist() == ["uniform", "look-alike"]
     assert (found["n_planted"] == 90).all()
     assert np.allclose(found["random_average_precision"], 0.1)
@@ -34,46 +37,47 @@ def test_flips_on_clean_labels_are_found_far_better_than_by_chance() -> None:
 
 
 def test_a_flip_of_a_graded_label_exchanges_its_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[Labelling] = []
     judge = errors.suspects
 
-    def noted(labels: np.ndarray, probs: np.ndarray, **how: Any) -> pd.DataFrame:
-        seen.append((labels, how["shares"]))
-        return judge(labels, probs, **how)
+    def noted(said: Labelling, probs: np.ndarray, **how: Any) -> pd.DataFrame:
+        seen.append(said)
+        return judge(said, probs, **how)
 
     monkeypatch.setattr(errors, "suspects", noted)
     graded = 0.7 * np.eye(10)[LABELS] + 0.03
-    found = audit(FEATURES, LABELS, GROUPS, fractions=[0.1], shares=graded, **SETTINGS)
+    found = audit(FEATURES, replace(SAID, shares=graded), fractions=[0.1], **SETTINGS)
     assert (found["average_precision"] > 0.6).all()
-    noisy, shares = seen[0]
+    noisy, shares = seen[0].labels, seen[0].shares
+    assert shares is not None
     assert (noisy != LABELS).sum() == 90 and (shares.argmax(axis=1) == noisy).all()
     np.testing.assert_array_equal(np.sort(shares, axis=1), np.sort(graded, axis=1))
 
 
 def test_features_that_tell_nothing_do_no_better_than_chance() -> None:
     noise = np.random.default_rng(0).normal(size=FEATURES.shape).astype(np.float32)
-    found = audit(noise, LABELS, GROUPS, fractions=[0.1], **SETTINGS)
+    found = audit(noise, SAID, fractions=[0.1], **SETTINGS)
     assert (found["average_precision"] < 0.25).all()
 
 
 def test_with_two_classes_there_is_one_kind_of_flip_and_a_model_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path))
     two = LABELS < 2
-    found = audit(FEATURES[two], LABELS[two], [g for g, t in zip(GROUPS, two, strict=True) if t], fractions=[0.05, 0.2], **SETTINGS)
+    found = audit(FEATURES[two], Labelling(LABELS[two], GROUPS[: two.sum()]), fractions=[0.05, 0.2], **SETTINGS)
     assert list(zip(found["kind"], found["fraction"], strict=True)) == [("uniform", 0.05), ("uniform", 0.2)]
     assert len([*(tmp_path / "folds").iterdir()]) == 2
 
 
 def test_the_same_seed_plants_the_same_flips_and_the_labels_stay_as_they_are() -> None:
     before = LABELS.copy()
-    first, second = (audit(FEATURES, LABELS, GROUPS, fractions=[0.05], **SETTINGS) for _ in range(2))
+    first, second = (audit(FEATURES, SAID, fractions=[0.05], **SETTINGS) for _ in range(2))
     assert first.equals(second)
     assert (before == LABELS).all()
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.5])
 def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
-    found = audit(FEATURES[:200], LABELS[:200], GROUPS[:200], fractions=[fraction], **SETTINGS)
+    found = audit(FEATURES[:200], Labelling(LABELS[:200], GROUPS[:200]), fractions=[fraction], **SETTINGS)
     assert found["n_planted"].tolist() == [max(1, round(200 * fraction))] * 2
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,26 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.labels import errors, neighbours, remember
+from pipeline.labels.errors import Labelling
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(60, 5)).astype(np.float32)
 LABELS = np.arange(60, dtype=np.int64) % 2
 GROUPS = [str(i) for i in range(60)]
+SAID = Labelling(LABELS, GROUPS)
 HOW: dict[str, Any] = {"folds": 3, "C": 0.1, "seed": 0}
 # Dies of -9 in its second fold.
 KILLED = """
 import os, signal
 from sklearn.linear_model import LogisticRegression
-from test_remember import FEATURES, GROUPS, HOW, LABELS
+from test_remember import FEATURES, HOW, SAID
 from pipeline.labels import remember
 fit, fitted = LogisticRegression.fit, []
 def dying(*arguments, **more):
     fitted.append(1)
     return os.kill(os.getpid(), signal.SIGKILL) if len(fitted) == 2 else fit(*arguments, **more)
 LogisticRegression.fit = dying
-remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+remember.out_of_fold(FEATURES, SAID, **HOW)
 """
 
 
@@ -47,27 +50,28 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_the_second_time_nothing_is_computed_and_the_answer_is_the_same(asked: list[int]) -> None:
-    first, second = (remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW) for _ in range(2))
+    first, second = (remember.out_of_fold(FEATURES, SAID, **HOW) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("what", ["features", "labels", "groups", "C", "weights"])
 def test_anything_changed_is_computed(what: str, asked: list[int]) -> None:
-    remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    remember.out_of_fold(FEATURES, SAID, **HOW)
     changed: dict[str, Any] = {
-        "features": {"features": FEATURES + 1}, "labels": {"labels": 1 - LABELS}, "groups": {"groups": ["0", *GROUPS[:-1]]},
-        "C": {"C": 0.2}, "weights": {"weights": np.full(60, 2.0)},
+        "features": {"features": FEATURES + 1}, "labels": {"said": replace(SAID, labels=1 - LABELS)},
+        "groups": {"said": replace(SAID, groups=["0", *GROUPS[:-1]])}, "C": {"C": 0.2},
+        "weights": {"said": replace(SAID, weights=np.full(60, 2.0))},
     }[what]  # fmt: skip
-    remember.out_of_fold(**{"features": FEATURES, "labels": LABELS, "groups": GROUPS, **HOW, **changed})
+    remember.out_of_fold(**{"features": FEATURES, "said": SAID, **HOW, **changed})
     assert len(asked) == 2
 
 
 def test_nothing_half_written_is_read(asked: list[int], tmp_path: Path) -> None:
-    remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    remember.out_of_fold(FEATURES, SAID, **HOW)
     (kept,) = (tmp_path / "cache" / "folds").iterdir()
     kept.rename(kept.with_name(f".{kept.name}.partial"))
-    remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    remember.out_of_fold(FEATURES, SAID, **HOW)
     assert len(asked) == 2
 
 
@@ -94,11 +98,11 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_after_a_kill_only_the_folds_that_had_not_ended_are_learned(fitted: list[int], tmp_path: Path) -> None:
-    undisturbed = errors.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    undisturbed = errors.out_of_fold(FEATURES, SAID, **HOW)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     assert subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False).returncode == -signal.SIGKILL
     fitted.clear()
-    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW), undisturbed)
+    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, SAID, **HOW), undisturbed)
     assert len(fitted) == HOW["folds"] - 1
     assert len([*(tmp_path / "cache" / "folds").iterdir()]) == 1
 
@@ -106,9 +110,9 @@ def test_after_a_kill_only_the_folds_that_had_not_ended_are_learned(fitted: list
 @pytest.mark.parametrize("left", [0, 100, -8])
 def test_a_file_cut_short_is_made_anew(left: int, tmp_path: Path) -> None:
     """A disk was full, or the machine lost power."""
-    first = remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW)
+    first = remember.out_of_fold(FEATURES, SAID, **HOW)
     (kept,) = (tmp_path / "cache" / "folds").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[:left])
-    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, LABELS, GROUPS, **HOW), first)
+    np.testing.assert_array_equal(remember.out_of_fold(FEATURES, SAID, **HOW), first)
     assert kept.read_bytes() == whole
