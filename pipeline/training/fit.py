@@ -134,10 +134,10 @@ def _fit_head(
         None if train.weights is None else np.repeat(train.weights, views),
     )  # fmt: skip
     order = SeededOrder(len(rows), settings.batch_size, seed, shuffle=True)
-    loader = DataLoader(rows, sampler=_Positions(order), batch_size=None)
+    loader = DataLoader(rows, sampler=order, batch_size=None)
     val_loader = None
     if val is not None and watched is not None:
-        unshuffled = _Positions(SeededOrder(len(val), settings.batch_size, seed, shuffle=False))
+        unshuffled = SeededOrder(len(val), settings.batch_size, seed, shuffle=False)
         val_loader = DataLoader(FeatureRows(watched, val.targets, val.labels), sampler=unshuffled, batch_size=None)
     module = Classifier(
         network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
@@ -163,19 +163,6 @@ def _fit_images(
         class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
     )  # fmt: skip
     return _train(module, *loaders, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto"))
-
-
-class _Positions:
-    """The positions of a SeededOrder's keys, a list a batch."""
-
-    def __init__(self, order: SeededOrder) -> None:
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return ([i for i, _ in keys] for keys in self.order)
 
 
 def _said(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from pipeline import store, table
 
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
+Key = tuple[int, int]  # position and seed of one image in one epoch
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,6 @@ class Samples(Sequence[np.ndarray]):
             raise IndexError(i)
         array, row = self.place[i]
         return np.asarray(self.arrays[array][row])
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[i] for i in range(len(self)))
 
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
@@ -78,7 +76,7 @@ def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Sampl
 class FeatureRows(Dataset[tuple[Tensor, ...]]):
     """Features (n, d), or (n, v, d) to be averaged over the views, with targets, labels and weights, where there are any.
 
-    Fetched a whole batch at a time.
+    Fetched a whole batch of SeededOrder at a time; nothing here is random.
     """
 
     def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
@@ -87,13 +85,14 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def __getitem__(self, which: list[int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, keys: list[Key]) -> tuple[Tensor, ...]:
+        which = [i for i, _ in keys]
         features, *others = (torch.from_numpy(array[which]) for array in self.arrays)
         return features.float(), *others
 
 
 class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
-    """Images under a random transform, such as augmentation.Policy; a key is (position, seed), so results do not depend on loader processes."""
+    """Images under a random transform, such as augmentation.Policy; since keys hold the seeds, results do not depend on loader processes."""
 
     def __init__(self, samples: Samples, transform: Transform | None) -> None:
         self.samples, self.transform = samples, transform
@@ -102,7 +101,7 @@ class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray | np.generic, ...]:
+    def __getitem__(self, key: Key) -> tuple[np.ndarray | np.generic, ...]:
         i, seed = key
         image = self.samples[i]
         image = self.transform(image, seed) if self.transform else image.copy()
@@ -114,7 +113,7 @@ def _single(weights: np.ndarray | None) -> list[np.ndarray]:
 
 
 class SeededOrder:
-    """Batches of at most batch_size (position, seed) keys, shuffled anew each epoch; all of nearly the same size, so that
+    """Batches of at most batch_size keys, shuffled anew each epoch; all of nearly the same size, so that
     none is too small for batch normalisation."""
 
     def __init__(self, n: int, batch_size: int, seed: int, *, shuffle: bool) -> None:
@@ -123,7 +122,7 @@ class SeededOrder:
     def __len__(self) -> int:
         return max(1, -(-self.n // self.batch_size))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
         seeds = random.integers(0, 2**31, self.n)

@@ -123,7 +123,7 @@ def test_unshuffled_rows_come_in_their_order() -> None:
 
 def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
     features = np.arange(12, dtype=np.float16).reshape(4, 3)
-    x, targets, labels = FeatureRows(features, np.eye(4, dtype=np.float32), np.arange(4))[[3, 1]]
+    x, targets, labels = FeatureRows(features, np.eye(4, dtype=np.float32), np.arange(4))[[(3, 0), (1, 7)]]
     assert x.dtype == torch.float32
     assert (x.tolist(), labels.tolist()) == ([[9, 10, 11], [3, 4, 5]], [3, 1])
     assert targets.argmax(1).tolist() == [3, 1]
@@ -132,8 +132,8 @@ def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
 def test_features_that_are_mapped_from_disk_stay_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", np.ones((4, 3), np.float16))
     rows = FeatureRows(store.read_array(tmp_path / "features.npy"), np.eye(4, dtype=np.float32), np.arange(4))
-    rows[[0]][0].mul_(2)
-    assert rows[[0]][0].tolist() == [[1, 1, 1]]
+    rows[[(0, 0)]][0].mul_(2)
+    assert rows[[(0, 0)]][0].tolist() == [[1, 1, 1]]
 
 
 def test_an_image_is_seen_under_the_policy_with_the_seed_of_its_key() -> None:
