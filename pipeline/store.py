@@ -24,19 +24,8 @@ T = TypeVar("T")
 SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
 SHARD_IMAGES = 8192  # of small images a shard holds so many, which bounds what a kill costs
 GROUP_BYTES = 2**20  # what is read to get at a single image
+READ_IMAGES = 64  # that are in memory while all are read
 SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.large_binary())])
-
-
-def write_images(folder: Path, items: Iterable[tuple[str, bytes]], shard_bytes: int | None = None) -> None:
-    """Pack (id, bytes) in the order given, in the shards that `shards` makes; one at a time is in memory."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, shard in enumerate(shards(items, lambda item: len(item[1]), shard_bytes)):
-        write_shard(shard_path(folder, number), shard)
-
-
-def shards(items: Iterable[T], n_bytes: Callable[[T], int], shard_bytes: int | None = None) -> Iterator[list[T]]:
-    """A shard ends before it would hold more than shard_bytes or SHARD_IMAGES; a larger image has one to itself."""
-    return portions(items, n_bytes, shard_bytes or SHARD_BYTES, SHARD_IMAGES)
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -58,11 +47,11 @@ def write_shard(path: Path, items: Iterable[tuple[str, bytes]]) -> None:
             file.write_table(pa.table({"id": ids, "bytes": contents}, schema=SCHEMA))
 
 
-def read_images(folder: Path, batch: int) -> Iterator[tuple[str, bytes]]:
-    """(id, bytes) in the order written, `batch` images at a time in memory."""
+def read_images(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """(id, bytes) in the order written."""
     for path in _files(folder):
         with pq.ParquetFile(path) as shard:
-            for part in shard.iter_batches(batch_size=batch):
+            for part in shard.iter_batches(batch_size=READ_IMAGES):
                 yield from zip(part["id"].to_pylist(), part["bytes"].to_pylist(), strict=True)
 
 

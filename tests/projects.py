@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastapi.testclient import TestClient
+from packing import write_images
 from PIL import Image
 
-from pipeline import store, table
+from pipeline import table
 from pipeline.labels import neighbours
 from pipeline.review.app import create_app
 
@@ -28,7 +29,7 @@ def write_project(
     folder: Path, labels: list[str], pictures: list[bytes], suspects: dict[int, tuple[str, float]], embedding: np.ndarray | None = None
 ) -> Path:
     ids = [hashlib.sha256(data).hexdigest() for data in pictures]
-    store.write_images(folder / "data" / "ingest", zip(ids, pictures, strict=True))
+    write_images(folder / "data" / "ingest", zip(ids, pictures, strict=True))
     n = len(ids)
     rows = pd.DataFrame({"id": ids, "name": [f"{label or 'none'}/{i}'\"&.png" for i, label in enumerate(labels)], "label": labels})
     rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=40, height=30, format="PNG", n_bytes=100, weight=1.0, metadata="{}")

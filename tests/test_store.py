@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packing import write_images
 
 from pipeline import store
 
@@ -16,23 +17,22 @@ ITEMS = [(f"{number:02d}", bytes([number]) * 100) for number in range(10)]
 @given(
     st.lists(st.tuples(st.text("abc"), st.binary(max_size=40)), max_size=12),
     st.integers(1, 100),
-    st.integers(1, 5),
 )
 def test_images_come_back_in_order_however_they_are_cut(
-    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[str, bytes]], shard_bytes: int, batch: int
+    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[str, bytes]], shard_bytes: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
-    store.write_images(folder, iter(items), shard_bytes)
-    assert list(store.read_images(folder, batch)) == items
+    write_images(folder, iter(items), shard_bytes)
+    assert list(store.read_images(folder)) == items
 
 
 def test_a_shard_holds_no_more_than_asked_for(tmp_path: Path) -> None:
-    store.write_images(tmp_path, ITEMS, shard_bytes=350)
+    write_images(tmp_path, ITEMS, shard_bytes=350)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"images-{n:05d}.parquet" for n in range(4)]
 
 
 def test_an_image_larger_than_a_shard_has_one_to_itself(tmp_path: Path) -> None:
-    store.write_images(tmp_path, ITEMS, shard_bytes=10)
+    write_images(tmp_path, ITEMS, shard_bytes=10)
     assert len(list(tmp_path.iterdir())) == len(ITEMS)
 
 
@@ -44,20 +44,20 @@ def test_a_shard_is_written_before_the_next_is_drawn(tmp_path: Path) -> None:
             written.append(len(list(tmp_path.iterdir())))
             yield item
 
-    store.write_images(tmp_path, drawn(), shard_bytes=200)
+    write_images(tmp_path, drawn(), shard_bytes=200)
     assert written == [0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
 
 
 def test_equal_images_give_equal_bytes(tmp_path: Path) -> None:
-    store.write_images(tmp_path / "a", ITEMS, 10**6)
-    store.write_images(tmp_path / "b", iter(ITEMS), 10**6)
+    write_images(tmp_path / "a", ITEMS, 10**6)
+    write_images(tmp_path / "b", iter(ITEMS), 10**6)
     name = "images-00000.parquet"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_an_image_is_found_by_its_id_in_any_shard_and_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "GROUP_BYTES", 250)
-    store.write_images(tmp_path, ITEMS, shard_bytes=550)
+    write_images(tmp_path, ITEMS, shard_bytes=550)
     packed = store.PackedImages(tmp_path)
     assert [packed[id] for id, _ in reversed(ITEMS)] == [data for _, data in reversed(ITEMS)]
     for id in ("none", ITEMS[0][0][:-1], f"{ITEMS[0][0]}\0", "x" * 99):
@@ -67,7 +67,7 @@ def test_an_image_is_found_by_its_id_in_any_shard_and_group(tmp_path: Path, monk
 
 
 def test_many_ids_take_little_memory(tmp_path: Path) -> None:
-    store.write_images(tmp_path, ((f"{number:064x}", b"") for number in range(20_000)))
+    write_images(tmp_path, ((f"{number:064x}", b"") for number in range(20_000)))
     tracemalloc.start()
     packed = store.PackedImages(tmp_path)
     kept = tracemalloc.get_traced_memory()[0]
@@ -110,8 +110,8 @@ def test_what_is_released_is_still_there(tmp_path: Path) -> None:
 
 def test_a_shard_of_small_images_ends_at_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SHARD_IMAGES", 4)
-    store.write_images(tmp_path, ITEMS)
-    assert [len(list(store.read_images(tmp_path, 3))), len(list(tmp_path.iterdir()))] == [10, 3]
+    write_images(tmp_path, ITEMS)
+    assert [len(list(store.read_images(tmp_path))), len(list(tmp_path.iterdir()))] == [10, 3]
 
 
 @pytest.mark.parametrize("beside", [None, "elsewhere"])

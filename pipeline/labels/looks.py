@@ -58,7 +58,7 @@ def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
     todo = np.flatnonzero(missing)
     if len(todo):
         look = partial(_look, size_px=size_px, blur_faces=blur_faces)
-        seen = parallel.in_order(look, compress(store.read_images(ingest, batch=64), missing))
+        seen = parallel.in_order(look, compress(store.read_images(ingest), missing))
         shown = tqdm(seen, "looks", len(todo), unit="image", mininterval=1)
         for start, some in zip(count(0, EVERY), store.chunks(shown, EVERY), strict=False):
             found[todo[start : start + len(some)]] = np.stack([one for _, one in some])

@@ -91,13 +91,13 @@ class Known:
         self._noted.append((item.stamp, json.dumps(told), self._run))
 
     def pack(self, out: Path, entries: Iterable[Verified]) -> Iterator[Verified]:
-        """Pack in the order given, as store.write_images does, and give them back as they are packed.
+        """Pack in the order given and give them back as they are packed. Shards that are here already are only linked.
 
-        Shards that are here already are only linked.
+        A shard ends before it would hold more than SHARD_BYTES or SHARD_IMAGES; a larger image has one to itself.
         """
         out.mkdir(parents=True, exist_ok=True)
         used = set[str]()
-        for number, shard in enumerate(store.shards(entries, lambda entry: entry.n_bytes)):
+        for number, shard in enumerate(store.portions(entries, lambda entry: entry.n_bytes, store.SHARD_BYTES, store.SHARD_IMAGES)):
             name = f"images-{hashlib.sha256(''.join(entry.id for entry in shard).encode()).hexdigest()[:32]}.parquet"
             if name not in self._sound:
                 self._write(name, shard)

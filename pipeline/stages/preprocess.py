@@ -83,7 +83,7 @@ def _write_squares(cfg: Config, ingest: Path, rows: pd.DataFrame, scratch: Path)
 
 def _files(ingest: Path, rows: pd.DataFrame) -> Iterator[bytes]:
     """Those of the rows that are in a split."""
-    for (packed, data), id, split in zip(store.read_images(ingest, batch=64), rows["id"], rows["split"], strict=True):
+    for (packed, data), id, split in zip(store.read_images(ingest), rows["id"], rows["split"], strict=True):
         if packed != id:
             raise ValueError(f"the table of label-check has {id} where {ingest} has {packed}; `dvc repro` makes both anew")
         if split:

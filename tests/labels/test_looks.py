@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packing import write_images
 from PIL import Image
 from skimage import data
 
-from pipeline import store
 from pipeline.features import cache
 from pipeline.labels import duplicates, looks, quality
 
@@ -28,7 +28,7 @@ def packed(folder: Path, which: range) -> Path:
         file = io.BytesIO()
         Image.fromarray(PIXELS[i]).save(file, "PNG")
         files.append((IDS[i], file.getvalue()))
-    store.write_images(folder, files)
+    write_images(folder, files)
     return folder
 
 
@@ -60,7 +60,7 @@ def test_a_look_holds_what_the_pixels_say(tmp_path: Path) -> None:
 
 def test_squares_of_many_images_take_little_memory(tmp_path: Path) -> None:
     """A process that computes features of 100,000 images gets next to nothing beside the network."""
-    store.write_images(tmp_path, ((f"{number:064x}", b"") for number in range(2000)))
+    write_images(tmp_path, ((f"{number:064x}", b"") for number in range(2000)))
     squares = looks.Squares(tmp_path, **how(16))
     assert len(squares) == 2000 and len(pickle.dumps(squares)) < 2000
 
@@ -113,7 +113,7 @@ def test_blurred_faces_are_another_look(tmp_path: Path) -> None:
     """Or else what was learnt from the faces would come back from the cache."""
     file = io.BytesIO()
     Image.fromarray(data.astronaut()).save(file, "PNG")
-    store.write_images(tmp_path / "ingest", [("a", file.getvalue())])
+    write_images(tmp_path / "ingest", [("a", file.getvalue())])
     plain, blurred = (looks.looks(tmp_path / "ingest", **how(64, blur))["key"][0] for blur in (False, True))
     shown = looks.Squares(tmp_path / "ingest", **how(64, blur_faces=True))[0]
     assert plain != blurred == cache.key(shown)

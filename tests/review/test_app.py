@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from fastapi.testclient import TestClient
+from packing import write_images
 from projects import HOSTILE, browser_of, twelve
 
 from pipeline import store, table
@@ -222,8 +223,8 @@ def with_image(folder: Path, pixels: np.ndarray) -> Path:
 
     target = BytesIO()
     Image.fromarray(pixels).save(target, "TIFF")
-    kept = list(store.read_images(folder / "data" / "ingest", batch=10))
-    store.write_images(folder / "data" / "ingest", [*kept, ("big", target.getvalue())])
+    kept = list(store.read_images(folder / "data" / "ingest"))
+    write_images(folder / "data" / "ingest", [*kept, ("big", target.getvalue())])
     return folder
 
 

@@ -97,7 +97,7 @@ def test_the_table_says_what_each_file_is(photos: Path, tmp_path: Path) -> None:
 def test_the_packed_bytes_are_the_files_untouched(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out")
     names = table.read(tmp_path / "out").set_index("id")["name"]
-    packed = list(store.read_images(tmp_path / "out", batch=7))
+    packed = list(store.read_images(tmp_path / "out"))
     assert [id for id, _ in packed] == names.index.tolist()
     assert all((photos / names[id]).read_bytes() == data for id, data in packed)
 
@@ -133,7 +133,7 @@ def test_rows_come_as_the_images_lie_whatever_the_shards(photos: Path, tmp_path:
     monkeypatch.setattr(store, "SHARD_IMAGES", 7)
     monkeypatch.setattr(table, "GROUP_ROWS", 3)
     run(photos, tmp_path / "b")
-    ids = [[id for id, _ in store.read_images(tmp_path / name, batch=5)] for name in "ab"]
+    ids = [[id for id, _ in store.read_images(tmp_path / name)] for name in "ab"]
     assert ids[0] == ids[1] == table.read(tmp_path / "a")["id"].tolist() == table.read(tmp_path / "b")["id"].tolist()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from packing import write_images
 from PIL import Image
 from toys import HOG, candidate
 
@@ -43,7 +44,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = (np.stack([bars[name] for name in TRUE])[..., None] + patches).astype(np.uint8)
     pixels[COPY] = pixels[ORIGINAL] + 3
     files = [png(image) for image in pixels]
-    store.write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
+    write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
     given = [("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)]
     blank = {name: ["" if kind == "str" else 32] * N for name, kind in table.INGEST_COLUMNS.items()} | {"metadata": ["{}"] * N, "weight": [1.0] * N}
     ids = [f"i{i:02d}" for i in range(N)]
@@ -173,7 +174,7 @@ def test_a_listing_of_noisy_and_verified_labels_is_audited_against_the_real_erro
 ) -> None:
     rows = table.read(ingested).set_index("id")
     lines = []
-    for i, (id, data) in enumerate(store.read_images(ingested, batch=64)):
+    for i, (id, data) in enumerate(store.read_images(ingested)):
         (tmp_path / f"{id}.png").write_bytes(data)
         weight = "0" if i == 7 else ""
         lines.append(f"{id}.png,{rows.loc[id, 'label']},{TRUE[i] if i < 50 else ''},{weight}\n")  # the last ten were not verified
@@ -244,10 +245,10 @@ def with_feedback(ingested: Path, folder: Path, copies_of: list[str]) -> tuple[P
 
     Their ids come first in the alphabet of all ids, so that they would name a group if they could.
     """
-    files, rows = dict(store.read_images(ingested, batch=64)), table.read(ingested)
+    files, rows = dict(store.read_images(ingested)), table.read(ingested)
     lighter = [png(np.asarray(Image.open(io.BytesIO(files[id]))) + 2) for id in copies_of]
     added = {f"f{i}": file for i, file in enumerate(lighter)}
-    store.write_images(folder, {**files, **added}.items(), shard_bytes=10**6)
+    write_images(folder, {**files, **added}.items(), shard_bytes=10**6)
     new = rows.tail(len(added)).assign(id=[*added], name=[*added], label="", metadata='{"origin": "feedback"}')
     table.write(pd.concat([rows, new]), folder)
     return folder, "".join(f"{id},relabel,{'ant' if i % 2 else 'bee'},me,2026-01-01\n" for i, id in enumerate(added))

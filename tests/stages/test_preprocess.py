@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from packing import write_images
 from PIL import Image
 from toys import draw
 
@@ -38,7 +39,7 @@ def made(tmp_path: Path) -> Path:
     n = len(SPLITS)
     blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
     rows = pd.DataFrame({**blank, "id": [f"i{i}" for i in range(n)], "label": LABELS, "split": SPLITS})
-    store.write_images(tmp_path / "ingest", [(f"i{i}", file) for i, file in enumerate(FILES)], shard_bytes=1000)
+    write_images(tmp_path / "ingest", [(f"i{i}", file) for i, file in enumerate(FILES)], shard_bytes=1000)
     table.write(rows, tmp_path / "label-check")
     return tmp_path
 
