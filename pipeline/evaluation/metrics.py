@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int64
-from sklearn.metrics import f1_score, precision_recall_fscore_support, recall_score, roc_auc_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
 
 from pipeline.errors import FieldmarkError
 
@@ -61,10 +67,9 @@ def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFr
     """
     probs = _checked(labels, probs)
     known = np.arange(len(classes))
-    precision, recall, f1, n = precision_recall_fscore_support(
-        labels, probs.argmax(axis=1), labels=known, zero_division=np.nan
-    )
-    lost = _counts(labels, probs)
+    predicted = probs.argmax(axis=1)
+    precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=np.nan)
+    lost = confusion_matrix(labels, predicted, labels=known)
     np.fill_diagonal(lost, 0)
     confused = [classes[row.argmax()] if row.any() else "" for row in lost]
     return pd.DataFrame(
@@ -187,12 +192,6 @@ def _bin(probs: Probs, n_bins: int) -> Int64[np.ndarray, " n"]:
 def _ece(labels: Labels, probs: Probs) -> float:
     columns, reduce = _statistic("ece", labels, probs)
     return float(reduce(columns.mean(axis=0, keepdims=True))[0])
-
-
-def _counts(labels: Labels, probs: Probs) -> Int64[np.ndarray, "k k"]:
-    counts = np.zeros((probs.shape[1], probs.shape[1]), dtype=np.int64)
-    np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
-    return counts
 
 
 def _statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
+from sklearn import metrics
 
 from pipeline.sheets import INK, QUIET, printable
 
@@ -62,9 +63,7 @@ MOST_NAMED_CLASSES = 60
 
 def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
     """SVG: a row a true class, shaded by the share of its images, with counts; takes columns actual, predicted."""
-    codes = [pd.Index(classes).get_indexer(pd.Index(confusion[side])) for side in ("actual", "predicted")]
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, tuple(codes), 1)
+    counts = metrics.confusion_matrix(confusion["actual"], confusion["predicted"], labels=list(classes))
     # The power lets a confusion of a few percent be seen beside a full diagonal.
     shades = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** 0.6
     side = 0.9 + max(map(_width_inches, classes), default=0) + min(0.42 * len(classes), 6.0)
@@ -135,9 +134,10 @@ def history(rows: pd.DataFrame) -> bytes:
 
     def draw(figure: Figure) -> None:
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            for column, colour, dash in zip(panel, _colours(len(panel)), _dashes(len(panel)), strict=True):
+            axes.set_prop_cycle(color=[BLUE, ORANGE, GREEN, QUIET], linestyle=["-", "--", ":", "-."])  # not by colour alone
+            for column in panel:
                 known = rows[["epoch", column]].dropna()
-                axes.plot(known["epoch"], known[column], color=colour, linestyle=dash, label=column)
+                axes.plot(known["epoch"], known[column], label=column)
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.legend()
@@ -291,15 +291,6 @@ def _grid(axes: Axes) -> None:
 def _percent(*axes: matplotlib.axis.Axis) -> None:
     for axis in axes:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-
-
-def _colours(n: int) -> list[str]:
-    return [(BLUE, ORANGE, GREEN, QUIET)[place % 4] for place in range(n)]
-
-
-def _dashes(n: int) -> list[str]:
-    """Lines differ by more than colour."""
-    return [("-", "--", ":", "-.")[place % 4] for place in range(n)]
 
 
 def _short(name: str, longest: int = LONGEST_NAME) -> str:
