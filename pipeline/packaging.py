@@ -1,8 +1,6 @@
 """A trained network as one ONNX file that needs no torch: normalise, network, temperature, softmax and strangeness in one graph."""
 
 import io
-import statistics
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -16,14 +14,13 @@ from torch import Tensor, nn
 
 from pipeline import outputs, store
 from pipeline.errors import FieldmarkError
+from pipeline.features import engine
 from pipeline.schema import Candidate
 from pipeline.training.density import Density
 from pipeline.training.network import Network
 
 BATCH = 8
 Images = Sequence[np.ndarray] | np.ndarray
-
-
 Thresholds = Mapping[str, Mapping[str, float]]
 
 
@@ -85,15 +82,9 @@ def parity(deployed: Deployed, file: Path, images: np.ndarray, tolerance: float)
 
 def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
     """Milliseconds for one image with ONNX Runtime on this CPU, warmed up: median and 95th percentile."""
-    ready, times = session(file), []
-    for _ in range(runs + 5):
-        start = time.perf_counter()
-        ready.run(None, {"images": image})
-        times.append((time.perf_counter() - start) * 1000)
-    return {
-        "latency/p50_ms": statistics.median(times[5:]),
-        "latency/p95_ms": float(np.percentile(times[5:], 95)),
-    }
+    ready = session(file)
+    times = engine.times_ms(lambda: ready.run(None, {"images": image}), runs)
+    return {"latency/p50_ms": float(np.median(times)), "latency/p95_ms": float(np.percentile(times, 95))}
 
 
 def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:

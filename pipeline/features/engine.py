@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -44,12 +44,18 @@ def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
     """
     compiled = _compile(module, size_px, "LATENCY")
     image = np.zeros((1, size_px, size_px, 3), np.uint8)
+    times = times_ms(lambda: compiled(image), runs)
+    return float(min(np.median(part) for part in np.array_split(times, min(runs, 5))))
+
+
+def times_ms(call: Callable[[], object], runs: int) -> list[float]:
+    """How long each of so many calls takes, after five that warm up."""
     times = []
     for _ in range(runs + 5):
         start = time.perf_counter()
-        compiled(image)
+        call()
         times.append((time.perf_counter() - start) * 1000)
-    return float(min(np.median(part) for part in np.array_split(times[5:], min(runs, 5))))
+    return times[5:]
 
 
 def _on_gpu() -> bool:
