@@ -75,7 +75,5 @@ def _contained(image: UInt8[np.ndarray, "_ _ 3"], side_px: int) -> Image.Image:
 
 def _encoded(picture: Image.Image, format: Literal["PNG", "WEBP"]) -> bytes:
     target = io.BytesIO()
-    picture.save(target, format=format, quality=90) if format == "WEBP" else picture.save(
-        target, format=format
-    )
+    picture.save(target, format, quality=90)  # which PNG does not look at
     return target.getvalue()
