@@ -226,14 +226,6 @@ def test_a_fraction_of_zero_gets_nothing() -> None:
     assert dealt.value_counts().to_dict() == {"train": 16, "test": 4}
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"train": 0.6, "val": 0.2, "test": 0.3}, {"train": 1.2, "val": -0.2, "test": 0.0}], ids=str
-)
-def test_fractions_that_are_no_shares_of_one_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(FieldmarkError, match="sum to 1"):
-        deal(singles({("a", ""): 3}), fractions=wrong, seed=0)
-
-
 def test_an_unknown_given_split_is_refused() -> None:
     with pytest.raises(FieldmarkError, match="'dev'"):
         deal(singles({("a", ""): 3}).assign(given_split="dev"), fractions=FRACTIONS, seed=0)
