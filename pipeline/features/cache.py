@@ -183,7 +183,7 @@ def _compute(module: nn.Module, images: Images, keys: Keys, missing: Missing, pl
     """All views in one stream, since preparing the engine for a module takes seconds."""
     from pipeline.features import engine
 
-    jobs = [(flips, rows[i : i + engine.BATCH]) for flips, rows in missing.items() for i in range(0, len(rows), engine.BATCH)]
+    jobs = [(flips, some) for flips, rows in missing.items() for some in store.chunks(rows.tolist(), engine.BATCH)]
     if not jobs:
         return
     pending: dict[Flips, list[tuple[bytes, np.ndarray]]] = {flips: [] for flips in places}
@@ -200,12 +200,12 @@ def _compute(module: nn.Module, images: Images, keys: Keys, missing: Missing, pl
         shards.write(places[flips], rows)
 
 
-def _batch(images: Images, which: Rows, flips: Flips) -> np.ndarray:
+def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
     import torch
 
     from pipeline.training.views import view
 
-    stacked = torch.from_numpy(np.stack([images[i] for i in which.tolist()]))
+    stacked = torch.from_numpy(np.stack([images[i] for i in which]))
     result: np.ndarray = view(stacked, flips).numpy()
     return result
 

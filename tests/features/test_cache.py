@@ -198,8 +198,8 @@ def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch
     monkeypatch.setattr(cache, "_keys", lambda images: pytest.fail("the keys are known"))
     taken, batch = [], cache._batch
 
-    def noted(images: np.ndarray, which: np.ndarray, flips: tuple[int, ...]) -> np.ndarray:
-        taken.extend(which.tolist())
+    def noted(images: np.ndarray, which: list[int], flips: tuple[int, ...]) -> np.ndarray:
+        taken.extend(which)
         return batch(images, which, flips)
 
     monkeypatch.setattr(cache, "_batch", noted)
