@@ -104,11 +104,11 @@ class LabelCheck:
 
     findings: pd.DataFrame
     audit: pd.DataFrame
-    n_decided: int = 0
-    n_changed: int = 0
-    suspects: Sequence[Suspect] = ()
-    pairs: Sequence[Pair] = ()
-    outliers: Sequence[Outlier] = ()
+    n_decided: int
+    n_changed: int
+    suspects: Sequence[Suspect]
+    pairs: Sequence[Pair]
+    outliers: Sequence[Outlier]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class Report:
     """Everything on the page; a section without content is left out.
 
     `metrics` are those of `metrics.summary`, `intervals` those of `metrics.intervals` at `level`. `history` has a row
-    an epoch, `quarantine` a row a file that could not be used: name, reason.
+    an epoch, None where there was none to follow, `quarantine` a row a file that could not be used: name, reason.
     """
 
     dataset: str
@@ -143,7 +143,7 @@ class Report:
     metrics: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
     level: float
-    latency_ms: float | None
+    latency_ms: float
     provenance: Provenance
     classes: Sequence[str]
     per_class: pd.DataFrame
@@ -151,13 +151,13 @@ class Report:
     reliability: pd.DataFrame
     risk_coverage: pd.DataFrame
     slices: pd.DataFrame
-    mistakes: Sequence[Mistake] = ()
-    label_check: LabelCheck | None = None
-    leaderboard: Leaderboard | None = None
-    tuning: Tuning | None = None
-    history: pd.DataFrame | None = None
-    quarantine: pd.DataFrame | None = None
-    caveats: Sequence[str] = ()
+    mistakes: Sequence[Mistake]
+    label_check: LabelCheck
+    leaderboard: Leaderboard
+    tuning: Tuning
+    history: pd.DataFrame | None
+    quarantine: pd.DataFrame
+    caveats: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def render(report: Report) -> str:
         charts={name: _uri(svg, "image/svg+xml") for name, svg in _charts(report).items()},
         reasons=_reasons(report.quarantine),
         best_trials=_best_trials(report.tuning),
-        n_stopped=0 if report.tuning is None else int(report.tuning.rows["stopped"].sum()),
+        n_stopped=int(report.tuning.rows["stopped"].sum()),
         audit_headings=AUDIT_HEADINGS,
         quarantine_rows=QUARANTINE_ROWS,
     )
@@ -197,31 +197,26 @@ def render(report: Report) -> str:
 
 
 def _charts(report: Report) -> dict[str, bytes]:
+    board, tuning = report.leaderboard, report.tuning
     charts = {
         "confusion": plots.confusion_matrix(report.confusion, report.classes),
         "reliability": plots.reliability(report.reliability),
         "risk_coverage": plots.risk_coverage(report.risk_coverage),
+        "leaderboard": plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms),
+        "trials": plots.trials(tuning.rows, metric=tuning.metric, direction=tuning.direction),
     }
     if report.history is not None:
         charts["history"] = plots.history(report.history)
-    if board := report.leaderboard:
-        charts["leaderboard"] = plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms)
-    if tuning := report.tuning:
-        charts["trials"] = plots.trials(tuning.rows, metric=tuning.metric, direction=tuning.direction)
     return charts
 
 
-def _reasons(quarantine: pd.DataFrame | None) -> pd.DataFrame:
+def _reasons(quarantine: pd.DataFrame) -> pd.DataFrame:
     """How many files each reason kept out, the most frequent first."""
-    if quarantine is None:
-        return pd.DataFrame(columns=["reason", "n"])
     counts = quarantine.groupby("reason").size().rename("n").reset_index()
     return counts.sort_values(["n", "reason"], ascending=[False, True], ignore_index=True)
 
 
-def _best_trials(tuning: Tuning | None) -> pd.DataFrame:
-    if tuning is None:
-        return pd.DataFrame(columns=["number", "value"])
+def _best_trials(tuning: Tuning) -> pd.DataFrame:
     done = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
     best = done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
     return best.head(TRIAL_ROWS).rename(columns=lambda name: name.removeprefix("params_"))
