@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from ctypes import c_bool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pipeline.serving import explanation, feedback, page
 from pipeline.serving.app import create
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB
-from pipeline.serving.punctual import punctual
+from pipeline.serving.punctual import Punctual
 from pipeline.serving.swap import Folder, Registry, Source
 from pipeline.serving.watched import watch
 
@@ -75,8 +76,8 @@ class Settings(uvicorn.Config):
         """Raises FieldmarkError where there is no sound model."""
         app, cfg = application(self.plan), self.plan.cfg
         self.app, self.served = app, app.state.server
-        counters = self.served.counters
-        self.http = punctual(cfg.timeout_s, cfg.max_connections, lambda why: counters.hung_up.labels(why).inc())
+        hung_up = self.served.counters.hung_up
+        self.http = partial(Punctual, limit_s=cfg.timeout_s, max_connections=cfg.max_connections, hung_up=lambda why: hung_up.labels(why).inc())  # type: ignore[assignment]
         super().load()
 
     def says(self) -> str:

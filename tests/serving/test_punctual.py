@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -53,8 +54,9 @@ def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Serv
     big = APIRouter()
     big.add_api_route("/big", lambda: Response(b"x" * BIG))
     api = serving_app.create(settings(timeout_s=limit_s), Folder(export, "fieldmark"), routers=[feedback.router(None), big])
-    protocol = punctual.punctual(limit_s, max_connections, lambda why: api.state.server.counters.hung_up.labels(why).inc())
-    server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol))
+    hung_up = api.state.server.counters.hung_up
+    protocol = partial(punctual.Punctual, limit_s=limit_s, max_connections=max_connections, hung_up=lambda why: hung_up.labels(why).inc())
+    server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
