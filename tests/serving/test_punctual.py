@@ -60,9 +60,11 @@ def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Serv
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        yield Served(listening.getsockname()[1], api, server)
-        server.should_exit = True
-        thread.join()
+        try:
+            yield Served(listening.getsockname()[1], api, server)
+        finally:  # or a test that fails leaves a thread for which pytest waits without end
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="module")
