@@ -68,7 +68,7 @@ class Settings(uvicorn.Config):
     def __init__(self, plan: Plan) -> None:
         cfg, self.plan = plan.cfg, plan
         super().__init__(
-            "", workers=cfg.workers, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
+            "", workers=cfg.workers, ws="none", log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
             timeout_graceful_shutdown=int(cfg.timeout_s) + 1, timeout_worker_healthcheck=HEARTBEAT_S,
         )  # fmt: skip
 

@@ -3,10 +3,12 @@
 uvicorn limits only the pause between two requests (timeout_keep_alive), and a single byte ends that limit. It has none for
 sending headers or a body, nor for taking an answer; its limit on connections answers in plain text and counts nothing. The
 handler refuses a slow upload, but leaves the connection open, and never sees the body of a request refused before it. Of
-headers httptools takes any number of any length, before a body and behind one in chunks.
+headers httptools takes any number of any length, before a body and behind one in chunks; and of a request that asks for an
+upgrade, as Java's HttpClient does to HTTP/2 unless told otherwise, it leaves out the body.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from pipeline.serving.problems import Refusal
 
 GRACE_S = 1.0  # after the limit, for the handler to refuse a slow upload in words; and for who is one too many, to ask
 MOST_TALK = 64 * 1024  # bytes in a row that are no body; a little more where they come at once
+UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 CROWD = 2  # times so many connections are not even answered
 
 
@@ -52,7 +55,7 @@ class Punctual(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._talk += len(data)
-        super().data_received(data)
+        super().data_received(self._without_upgrade(data))
         if self._talk > MOST_TALK and not self.transport.is_closing():
             self._interrupt()
             return
@@ -70,7 +73,7 @@ class Punctual(HttpToolsProtocol):
         super().on_headers_complete()
         self._talk = 0
         self._expect(self._limit_s + GRACE_S)
-        if self._too_many:
+        if self._too_many or self.parser.should_upgrade():  # what follows the latter would be taken for another request
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -93,6 +96,14 @@ class Punctual(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, "http", "this is no HTTP request that could be read"))
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """Where a head may be, its `Upgrade` under another name: a server may ignore it (RFC 9110, 7.8), but httptools then leaves out the body."""
+        if self.cycle is not None and self.cycle.more_body:
+            return data
+        end = data.find(b"\r\n\r\n")
+        found = UPGRADE.search(data, 0, len(data) if end < 0 else end)
+        return data if found is None else data[: found.start()] + b"\r\nX-Upgrade:" + data[found.end() :]
 
     def _refuse(self, refusal: Refusal) -> None:
         """Without the application, which has no request to answer."""

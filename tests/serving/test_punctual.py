@@ -56,7 +56,7 @@ def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Serv
     api = serving_app.create(settings(timeout_s=limit_s), Folder(export, "fieldmark"), routers=[feedback.router(None), big])
     hung_up = api.state.server.counters.hung_up
     protocol = partial(punctual.Punctual, limit_s=limit_s, max_connections=max_connections, hung_up=lambda why: hung_up.labels(why).inc())
-    server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol, ws="none"))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
@@ -143,6 +143,33 @@ def test_a_body_in_chunks_may_be_long(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(LETTERS.replace(b"text/plain", b"image/jpeg\r\nConnection: close") + chunks + b"0\r\n\r\n")
         assert b" 200 " in take(client)
+
+
+@pytest.mark.parametrize("wish", ["Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__", "UPGRADE: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA"])
+def test_a_request_that_asks_for_another_protocol_is_answered_as_one_that_does_not(port: int, wish: str) -> None:
+    """Java's HttpClient asks for HTTP/2 unless it is told otherwise."""
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{wish}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture())}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        for start in (head.encode(), head.replace("POST", "GET").encode()):
+            client.sendall(start)
+            client.sendall(picture())
+        said = b""
+        while said.count(b"HTTP/1.1 ") < 2 and (heard := client.recv(10**6)):
+            said += heard
+    assert b"HTTP/1.1 200 " in said and b'"red"' in said
+    assert b"HTTP/1.1 405 " in said and b"application/problem+json" in said
+
+
+def test_the_body_of_a_request_for_another_protocol_is_never_taken_for_a_request(port: int) -> None:
+    """Behind another request its wish is seen by the parser."""
+    alive = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    wish = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(alive)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(alive + wish)
+        said = client.recv(10**6)
+        with suppress(ConnectionError):
+            client.sendall(alive)
+        assert (said + take(client)).count(b'"live"') == 1
 
 
 def test_a_client_that_pauses_between_two_requests_is_not(port: int) -> None:
