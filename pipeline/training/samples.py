@@ -123,10 +123,11 @@ class SeededOrder:
         return max(1, -(-self.n // self.batch_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
+        """Another epoch begins with the first batch: a loader with processes asks for an iterator that it never uses."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
         seeds = random.integers(0, 2**31, self.n)
         self.epoch += 1
         keys = list(zip(order.tolist(), seeds.tolist(), strict=True))
         borders = np.linspace(0, self.n, len(self) + 1).astype(int)
-        return (keys[a:b] for a, b in pairwise(borders))
+        yield from (keys[a:b] for a, b in pairwise(borders))

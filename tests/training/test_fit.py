@@ -96,6 +96,13 @@ def test_training_sees_the_images_under_the_policy() -> None:
     assert not equal(fit(SMALL, samples(EIGHT)), fit(SMALL, samples(EIGHT), policy=TURNS))
 
 
+def test_the_number_of_processes_that_load_images_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt, policy = samples([0, 1] * 4), augmentation.from_nodes([{"_target_": "albumentations.HorizontalFlip"}])
+    here = fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy)
+    monkeypatch.setenv("FIELDMARK_WORKERS", "1")
+    assert equal(here, fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy))
+
+
 def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None:
     seed_everything(3, verbose=False)
     own = timm.create_model("test_resnet")
