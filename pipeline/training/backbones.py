@@ -1,13 +1,15 @@
 """Feature extractors: uint8 images (n, h, w, 3) -> float32 features (n, d). Normalisation is part of them."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import FieldmarkError
+from pipeline.errors import FieldmarkError, one_line
 from pipeline.features.hog import shrink
 from pipeline.features.weights import file_of
 
@@ -77,19 +79,25 @@ def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
 
     _check_name("timm", name, [*timm.list_models(), *timm.list_pretrained()])
     if weights == "hub":
-        _ask_hub(name)
-    try:
-        body: nn.Module = timm.create_model(name, pretrained=weights == "hub", num_classes=0 if weights == "hub" else 1000)
-    except OSError as error:
-        raise _unreachable(name, error) from error
-    except RuntimeError as error:  # there are no weights to download
-        raise FieldmarkError(f"features.weights: {error}") from error
+        body: nn.Module = _timm_from_hub(name)
+    else:
+        body = timm.create_model(name, num_classes=1000)
     if file := file_of(weights):
         _load(body, file, name)
     try:
         body.prune_intermediate_layers(taps, prune_head=True)  # type: ignore[operator]
     except (AssertionError, AttributeError, ValueError) as error:
         raise FieldmarkError(f"features.taps: {name} has no stages {taps} ({error}); give a number, such as 3 for the last 3") from error
+    return body
+
+
+def _timm_from_hub(name: str) -> nn.Module:
+    import timm
+    from huggingface_hub import constants
+
+    _ask_hub(name)
+    with _downloading(name, constants.HF_HUB_CACHE, "HF_HOME"):
+        body: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     return body
 
 
@@ -132,10 +140,10 @@ def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Mod
     _check_name("torchvision", name, list_models())
     if weights == "hub":
         print(f"asking download.pytorch.org for the weights of {name}", flush=True)
-    try:
-        body = get_model(name, weights="DEFAULT" if weights == "hub" else None)
-    except OSError as error:
-        raise _unreachable(name, error) from error
+        with _downloading(name, torch.hub.get_dir(), "TORCH_HOME"):
+            body = get_model(name, weights="DEFAULT")
+    else:
+        body = get_model(name, weights=None)
     if file := file_of(weights):
         _load(body, file, name)
     nodes = _last_stages(body, taps, name) if isinstance(taps, int) else [str(tap) for tap in taps]
@@ -166,11 +174,17 @@ def _check_name(library: str, name: str, known: list[str]) -> None:
         raise FieldmarkError(f"{library} has no model {name!r}; near it: {', '.join(near) or 'nothing'}")
 
 
-def _unreachable(name: str, error: Exception) -> FieldmarkError:
-    return FieldmarkError(
-        f"the weights of {name} could not be downloaded ({type(error).__name__}); connect to the network once, or set "
-        "features.weights to a local .safetensors or .pth file, or to `random` to train without them"
-    )
+@contextmanager
+def _downloading(name: str, folder: str, variable: str) -> Iterator[None]:
+    """A network, a proxy, a server, a full disk and a file that arrived damaged raise nearly every type there is."""
+    try:
+        yield
+    except Exception as error:
+        raise FieldmarkError(
+            f"the weights of {name} could not be downloaded into {folder} ({type(error).__name__}: {one_line(error)}); try again "
+            f"when that is put right (what is damaged, delete there; {variable} names another place), or set features.weights to a "
+            "local .safetensors or .pth file, or to `random` to train without them"
+        ) from error
 
 
 def _load(body: nn.Module, file: Path, name: str) -> None:

@@ -1,7 +1,9 @@
+import dataclasses
+import hashlib
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,6 +17,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from huggingface_hub import file_download
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from toys import TIMM, draw
@@ -249,22 +252,86 @@ def test_without_a_network_what_was_downloaded_before_is_used(hub: Callable[[int
         assert torch.equal(pretrained(weights="hub")(IMAGES), pretrained(weights=str(kept))(IMAGES))
 
 
-def test_a_hub_that_answers_is_asked_for_the_weights(hub: Callable[[int], list[float]]) -> None:
-    asked = []
+class Answering(BaseHTTPRequestHandler):
+    """Gives one file as the hub and download.pytorch.org do; `fault` says how that goes wrong."""
 
-    class Refusing(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            asked.append(self.path)
-            self.send_response(404)
-            self.end_headers()
+    protocol_version = "HTTP/1.1"
+    body, fault = b"", ""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    def do_HEAD(self) -> None:
+        asked = self.path.endswith((".safetensors", ".pth"))
+        known = {"ETag": f'"{hashlib.sha256(self.body).hexdigest()}"', "X-Repo-Commit": "0" * 40} if asked else {}
+        error = {"missing": (404, {"X-Error-Code": "RepoNotFound"}), "gated": (401, {"X-Error-Code": "GatedRepo"})}
+        status, headers = error.get(self.fault, (200, known)) if asked else (404, known)
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(self.body) if status == 200 else 0)}.items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        if self.fault == "cut":
+            self.wfile.write(self.body[: len(self.body) // 2])
+            self.close_connection = True
+        elif not self.fault or self.fault == "altered":
+            self.wfile.write(bytes(len(self.body)) if self.fault else self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def download(hub: Callable[[int], list[float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str], Pretrained]]:
+    """(library, fault) -> the smallest network of the library, with the weights that a server of this machine has for it."""
+    weights = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         hub(server.server_port)
-        with pytest.raises(FieldmarkError, match="could not be downloaded"):
-            pretrained(weights="hub")
+
+        def had(library: str, fault: str) -> Pretrained:
+            torch.manual_seed(7)
+            how: dict[str, Any] = {}
+            file = as_safetensors(timm.create_model(NAME), tmp_path)
+            if library == "torchvision":
+                how = {"library": library, "name": "squeezenet1_1", "taps": ["features"]}
+                file = as_pth(torchvision.models.squeezenet1_1(), tmp_path)
+                url = f"http://127.0.0.1:{server.server_port}/squeezenet1_1-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
+                monkeypatch.setattr(weights, "_value_", dataclasses.replace(weights.value, url=url))
+            Answering.body, Answering.fault = file.read_bytes(), fault
+            network = pretrained(weights="hub", **how)
+            assert torch.equal(network(IMAGES), pretrained(weights=str(file), **how)(IMAGES))
+            return network
+
+        yield had
         server.shutdown()
-    assert any(path.endswith("model.safetensors") for path in asked)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_weights_are_downloaded_also_after_a_download_was_cut(download: Callable[[str, str], Pretrained], library: str) -> None:
+    with pytest.raises(FieldmarkError):
+        download(library, "cut")
+    download(library, "")
+
+
+@pytest.mark.parametrize(
+    ("library", "fault", "reason"),
+    [
+        ("timm", "cut", "peer closed connection"),
+        ("timm", "altered", "SafetensorError"),
+        ("timm", "missing", "404.*Repository Not Found"),
+        ("timm", "gated", "401.*gated repo"),
+        ("torchvision", "cut", "invalid hash value"),
+        ("torchvision", "altered", "invalid hash value"),
+        ("torchvision", "missing", "HTTP Error 404"),
+    ],
+)
+def test_a_download_that_fails_says_why_and_what_to_do(
+    download: Callable[[str, str], Pretrained], library: str, fault: str, reason: str
+) -> None:
+    with pytest.raises(FieldmarkError, match=f"weights of .* could not be downloaded into .*{reason}.*features.weights.*`random`"):
+        download(library, fault)
 
 
 def test_a_network_without_published_weights_says_so() -> None:
