@@ -10,11 +10,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from pipeline.errors import FieldmarkError, one_line
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
 
@@ -58,17 +61,35 @@ def times_ms(call: Callable[[], object], runs: int) -> list[float]:
     return times[5:]
 
 
+@contextmanager
+def plainly() -> Iterator[None]:
+    """What a GPU or a loader process fails with, in words that say what to turn; any other error as it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            advice = "the processes that load images ended: give them more shared memory (docker run --shm-size=1g), or set FIELDMARK_WORKERS=0"
+        elif "out of memory" in str(error) or "ALLOC_FAILED" in str(error):
+            advice = "the GPU's memory does not suffice: lower fit.batch_size or preprocess.size_px, end what else uses it, or set FIELDMARK_ACCELERATOR=cpu"
+        elif isinstance(error, torch.AcceleratorError) or "cuDNN error" in str(error):
+            advice = "the GPU cannot be used, which may be too old for this torch: set FIELDMARK_ACCELERATOR=cpu"
+        else:
+            raise
+        raise FieldmarkError(f"{advice} ({one_line(error)})") from error
+
+
 def _on_gpu() -> bool:
     return os.environ.get("FIELDMARK_ACCELERATOR") != "cpu" and torch.cuda.is_available()
 
 
 def _run_torch(module: nn.Module, batches: Iterable[np.ndarray], device: str) -> Iterator[np.ndarray]:
-    module = module.eval().to(device)
-    try:
-        for batch in batches:
-            yield _outputs(module, batch, device)
-    finally:
-        module.cpu()  # where everybody else expects it
+    with plainly():
+        try:
+            module = module.eval().to(device)
+            for batch in batches:
+                yield _outputs(module, batch, device)
+        finally:
+            module.cpu()  # where everybody else expects it
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float32
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from sklearn.svm import LinearSVC
 from torch import nn
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline import parallel, table
 from pipeline.errors import FieldmarkError
 from pipeline.features import cache
+from pipeline.features.engine import plainly
 from pipeline.schema import Candidate, Fit
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch, validation
@@ -28,6 +30,7 @@ from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrd
 
 OnEpoch = Callable[[Epoch], None]
 Loader = DataLoader[Any]
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's others change the type of the weights, and images arrive in 32 bits
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its greetings would be repeated for every trial
 
 
@@ -144,7 +147,7 @@ def _fit_head(
         class_weights=_class_weights(settings, train),
     )  # fmt: skip
     with _one_thread():
-        return _train(module, loader, val_loader, accelerator="cpu")  # a head is too small to gain from a GPU
+        return _train(module, loader, val_loader, "cpu", "32-true")  # a head is too small to gain from a GPU or from half precision
 
 
 def _fit_images(
@@ -162,7 +165,9 @@ def _fit_images(
         network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
     )  # fmt: skip
-    return _train(module, *loaders, accelerator=os.environ.get("FIELDMARK_ACCELERATOR", "auto"))
+    accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
+    with plainly():
+        return _train(module, *loaders, accelerator, _precision(accelerator))
 
 
 def _said(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
@@ -189,31 +194,48 @@ def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def _train(module: Classifier, loader: Loader, val_loader: Loader | None, *, accelerator: str) -> list[Epoch]:
+def _train(module: Classifier, loader: Loader, val_loader: Loader | None, accelerator: str, precision: str) -> list[Epoch]:
     """Lightning leaves each part in the mode it finds: what was built in evaluation mode would learn no statistics."""
-    gpu = accelerator != "cpu" and torch.accelerator.is_available()
     module.train()
-    with _quiet():
+    with _quiet(), _determinism():
         try:
             trainer = pl.Trainer(
-                max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1,
-                precision=os.environ.get("FIELDMARK_PRECISION", _precision() if gpu else "32-true"),  # type: ignore[arg-type]
-                deterministic="warn" if gpu else True,  # some backward passes, as of adaptive pooling, have no such form on a GPU
+                max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1, precision=precision,  # type: ignore[arg-type]
+                plugins=LightningEnvironment(),  # one process, also where a cluster's variables speak of several tasks
+                deterministic="warn" if _on_gpu(accelerator) else True,  # some backward passes have no such form on a GPU
                 logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
                 num_sanity_val_steps=0, inference_mode=True,
             )  # fmt: skip
         except (MisconfigurationException, ValueError) as error:
-            raise FieldmarkError(f"FIELDMARK_ACCELERATOR or FIELDMARK_PRECISION cannot be had: {error}") from error
+            raise FieldmarkError(f"FIELDMARK_ACCELERATOR cannot be had: {error}") from error
         trainer.fit(module, loader, val_loader)
     module.cpu()
     return module.history
 
 
-def _precision() -> str:
-    """The half precision that this GPU computes itself; one that is not CUDA's is left at full precision."""
-    if not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+def _on_gpu(accelerator: str) -> bool:
+    return accelerator != "cpu" and torch.accelerator.is_available()
+
+
+def _precision(accelerator: str) -> str:
+    """The half precision that a GPU of CUDA computes itself, full precision elsewhere, or what FIELDMARK_PRECISION says."""
+    best = "32-true"
+    if _on_gpu(accelerator) and torch.cuda.is_available():
+        best = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    asked = os.environ.get("FIELDMARK_PRECISION", best)
+    if asked not in PRECISIONS:
+        raise FieldmarkError(f"FIELDMARK_PRECISION is {asked!r}; it can be {', '.join(PRECISIONS)}")
+    return asked
+
+
+@contextmanager
+def _determinism() -> Iterator[None]:
+    """What Lightning turns on ends with the training: features of another network may have no such form on a GPU."""
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from toys import draw
 
+from pipeline.errors import FieldmarkError
 from pipeline.features import engine
 from pipeline.training.backbones import SmallCNN
 
@@ -53,6 +54,15 @@ def test_the_way_of_a_gpu_gives_the_same_outputs(network: SmallCNN, streamed: tu
     outputs = list(engine._run_torch(network, iter(BATCHES[:3]), "cpu"))
     np.testing.assert_allclose(np.concatenate(outputs), np.concatenate(streamed[0][:3]), atol=1e-3)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_a_gpu_without_memory_for_features_says_what_to_turn() -> None:
+    class Full(nn.Module):
+        def forward(self, _: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(FieldmarkError, match="FIELDMARK_ACCELERATOR=cpu"):
+        list(engine._run_torch(Full(), iter(BATCHES[:1]), "cpu"))
 
 
 @pytest.mark.parametrize(("accelerator", "engine_of"), [("auto", "torch-"), ("gpu", "torch-"), ("cpu", "openvino-")])

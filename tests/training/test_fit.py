@@ -13,7 +13,7 @@ from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
 
 from pipeline.errors import FieldmarkError
 from pipeline.schema import Candidate
-from pipeline.training import augmentation, network
+from pipeline.training import augmentation, classifier, network
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged, validation
 from pipeline.training.fit import Fitted, temperature
@@ -302,8 +302,57 @@ def test_half_precision_trains_another_network_of_full_precision(monkeypatch: py
     assert half.val_logits is not None and half.val_logits.dtype == np.float32
 
 
-@pytest.mark.parametrize(("name", "value"), [("FIELDMARK_ACCELERATOR", "gpux"), ("FIELDMARK_PRECISION", "8-bits")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("FIELDMARK_ACCELERATOR", "gpux"), *(("FIELDMARK_PRECISION", x) for x in ("8-bits", "bf16-true", "64-true", "transformer-engine"))]
+)  # fmt: skip
 def test_an_accelerator_or_a_precision_that_there_is_not_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(FieldmarkError, match=f"{name}.*{value}"):
+        fit(SMALL, samples(EIGHT))
+
+
+def test_a_head_is_trained_on_the_cpu_in_full_precision_whatever_the_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = fit(FROZEN, samples(EIGHT))
+    monkeypatch.setenv("FIELDMARK_PRECISION", "16-mixed")
+    assert equal(fit(FROZEN, samples(EIGHT)), full)
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
+def test_a_cluster_that_speaks_of_several_tasks_is_not_asked(winner: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert len(fit(winner, samples(EIGHT)).history) == 3
+
+
+@pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
+def test_what_follows_a_training_may_use_any_operation(winner: Candidate) -> None:
+    fit(winner, samples(EIGHT))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "lower fit.batch_size .*FIELDMARK_ACCELERATOR=cpu .*2.00 GiB"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "lower fit.batch_size"),
+        (torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"), "too old .*FIELDMARK_ACCELERATOR=cpu .*no kernel image"),
+        (RuntimeError("DataLoader worker (pid 9) is killed by signal: Bus error."), "shared memory .*FIELDMARK_WORKERS=0 .*Bus error"),
+    ],
+    ids=["memory", "apple", "old", "shared memory"],
+)  # fmt: skip
+def test_what_a_gpu_fails_with_says_what_to_turn(error: RuntimeError, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(classifier.Classifier, "training_step", fail)
+    with pytest.raises(FieldmarkError, match=advice):
+        fit(SMALL, samples(EIGHT))
+
+
+def test_any_other_error_of_a_training_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(classifier.Classifier, "training_step", fail)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
         fit(SMALL, samples(EIGHT))
