@@ -23,9 +23,10 @@ def code_tags() -> dict[str, str]:
 
 
 def device() -> str:
-    """The processor, and the GPU where the stage is one that could use it."""
+    """The processor, and the GPU where the stage is one that could use it; one that is overruled is not even asked."""
     torch = sys.modules.get("torch")
-    gpu = [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
+    overruled = os.environ.get("FIELDMARK_ACCELERATOR") == "cpu"
+    gpu = [torch.cuda.get_device_name()] if torch and not overruled and torch.cuda.is_available() else []
     return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
 
 
