@@ -6,11 +6,11 @@ import sys
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipeline import config, processes
+from pipeline import processes
 from pipeline.errors import FieldmarkError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -48,6 +48,11 @@ def _stage(name: str) -> None:
         _run(name)
 
 
+def _load(*sections: str, use: dict[str, str] | None = None) -> Any:
+    """The configuration; what reads it takes a second to import, in which `--help` would wait and Ctrl-C show where."""
+    return import_module("pipeline.config").load(*sections, use=use)
+
+
 def _run(stage: str) -> None:
     processes.stop_with_rebuild()  # before the imports, which take seconds
     processes.put_off_garbage()
@@ -65,7 +70,7 @@ def ingest(
             raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
         _run("ingest")
         return
-    cfg = config.load("images", "ingest", use={"ingest": source} if source else None)
+    cfg = _load("images", "ingest", use={"ingest": source} if source else None)
     place = import_module("pipeline.sources.address").local_or_remote(images or cfg.images)
     print(import_module("pipeline.stages.ingest").check(cfg, images=place))
 
@@ -81,7 +86,7 @@ def label_check(
     ] = None,
 ) -> None:
     if audit:
-        import_module("pipeline.labels.audit").show(config.load("seed", "label_check"), fraction or [], verified)
+        import_module("pipeline.labels.audit").show(_load("seed", "label_check"), fraction or [], verified)
     elif fraction or verified:
         raise FieldmarkError("--fraction and --verified go with --audit; for the pipeline, set label_check.audit in params.yaml")
     else:
@@ -100,6 +105,7 @@ def show_config(
     """Print the configuration that results from params.yaml over conf/, fully checked."""
     from omegaconf import OmegaConf
 
+    config = import_module("pipeline.config")
     config.check()
     if check:
         config.check_images()
@@ -181,26 +187,26 @@ def promote(
     take_over: TakeOver = False,
 ) -> None:
     """Put a version into production, if the gates of conf/promotion/ pass."""
-    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
+    cfg = _load("blur_faces", "preprocess", "export", "promotion")
     import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why, take_over=take_over)
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def rollback(why: Why = "", take_over: TakeOver = False) -> None:
     """Put the version back that was in production before."""
-    import_module("pipeline.promotion.moves").rollback(config.load("export"), why=why, take_over=take_over)
+    import_module("pipeline.promotion.moves").rollback(_load("export"), why=why, take_over=take_over)
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def models() -> None:
     """The registered versions: aliases, key figures, commit and data."""
-    import_module("pipeline.promotion.tables").models(config.load("export"))
+    import_module("pipeline.promotion.tables").models(_load("export"))
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def history() -> None:
     """Who moved `production`, when, from which version to which, and why."""
-    import_module("pipeline.promotion.tables").history(config.load("export"))
+    import_module("pipeline.promotion.tables").history(_load("export"))
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
@@ -209,7 +215,7 @@ def reproduce(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch worktree where it is.")] = False,
 ) -> None:
     """Run an old run again from its commit and data, and compare the figures; exit code 1 where one differs."""
-    if not import_module("pipeline.promotion.reproduce").reproduce(config.load("export"), run, keep=keep):
+    if not import_module("pipeline.promotion.reproduce").reproduce(_load("export"), run, keep=keep):
         raise typer.Exit(1)
 
 

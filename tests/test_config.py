@@ -200,6 +200,22 @@ def test_what_a_target_asks_of_the_user_is_said_without_hydras_wrapping() -> Non
         config.build(config.load().network.features)
 
 
+def test_ctrl_c_while_the_configuration_is_imported_shows_no_traceback() -> None:
+    code = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.config":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["fieldmark", "config"]
+from pipeline.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.usefixtures("project")
 def test_a_copy_of_the_project_runs_its_own_code() -> None:
     """DVC records the hash of the copy's code for a queued experiment."""
