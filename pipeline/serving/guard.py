@@ -3,6 +3,7 @@
 Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
 """
 
+import asyncio
 import base64
 import logging
 import time
@@ -55,6 +56,9 @@ class Guard:
             await self._app(scope, receive, guarded)
         except Refusal as refusal:
             await refusal.response()(scope, receive, guarded)
+        except asyncio.CancelledError:  # by uvicorn, where it may not wait any longer
+            if not status:
+                await Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"}).response()(scope, receive, guarded)
         except Exception:
             log.exception("a request failed")
             if not status:

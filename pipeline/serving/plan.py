@@ -1,6 +1,7 @@
 """The settings of a server, from which each of its processes makes the application for itself."""
 
 import math
+import sys
 import threading
 from collections.abc import Callable
 from ctypes import c_bool
@@ -57,6 +58,7 @@ def drain(plan: Plan, end: Callable[[], object]) -> None:
         end()
         return
     plan.draining.value = True
+    print("stopping, and finishing what is under way; another signal shortens that", file=sys.stderr, flush=True)
     timer = threading.Timer(plan.cfg.drain_s, end)
     timer.daemon = True
     timer.start()

@@ -43,8 +43,7 @@ def serve(
         else:
             settings = Settings(plan)
             settings.load()
-            print(f"Serving {settings.says()}: {url}", flush=True)
-            Draining(settings).run(sockets=[listening])
+            Draining(settings, url).run(sockets=[listening])
 
 
 def new_key(name: str) -> str:
@@ -65,9 +64,26 @@ class Draining(uvicorn.Server):
 
     config: Settings
 
+    def __init__(self, settings: Settings, url: str) -> None:
+        super().__init__(settings)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says where it serves only once it does: a signal before that finds nobody who would end in order."""
+        await super().startup(sockets)
+        print(f"Serving {self.config.says()}: {self._url}", flush=True)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, a second one of Ctrl-C ends at once."""
-        drain(self.config.plan, partial(super().handle_exit, sig, frame))
+        """The first signal drains, another one ends at once; uvicorn's own way to do that would also lose the records that wait."""
+        again = self.config.plan.draining.value
+        drain(self.config.plan, partial(self._end, sig, frame))
+        if again:
+            for task in list(self.server_state.tasks):
+                task.cancel()
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 def _listening(cfg: Serving) -> socket.socket:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
+from multiprocessing import resource_tracker
 from socket import socket
 
 from prometheus_client import multiprocess
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 def supervise(plan: Plan, listening: socket) -> None:
     """Serve with several processes until a signal; raises FieldmarkError where a process cannot start or end in order."""
+    resource_tracker.ensure_running()  # multiprocessing's own process, at whose start it lets all signals in
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all processes; those to come never see it
     with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as figures:
         os.environ[SHARED] = figures  # for the processes to come: prometheus_client looks when it is imported
         supervisor = Supervisor(Worker(replace(plan, cfg=share(plan.cfg))), [listening])
@@ -42,7 +45,6 @@ class Worker(Settings):
     def load(self) -> None:
         """Ends the process where there is no sound model: another one would do no better."""
         logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the supervisor ends the others
         parallel.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
         try:
             super().load()
@@ -64,6 +66,12 @@ class Supervisor(Multiprocess):
             self.handle_signals()
             if any(process.exitcode is not None for process in self.processes):
                 self.should_exit.set()
+
+    def handle_signals(self) -> None:
+        """Ctrl-C, too, which is let in only here."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        super().handle_signals()
 
     def keep_subprocess_alive(self) -> None:
         """The gauges of a process that died count no more."""

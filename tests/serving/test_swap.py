@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -188,3 +189,17 @@ def test_the_command_serves_a_folder_alone_and_ends_in_order(running: tuple[subp
     assert answers == [200] * 5
     assert process.wait(LONG) in (0, -signal.SIGTERM)
     assert process.stdout is not None and "Traceback" not in process.stdout.read()
+
+
+def test_a_second_ctrl_c_gives_up_what_is_under_way_in_words(running: tuple[subprocess.Popen[str], str]) -> None:
+    process, url = running
+    assert process.stdout is not None
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n")
+        wait_until(lambda: "fieldmark_inside_images 1.0" in httpx.get(f"{url}/metrics").text, "the upload is under way")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stdout.readline().startswith("stopping")
+        os.kill(process.pid, signal.SIGINT)
+        assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
+    assert process.wait(LONG) == 130
+    assert process.stdout.read() == ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 from conftest import ROOT, copy_project
 from exports import tiny_export
@@ -29,7 +30,7 @@ class Served:
         line = [sys.executable, "-m", "pipeline.cli", "serve", "--folder", "export", "--port", "0", "--workers", str(N)]
         self._log = folder / "log"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(line, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+            self.process = subprocess.Popen(line, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, start_new_session=True)
 
     def said(self) -> str:
         return self._log.read_text()
@@ -102,6 +103,19 @@ def test_a_model_that_is_not_sound_ends_the_start_with_its_reason(tmp_path: Path
     assert served.process.wait(LONG) == 2
     assert "model.onnx: ONNX Runtime cannot run it; export it again" in served.said()
     assert "the reason stands above" in served.said() and "Traceback" not in served.said()
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_they_load_ends_all_with_one_line(tmp_path: Path) -> None:
+    """It reaches each process of a terminal."""
+    folder = copy_project(tmp_path / "project")
+    tiny_export(folder / "export")
+    served = Served(folder)
+    wait_until(lambda: "Serving with" in served.said(), "it starts its processes")
+    wait_until(lambda: len(psutil.Process(served.process.pid).children()) > N, "they and multiprocessing's own are there")
+    os.killpg(served.process.pid, signal.SIGINT)
+    assert served.process.wait(LONG) == 0
+    assert served.said().splitlines()[2:] == ["stopping, and finishing what is under way; another signal shortens that"]
 
 
 def test_a_key_asks_no_more_of_two_processes_than_of_one() -> None:
