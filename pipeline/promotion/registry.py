@@ -1,5 +1,6 @@
 """The versions and aliases of the registered model."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pipeline.errors import FieldmarkError, one_line
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 keep a person waiting for minutes, at each request
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)  # it logs with a traceback what it raises then
 T = TypeVar("T")
 # What a store raises that does not answer: MLflow's own, the database's, the network's and the file system's.
 NO_ANSWER = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)

@@ -1,7 +1,9 @@
 """The alias `production`: what lets it move, what does not, and what stays on record."""
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,15 @@ def test_a_store_that_goes_away_in_the_middle_leaves_one_production(
     assert aliases(client()) == {"candidate": "3", "production": "3", "previous": cut}
     assert "RUNNING" not in {record.status for record in past()}
     assert chain(past()) == [(None, "1"), *([("1", "2"), ("2", "3")] if cut == "2" else [("1", "3")])]
+
+
+def test_a_database_that_fails_is_told_in_one_line_alone(cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MLflow logs it with a traceback, too: where the disk is full, for example."""
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        store.execute("ALTER TABLE registered_models RENAME COLUMN description TO gone")
+    with pytest.raises(FieldmarkError, match="the store failed .*no such column"):
+        tables.models(cfg)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture
