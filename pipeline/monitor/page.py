@@ -18,8 +18,6 @@ from pipeline.monitor.watch import Look, Watcher
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
 }
 WIDTH, HEIGHT = 480, 96  # of a chart, in units that stretch with the page
 
