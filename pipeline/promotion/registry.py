@@ -53,14 +53,11 @@ class Registry:
     def find(self, wanted: str) -> ModelVersion:
         """A version by its number or alias. Raises FieldmarkError that names what there is."""
         aliases = self.aliases()
+        there = {str(version.version): version for version in self.versions()}
         number = aliases.get(wanted.lower(), wanted)
-        for version in self.versions():
-            if str(version.version) == number:
-                return version
-        there = [str(version.version) for version in self.versions()]
-        raise FieldmarkError(
-            f"{self.name} has no version or alias {wanted!r}; there are {', '.join([*there, *aliases]) or 'none'}"
-        )
+        if number not in there:
+            raise FieldmarkError(f"{self.name} has no version or alias {wanted!r}; there are {', '.join([*there, *aliases]) or 'none'}")
+        return there[number]
 
     def production(self) -> ModelVersion | None:
         """The version in production, or None."""
