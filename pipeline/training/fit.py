@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from pipeline.errors import FieldmarkError
 from pipeline.features import cache
 from pipeline.features.engine import plainly
 from pipeline.schema import Candidate, Fit
+from pipeline.training import augmentation, samples
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch, validation
 from pipeline.training.network import Network, Standardise, build, logits
@@ -154,11 +157,12 @@ def _fit_images(
     network: Network, settings: Fit, backbone_lr_scale: float, train: Samples, val: Samples | None, policy: Policy,
     seed: int, on_epoch: OnEpoch | None,
 ) -> list[Epoch]:  # fmt: skip
-    def loader(samples: Samples, how: Policy | None, *, shuffle: bool) -> DataLoader[object]:
-        order = SeededOrder(len(samples), settings.batch_size, seed, shuffle=shuffle)
+    def loader(images: Samples, how: Policy | None, *, shuffle: bool) -> DataLoader[object]:
+        order = SeededOrder(len(images), settings.batch_size, seed, shuffle=shuffle)
         workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, parallel.N_CORES - 1)))
-        rows: Dataset[object] = ImageRows(samples, how)
-        return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0)
+        rows: Dataset[object] = ImageRows(images, how)
+        context = _loader_processes() if workers else None
+        return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0, multiprocessing_context=context)
 
     loaders = loader(train, policy, shuffle=True), loader(val, None, shuffle=False) if val else None
     module = Classifier(
@@ -168,6 +172,13 @@ def _fit_images(
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
     with plainly():
         return _train(module, *loaders, accelerator, _precision(accelerator))
+
+
+def _loader_processes() -> ForkServerContext:
+    """How to start them: not as copies of this process, whose threads (of torch, OpenVINO, MLflow) may hold locks just then."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([samples.__name__, augmentation.__name__])  # once for all of them
+    return context
 
 
 def _said(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from mmap import mmap
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -36,6 +38,14 @@ class Samples(Sequence[np.ndarray]):
             raise IndexError(i)
         array, row = self.place[i]
         return np.asarray(self.arrays[array][row])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process maps the files of whole arrays itself, instead of being sent what is in them."""
+        return {**self.__dict__, "arrays": [Path(str(a.filename)) if _maps_a_file(a) else a for a in self.arrays]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = (store.read_array(a) if isinstance(a, Path) else a for a in state["arrays"])
+        self.__dict__.update(state, arrays=tuple(arrays))
 
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
@@ -106,6 +116,10 @@ class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
         image = self.samples[i]
         image = self.transform(image, seed) if self.transform else image.copy()
         return image, self.samples.targets[i], self.samples.labels[i], *(weights[i] for weights in self.weights)
+
+
+def _maps_a_file(array: np.ndarray) -> TypeGuard[np.memmap[Any, Any]]:
+    return isinstance(array, np.memmap) and isinstance(array.base, mmap)  # a part of one has that one as its base
 
 
 def _single(weights: np.ndarray | None) -> list[np.ndarray]:

@@ -71,7 +71,7 @@ def test_a_loader_process_sees_the_same_views() -> None:
     rows = ImageRows(samples([0, 1], images=IMAGES[:2]), no_up())
     keys = [[(0, 7)], [(1, 8)], [(0, 9)]]
     here = [batch[0] for batch in DataLoader(rows, batch_sampler=keys)]
-    there = [batch[0] for batch in DataLoader(rows, batch_sampler=keys, num_workers=2)]
+    there = [batch[0] for batch in DataLoader(rows, batch_sampler=keys, num_workers=2, multiprocessing_context="forkserver")]
     np.testing.assert_array_equal(np.concatenate(here), np.concatenate(there))
 
 

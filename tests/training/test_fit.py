@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,20 @@ def test_the_number_of_processes_that_load_images_changes_nothing(monkeypatch: p
     here = fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy)
     monkeypatch.setenv("FIELDMARK_WORKERS", "1")
     assert equal(here, fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy))
+
+
+def test_a_process_that_loads_images_keeps_nothing_of_this_one_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of this process would also have the locks that its threads held just then."""
+    monkeypatch.setenv("FIELDMARK_WORKERS", "1")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def at_the_end_of(epoch: dict[str, float]) -> None:
+        os.close(writing)
+        assert os.read(reading, 1) == b"", "the end of the pipe; where another process has it open, reading would block"
+
+    fit(candidate(SMALL_CNN, epochs=1), samples([0, 1] * 4), samples([0, 1]), on_epoch=at_the_end_of)
+    os.close(reading)
 
 
 def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None:

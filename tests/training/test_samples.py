@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,17 @@ def test_without_a_policy_the_image_is_seen_as_it_is() -> None:
     image[:] = 0
     np.testing.assert_array_equal(some[1], draw([0, 1])[1])
     assert some[1].any()
+
+
+def test_another_process_is_told_where_images_are_and_not_what_is_in_them(tmp_path: Path) -> None:
+    write(tmp_path, ["ant", "bee"] * 50, ["train"] * 100)
+    train = stored.load(tmp_path, ["ant", "bee"], split="train").take(np.array([3, 1])) + samples([0], images=draw([1], px=8))
+    sent = pickle.dumps(train)
+    assert len(sent) < train.arrays[0].nbytes / 5
+    np.testing.assert_array_equal(np.stack(list(pickle.loads(sent))), np.stack(list(train)))
+
+
+def test_a_part_of_a_file_stays_that_part_in_another_process(tmp_path: Path) -> None:
+    write(tmp_path, ["ant", "bee"] * 2, ["train"] * 4)
+    part = samples([0, 1], images=store.read_array(tmp_path / "images.npy")[2:])
+    np.testing.assert_array_equal(np.stack(list(pickle.loads(pickle.dumps(part)))), np.stack(list(part)))
