@@ -6,6 +6,8 @@ DEMO ?= yes
 LEFT_OUT := $(if $(filter no,$(DEMO)),elpv-dataset|mlxtend,nothing)
 BIN := .venv/bin
 TRAINING := \#/experiments?workflowType=machine_learning# MLflow's page hides runs and registry without it
+# A process that dies would be started again for ever with the test it died of; a test that hangs ends with all stacks.
+BOUNDED := --max-worker-restart 0 -o faulthandler_timeout=1800 -o faulthandler_exit_on_timeout=true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
@@ -21,7 +23,7 @@ repro: .git .venv/ready ## Rebuild what changed, from images to a registered mod
 	@echo "The report: data/evaluate/report.html. Then: source .venv/bin/activate; fieldmark review; fieldmark promote"
 
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
-	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(if $(filter yes,$(ALL)),-m 'not benchmark')
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark')
 
 lint: .venv/ready ## Check style, types and import directions
 	ruff check .
