@@ -79,7 +79,7 @@ def ingest(
 def label_check(
     audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
     fraction: Annotated[
-        list[float] | None, typer.Option(help="With --audit: share of the labels to flip.  [default: label_check.audit.fractions]")
+        list[float] | None, typer.Option(help="With --audit: share of the labels to flip.", show_default="label_check.audit.fractions")
     ] = None,
     verified: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="With --audit: also against the labels that this metadata column holds.")
@@ -121,7 +121,7 @@ def lineage() -> None:
 
 @app.command()
 def review(
-    by: Annotated[str, typer.Option(help="Your name, written beside each decision.  [default: git's user.name]")] = "",
+    by: Annotated[str, typer.Option(help="Your name, written beside each decision.", show_default="git's user.name")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens, on this machine only; 0 picks a free one.")] = 8421,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
@@ -131,12 +131,12 @@ def review(
 
 @app.command()
 def serve(
-    folder: Annotated[Path | None, typer.Option(help="An exported folder, with no tracking server.  [default: the registry]")] = None,
-    version: Annotated[str, typer.Option(help="A version of the registry.  [default: the one in production, and its successors]")] = "",
-    host: Annotated[str, typer.Option(help="Where it listens.  [default: that of conf/serving/]")] = "",
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: that of conf/serving/]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one uses all cores.  [default: that of conf/serving/]", show_default=False)] = None,
-    feedback: Annotated[bool | None, typer.Option("--feedback/--no-feedback", help="Keep images for people to look at.  [default: that of conf/serving/]", show_default=False)] = None,
+    folder: Annotated[Path | None, typer.Option(help="An exported folder, with no tracking server.", show_default="the registry")] = None,
+    version: Annotated[str, typer.Option(help="A version of the registry.", show_default="the one in production, and its successors")] = "",
+    host: Annotated[str, typer.Option(help="Where it listens.", show_default="that of conf/serving/")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.", show_default="that of conf/serving/")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one uses all cores.", show_default="that of conf/serving/")] = None,
+    feedback: Annotated[bool | None, typer.Option("--feedback/--no-feedback", help="Keep images for people to look at.", show_default="that of conf/serving/")] = None,
     new_key: Annotated[str, typer.Option(help="Only make an API key of this name, and print it.")] = "",
 ) -> None:
     """Answer over HTTP what is in an image; a newly promoted version is taken up without a restart."""
@@ -171,7 +171,7 @@ def predict(
 
 @app.command()
 def monitor(
-    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.  [default: hours in conf/monitor/]")] = "",
+    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.", show_default="hours in conf/monitor/")] = "",
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
     """How the model does in production; the exit code is 1 where there is an alert."""
