@@ -78,7 +78,7 @@ def test_the_tags_of_a_version_lead_back_to_data_code_and_settings(built: Path) 
     assert (tags["git.commit"], tags["seed"]) == (commit, "0")
     assert {stage: tags[f"data.{stage}"] for stage in ("ingest", "tune")} == {s: hash_of(built, s) for s in ("ingest", "tune")}
     assert float(tags["test/accuracy"]) == pytest.approx(tested["test/accuracy"], abs=1e-4)
-    assert "fit" in json.loads(tags["config"])
+    assert "fit" in json.loads(tags["winner"])
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def run(
         **{key: f"{tested[key]:.4f}" for key in TOLD}, "test/n": f"{tested['test/n']:.0f}",
         **{key: f"{value:.3g}" for key, value in agreed.items()},
         "leaks": f"{json.loads(label_check_metrics.read_text())['leaks']:.0f}", "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
-        "config": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
+        "winner": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
     }  # fmt: skip
     version = tracking.register(out, cfg.export.registered_name, tags=tags, example=np.array(images[:1]))
     print(f"registered {cfg.export.registered_name} version {version}, alias candidate", flush=True)
