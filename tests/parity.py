@@ -110,7 +110,8 @@ def _mlflow(project: Path) -> Iterator[str]:
         _wait(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, 15)
+        if process.poll() is None:  # else its number may be another one's by now
+            os.killpg(process.pid, 15)
         process.wait()
 
 

@@ -1,9 +1,7 @@
 """Decisions: what people say holds, disagreement holds nothing, a malformed file is named, nothing written is lost."""
 
 import multiprocessing
-import os
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -221,7 +219,7 @@ def test_a_kill_leaves_whole_lines_in_order(tmp_path: Path) -> None:
     writer.start()
     while len(read(tmp_path)) < 5:
         time.sleep(0.01)
-    os.kill(writer.pid or 0, signal.SIGKILL)
+    writer.kill()
     writer.join()
     ids = read(tmp_path)["id"].tolist()
     assert len(ids) > 0

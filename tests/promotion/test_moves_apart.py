@@ -115,7 +115,8 @@ def between(store: str) -> Iterator[Between]:
             made.shutdown()
             made.behind.close()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:  # else its number may be another one's by now
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
