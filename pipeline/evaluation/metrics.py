@@ -133,8 +133,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap over images (Efron 1979), the same resamples for all metrics.
 
-    Widened to the point estimate where the percentiles miss it: resampling adds to the bias of ece. Takes the keys of
-    `summary` except roc_auc; raises FieldmarkError for another.
+    Widened to the point estimate where the percentiles miss it: resampling adds to the bias of ece. Takes accuracy, f1_macro
+    and ece; raises ValueError for another.
     """
     probs = _checked(labels, probs)
     statistics = {metric: _statistic(metric, labels, probs) for metric in metrics}
@@ -201,22 +201,13 @@ def _statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Redu
     match metric:
         case "accuracy":
             return (predicted == labels)[:, None].astype(float), _only_column
-        case "top3_accuracy":
-            return _in_top(labels, probs)[:, None].astype(float), _only_column
-        case "log_loss":
-            return _log_losses(labels, probs)[:, None], _only_column
-        case "brier":
-            return _brier_losses(labels, probs)[:, None], _only_column
         case "ece":
             gap = probs.max(axis=1) - (predicted == labels)
             return np.eye(ECE_BINS)[_bin(probs, ECE_BINS)] * gap[:, None], _total_size
-        case "f1_macro" | "balanced_accuracy":
+        case "f1_macro":
             hits = one_hot[labels] * (predicted == labels)[:, None]
-            either = (one_hot[labels] + one_hot[predicted]) / 2 if metric == "f1_macro" else one_hot[labels]
-            return np.hstack([hits, either]), _mean_ratio
-    raise FieldmarkError(
-        f"There is no bootstrap interval for the metric '{metric}': remove it from the list."
-    )
+            return np.hstack([hits, (one_hot[labels] + one_hot[predicted]) / 2]), _mean_ratio
+    raise ValueError(f"there is no bootstrap interval for the metric {metric!r}")
 
 
 def _only_column(means: Float[np.ndarray, "r 1"]) -> Float[np.ndarray, " r"]:
