@@ -6,7 +6,11 @@ runner      runs one stage: configuration, seed, MLflow run, a clean output fold
 stages/     the eight stages: functions from folders and parameters to one folder
 sources/    where images come from
 images      pixels: decode, orient, enhance, square
+faces       blurring those that are in a picture by chance
+sheets      contact sheets and thumbnails
 table store the one table; packed images and arrays on disk
+shards      a cache of arrays by key
+resumable   arrays that a killed run goes on filling
 labels/     doubtful labels, duplicates, quality, people's decisions, the split
 features/   frozen networks on the fastest engine, with a cache; classical features
 training/   networks, the LightningModule, augmentation, fitting
@@ -25,5 +29,6 @@ tracking    MLflow
 provenance  which code, libraries and machine made a result
 lineage     which run made each present output
 parallel    work on all cores, and in a process of its own
+errors      the one exception that is shown without a traceback
 processes   which `dvc` a stage belongs to, and whether it still lives
 """
