@@ -13,6 +13,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
+from pipeline.labels.duplicates import unit
+
 DIMENSIONS = 48
 CLUSTER_SIZE = 20  # images a cluster on average
 MOST_CLUSTERS = 1000
@@ -45,13 +47,12 @@ class Guess:
 
 def survey(embedding: np.ndarray) -> Map:
     """The map of the images; embedding is (n, any), of any float type."""
-    unit = embedding.astype(np.float32)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
-    fitted = np.random.default_rng(0).permutation(len(unit))[:FITTED_ON]
-    dimensions = min(DIMENSIONS, len(fitted), unit.shape[1])
-    points = PCA(dimensions, svd_solver="randomized" if dimensions < min(unit.shape) else "full", random_state=0).fit(unit[fitted]).transform(unit)
+    seen = unit(embedding)
+    fitted = np.random.default_rng(0).permutation(len(seen))[:FITTED_ON]
+    dimensions = min(DIMENSIONS, len(fitted), seen.shape[1])
+    points = PCA(dimensions, svd_solver="randomized" if dimensions < min(seen.shape) else "full", random_state=0).fit(seen[fitted]).transform(seen)
     points = (points / max(float(points.std()), 1e-9)).astype(np.float32)
-    k = int(np.clip(len(unit) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
+    k = int(np.clip(len(seen) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
     means = KMeans(k, n_init=1, max_iter=30, random_state=0).fit(points[fitted])
     cluster = means.predict(points).astype(np.int64)
     centres = means.cluster_centers_.astype(np.float32)
