@@ -158,7 +158,8 @@ def running(export: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str
     params = (ROOT / "params.yaml").read_text()
     conf.with_name("params.yaml").write_text(params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}"))
     code = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run of the tests in the background has it ignored
 class Never:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("torch", "mlflow", "optuna", "pytorch_lightning"):
