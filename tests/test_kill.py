@@ -30,7 +30,7 @@ class Kill(NamedTuple):
 
 
 KILLS = [
-    Kill("ingest", "partial/ingest/quarantine.csv", "stage"),  # images are packed, without a table
+    Kill("ingest", "partial/ingest/metrics.json", "stage"),  # images, table and quarantine are there, but no figures
     Kill("label-check", "partial/label-check/suspects.csv", "dvc"),  # the table is there, its report is not
     Kill("preprocess", "scratch/preprocess/done", "both"),  # arrays of the right shape, and no word on how much is filled
     Kill("augment", "partial/augment/sheet.png", "stage"),

@@ -193,7 +193,7 @@ def large(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     yield project, ran
 
 
-def test_ten_times_as_many_images_take_little_more_memory(
+def test_ten_times_as_many_images_take_hardly_more_memory(
     images: Path, large: tuple[Project, dict[str, Ran]], tmp_path: Path
 ) -> None:
     for file in sorted(images.rglob("*.jpg"))[::10]:
@@ -205,7 +205,7 @@ def test_ten_times_as_many_images_take_little_more_memory(
         ran = small.run(stage)
         said(f"{stage}, a tenth of them", N // 10, ran)
         grown[stage] = large[1][stage].peak / ran.peak
-    assert max(grown.values()) < 1.5, grown
+    assert max(grown.values()) < 1.25, grown
 
 
 def test_a_second_pass_looks_at_what_is_new(images: Path, large: tuple[Project, dict[str, Ran]]) -> None:
