@@ -27,6 +27,7 @@ from pipeline.promotion import moves, tables
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
 
+@pytest.mark.slow
 def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path: Path) -> None:
     """tests/benchmarks/test_promotions.py does so with fifty."""
     for _ in range(4):
@@ -139,6 +140,7 @@ def versions(cfg: config.Config, tmp_path: Path, store: str, between: Between, m
     return made
 
 
+@pytest.mark.slow
 def test_promotion_rollback_and_history_work_over_http(versions: list[str], cfg: config.Config, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, _ = versions
     moves.promote(cfg, first, why="the first")
@@ -154,6 +156,7 @@ def test_promotion_rollback_and_history_work_over_http(versions: list[str], cfg:
     assert said.index("complaints") < said.index("the first") and "production" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "delivered",
     [pytest.param(False, id="the move is lost"), pytest.param(True, id="only the answer is lost", marks=pytest.mark.slow)],

@@ -103,6 +103,7 @@ def test_a_run_is_reproduced_from_its_commit_whatever_the_folder_holds_today(
     assert worktrees(project) == 1
 
 
+@pytest.mark.slow
 def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_code(project: Path) -> None:
     run = record(project, **{"test/sum": 1.0})
     (project / "data" / "images" / "photo").write_bytes(b"another photo")

@@ -127,6 +127,7 @@ def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, serve: Callable[[Pat
     assert chrome.get_log("browser") == []  # nothing was refused by the policy, nothing failed
 
 
+@pytest.mark.slow
 def test_a_reload_can_still_undo(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
     url = serve(folder)
@@ -156,6 +157,7 @@ def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, serve:
     assert chrome.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
     open_page(chrome, serve(folder))
@@ -173,6 +175,7 @@ def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: 
     assert [what for _, what, _ in said(folder)] == ["unsure", "keep", "relabel", "keep"]
 
 
+@pytest.mark.slow
 def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     folder = twelve(tmp_path)
     url = serve(folder)
@@ -227,6 +230,7 @@ def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve
     wait_for(chrome, "#stage h2", " images, ")
 
 
+@pytest.mark.slow
 def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)

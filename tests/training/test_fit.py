@@ -97,6 +97,7 @@ def test_training_sees_the_images_under_the_policy() -> None:
     assert not equal(fit(SMALL, samples(EIGHT)), fit(SMALL, samples(EIGHT), policy=TURNS))
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_that_load_images_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     learnt, policy = samples([0, 1] * 4), augmentation.from_nodes([{"_target_": "albumentations.HorizontalFlip"}])
     here = fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy)
@@ -104,6 +105,7 @@ def test_the_number_of_processes_that_load_images_changes_nothing(monkeypatch: p
     assert equal(here, fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy))
 
 
+@pytest.mark.slow
 def test_a_process_that_loads_images_keeps_nothing_of_this_one_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of this process would also have the locks that its threads held just then."""
     monkeypatch.setenv("FIELDMARK_WORKERS", "1")
