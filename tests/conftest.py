@@ -29,7 +29,10 @@ settings.load_profile("busy")
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
 # What is long and does not wait for `built`, on one core, while another makes that.
-FIRST = ["test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py", "test_moves.py", "test_fit.py", "test_address.py"]
+FIRST = [
+    "test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py", "test_moves.py", "test_fit.py", "test_address.py",
+    "test_browser.py", "test_packaging.py", "test_backbones.py", "test_drift.py",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
