@@ -25,7 +25,8 @@ repro: .git .venv/ready ## Rebuild what changed, from images to a registered mod
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark')
 
-lint: .venv/ready ## Check style, types and import directions
+lint: .venv/ready ## Check layout, style, types and import directions
+	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports

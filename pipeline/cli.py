@@ -13,7 +13,9 @@ import typer
 from pipeline import processes
 from pipeline.errors import FieldmarkError
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 _STAGES = {
@@ -21,7 +23,8 @@ _STAGES = {
     "label-check": "Find doubtful labels, near-duplicates and poor images; make the split.",
     "preprocess": "Turn files of any size into square arrays.",
     "augment": "Validate the augmentation policy, show it, store extra views.",
-    "model-search": "Train every candidate on a subset; the best within the latency budget goes on.",
+    "model-search": "Train every candidate on a subset; the best within the latency budget "
+    "goes on.",
     "tune": "Search the winner's hyperparameters and train the best.",
     "evaluate": "Look once at the test images.",
     "export": "Write ONNX and the model card, check parity, register.",
@@ -31,7 +34,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 PRODUCTION_PANEL = "Production"
 Why = Annotated[str, typer.Option(help="The reason; it stays on record.")]
-TakeOver = Annotated[bool, typer.Option("--take-over", help="Close what another machine left unfinished; only where you know that it died.")]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Close what another machine left unfinished; only where you know that it died.",
+    ),
+]
 
 
 class Format(StrEnum):
@@ -49,7 +58,9 @@ def _stage(name: str) -> None:
 
 
 def _load(*sections: str, use: dict[str, str] | None = None) -> Any:
-    """The configuration; what reads it takes a second to import, in which `--help` would wait and Ctrl-C show where."""
+    """The configuration; what reads it takes a second to import, in which `--help` would wait and
+    Ctrl-C show where.
+    """
     return import_module("pipeline.config").load(*sections, use=use)
 
 
@@ -61,13 +72,22 @@ def _run(stage: str) -> None:
 
 @app.command("ingest", help=_STAGES["ingest"], rich_help_panel=STAGE_PANEL)
 def ingest(
-    source: Annotated[str | None, typer.Argument(help="With --check: a file of conf/ingest/ other than the one in use.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say what would be taken in, left out, and why.")] = False,
-    images: Annotated[str | None, typer.Option(help="With --check: a place other than `images:` of params.yaml.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(help="With --check: a file of conf/ingest/ other than the one in use."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be taken in, left out, and why.")
+    ] = False,
+    images: Annotated[
+        str | None, typer.Option(help="With --check: a place other than `images:` of params.yaml.")
+    ] = None,
 ) -> None:
     if not check:
         if source or images:
-            raise FieldmarkError("a source or a place is named only with --check; for the pipeline, in params.yaml")
+            raise FieldmarkError(
+                "a source or a place is named only with --check; for the pipeline, in params.yaml"
+            )
         _run("ingest")
         return
     cfg = _load("images", "ingest", use={"ingest": source} if source else None)
@@ -77,18 +97,33 @@ def ingest(
 
 @app.command("label-check", help=_STAGES["label-check"], rich_help_panel=STAGE_PANEL)
 def label_check(
-    audit: Annotated[bool, typer.Option("--audit", help="Only say how well planted label errors are found.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Only say how well planted label errors are found.")
+    ] = False,
     fraction: Annotated[
-        list[float] | None, typer.Option(help="With --audit: share of the labels to flip.", show_default="label_check.audit.fractions")
+        list[float] | None,
+        typer.Option(
+            help="With --audit: share of the labels to flip.",
+            show_default="label_check.audit.fractions",
+        ),
     ] = None,
     verified: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="With --audit: also against the labels that this metadata column holds.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With --audit: also against the labels that this metadata column holds.",
+        ),
     ] = None,
 ) -> None:
     if audit:
-        import_module("pipeline.labels.audit").show(_load("seed", "label_check"), fraction or [], verified)
+        import_module("pipeline.labels.audit").show(
+            _load("seed", "label_check"), fraction or [], verified
+        )
     elif fraction or verified:
-        raise FieldmarkError("--fraction and --verified go with --audit; for the pipeline, set label_check.audit in params.yaml")
+        raise FieldmarkError(
+            "--fraction and --verified go with --audit; for the pipeline, set "
+            "label_check.audit in params.yaml"
+        )
     else:
         _run("label-check")
 
@@ -99,7 +134,9 @@ for _name in [name for name in _STAGES if name not in _WITH_OPTIONS]:
 
 @app.command("config")
 def show_config(
-    section: Annotated[list[str] | None, typer.Argument(help="Sections; all when none is named.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Argument(help="Sections; all when none is named.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Print nothing, only check.")] = False,
 ) -> None:
     """Print the configuration that results from params.yaml over conf/, fully checked."""
@@ -121,57 +158,140 @@ def lineage() -> None:
 
 @app.command()
 def review(
-    by: Annotated[str, typer.Option(help="Your name, written beside each decision.", show_default="git's user.name")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens, on this machine only; 0 picks a free one.")] = 8421,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Your name, written beside each decision.", show_default="git's user.name"
+        ),
+    ] = "",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Where it listens, on this machine only; 0 picks a free one."
+        ),
+    ] = 8421,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
-    """Settle doubtful labels and label images on a local page; `dvc repro` applies what was decided."""
+    """Settle doubtful labels and label images on a local page; `dvc repro` applies what was
+    decided.
+    """
     import_module("pipeline.review.server").serve(by=by, port=port, browser=browser)
 
 
 @app.command()
 def serve(
-    folder: Annotated[Path | None, typer.Option(help="An exported folder, with no tracking server.", show_default="the registry")] = None,
-    version: Annotated[str, typer.Option(help="A version of the registry.", show_default="the one in production, and its successors")] = "",
-    host: Annotated[str, typer.Option(help="Where it listens.", show_default="that of conf/serving/")] = "",
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.", show_default="that of conf/serving/")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one uses all cores.", show_default="that of conf/serving/")] = None,
-    feedback: Annotated[bool | None, typer.Option("--feedback/--no-feedback", help="Keep images for people to look at.", show_default="that of conf/serving/")] = None,
-    new_key: Annotated[str, typer.Option(help="Only make an API key of this name, and print it.")] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="An exported folder, with no tracking server.", show_default="the registry"
+        ),
+    ] = None,
+    version: Annotated[
+        str,
+        typer.Option(
+            help="A version of the registry.",
+            show_default="the one in production, and its successors",
+        ),
+    ] = "",
+    host: Annotated[
+        str, typer.Option(help="Where it listens.", show_default="that of conf/serving/")
+    ] = "",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="0 picks a free one.", show_default="that of conf/serving/"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes; one uses all cores.", show_default="that of conf/serving/"
+        ),
+    ] = None,
+    feedback: Annotated[
+        bool | None,
+        typer.Option(
+            "--feedback/--no-feedback",
+            help="Keep images for people to look at.",
+            show_default="that of conf/serving/",
+        ),
+    ] = None,
+    new_key: Annotated[
+        str, typer.Option(help="Only make an API key of this name, and print it.")
+    ] = "",
 ) -> None:
-    """Answer over HTTP what is in an image; a newly promoted version is taken up without a restart."""
+    """Answer over HTTP what is in an image; a newly promoted version is taken up without a
+    restart.
+    """
     server = import_module("pipeline.serving.server")
     if new_key:
         print(server.new_key(new_key))
     elif folder and version:
         raise FieldmarkError("name a folder or a version, not both")
     else:
-        server.serve(folder=folder, version=version, host=host, port=port, workers=workers, keep=feedback)
+        server.serve(
+            folder=folder, version=version, host=host, port=port, workers=workers, keep=feedback
+        )
 
 
 @app.command()
 def predict(
-    files: Annotated[list[Path] | None, typer.Argument(help="Images, folders of them, videos.")] = None,
-    model: Annotated[str, typer.Option(help="An exported folder, a registered version, an alias, or an address models:/...")] = "production",
-    format: Annotated[Format, typer.Option(help="json: a line an image; pictures: PNG files with the answer below.")] = Format.json,
-    out: Annotated[Path, typer.Option(help="With --format pictures: an empty folder.")] = Path("predictions"),
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Images, folders of them, videos.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="An exported folder, a registered version, an alias, or an address models:/..."
+        ),
+    ] = "production",
+    format: Annotated[
+        Format,
+        typer.Option(help="json: a line an image; pictures: PNG files with the answer below."),
+    ] = Format.json,
+    out: Annotated[Path, typer.Option(help="With --format pictures: an empty folder.")] = Path(
+        "predictions"
+    ),
     top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 5,
-    camera: Annotated[str, typer.Option(help="A camera's number, a stream's address or a video file, at its own rate. Ctrl-C ends it.")] = "",
-    every_seconds: Annotated[float, typer.Option(min=0.0, help="Of a video file, a frame each so many seconds.")] = 1.0,
-    max_megapixels: Annotated[float, typer.Option(min=0.0, help="A larger image is not read.")] = 100.0,
+    camera: Annotated[
+        str,
+        typer.Option(
+            help="A camera's number, a stream's address or a video file, at its own rate. "
+            "Ctrl-C ends it."
+        ),
+    ] = "",
+    every_seconds: Annotated[
+        float, typer.Option(min=0.0, help="Of a video file, a frame each so many seconds.")
+    ] = 1.0,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.0, help="A larger image is not read.")
+    ] = 100.0,
 ) -> None:
-    """What a model in production says of images, on stdout; exit code 1 where one could not be read."""
+    """What a model in production says of images, on stdout; exit code 1 where one could not be
+    read.
+    """
     command = import_module("pipeline.prediction.command")
     unread = command.predict(
-        files or [], source=camera, model=model, form=format.value, out=out, top=top, every_seconds=every_seconds,
+        files or [],
+        source=camera,
+        model=model,
+        form=format.value,
+        out=out,
+        top=top,
+        every_seconds=every_seconds,
         max_pixels=round(max_megapixels * 1e6),
-    )  # fmt: skip
+    )
     raise typer.Exit(1 if unread else 0)
 
 
 @app.command()
 def monitor(
-    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.", show_default="hours in conf/monitor/")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            help="How far to look back: 30m, 24h, 7d.", show_default="hours in conf/monitor/"
+        ),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
     """How the model does in production; the exit code is 1 where there is an alert."""
@@ -182,19 +302,25 @@ def monitor(
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def promote(
     version: Annotated[str, typer.Argument(help="A version's number or alias.")] = "candidate",
-    force: Annotated[bool, typer.Option("--force", help="Promote it whatever the gates say; needs --why.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it whatever the gates say; needs --why.")
+    ] = False,
     why: Why = "",
     take_over: TakeOver = False,
 ) -> None:
     """Put a version into production, if the gates of conf/promotion/ pass."""
     cfg = _load("blur_faces", "preprocess", "export", "promotion")
-    import_module("pipeline.promotion.moves").promote(cfg, version, force=force, why=why, take_over=take_over)
+    import_module("pipeline.promotion.moves").promote(
+        cfg, version, force=force, why=why, take_over=take_over
+    )
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def rollback(why: Why = "", take_over: TakeOver = False) -> None:
     """Put the version back that was in production before."""
-    import_module("pipeline.promotion.moves").rollback(_load("export"), why=why, take_over=take_over)
+    import_module("pipeline.promotion.moves").rollback(
+        _load("export"), why=why, take_over=take_over
+    )
 
 
 @app.command(rich_help_panel=PRODUCTION_PANEL)
@@ -212,9 +338,13 @@ def history() -> None:
 @app.command(rich_help_panel=PRODUCTION_PANEL)
 def reproduce(
     run: Annotated[str, typer.Argument(help="A run's id, a version's number, or an alias.")],
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch worktree where it is.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the scratch worktree where it is.")
+    ] = False,
 ) -> None:
-    """Run an old run again from its commit and data, and compare the figures; exit code 1 where one differs."""
+    """Run an old run again from its commit and data, and compare the figures; exit code 1 where one
+    differs.
+    """
     if not import_module("pipeline.promotion.reproduce").reproduce(_load("export"), run, keep=keep):
         raise typer.Exit(1)
 
@@ -230,16 +360,26 @@ def main() -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        print(f"fieldmark: cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}", file=sys.stderr)
+        print(
+            f"fieldmark: cannot write{f' {error.filename}' if error.filename else ''}: "
+            f"{error.strerror}",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from error
 
 
 def _run_the_code_here() -> None:
-    """In a copy of the project, as DVC makes for queued experiments, run that copy's code: its hash is what DVC records."""
+    """In a copy of the project, as DVC makes for queued experiments, run that copy's code: its hash
+    is what DVC records.
+    """
     here = Path("pipeline/cli.py")
     if here.exists() and not here.samefile(__file__):
         path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.execve(sys.executable, [sys.executable, "-m", "pipeline.cli", *sys.argv[1:]], {**os.environ, "PYTHONPATH": path})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "pipeline.cli", *sys.argv[1:]],
+            {**os.environ, "PYTHONPATH": path},
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """params.yaml over conf/: what one stage may see (Hydra composes, pydantic checks).
 
-conf/ holds every default, params.yaml only what the user turned; dvc.yaml says which sections a stage uses.
-Everything here is relative to the working folder, which DVC sets to the folder of dvc.yaml.
+conf/ holds every default, params.yaml only what the user turned; dvc.yaml says which sections a
+stage uses. Everything here is relative to the working folder, which DVC sets to the folder of
+dvc.yaml.
 """
 
 import difflib
@@ -28,7 +29,11 @@ from pipeline.errors import FieldmarkError, one_line
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
 CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
-PLAIN = {"seed": int, "images": str, "blur_faces": bool}  # the parameters that are values, not sections
+PLAIN = {
+    "seed": int,
+    "images": str,
+    "blur_faces": bool,
+}  # the parameters that are values, not sections
 TARGETS = ("pipeline.", "albumentations.")  # what a configuration file may call
 
 
@@ -67,14 +72,17 @@ class Config:
 
     def plain(self) -> dict[str, Any]:
         """Every value as plain Python, for records."""
-        return {k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()}
+        return {
+            k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()
+        }
 
 
 def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
     """The named sections (all, when none is named), composed and checked.
 
-    Raises FieldmarkError naming the file, the key and the nearest valid names; every section is checked,
-    so that a slip in a late stage stops the first one. `use` selects another file for a section, without overrides.
+    Raises FieldmarkError naming the file, the key and the nearest valid names; every section is
+    checked, so that a slip in a late stage stops the first one. `use` selects another file for a
+    section, without overrides.
     """
     whole = _load(_digest(), tuple((use or {}).items()))
     _check_names(dict.fromkeys(sections), list(vars(whole)), PARAMS)
@@ -89,11 +97,19 @@ def _load(digest: str, use: tuple[tuple[str, str], ...]) -> Config:
     _check_names(params, [*PLAIN, *groups], PARAMS)
     missing = [name for name in [*PLAIN, *groups] if name not in params]
     if missing:
-        example = {bool: "false", int: "0", str: "data/images"}.get(PLAIN.get(missing[0], dict), "{use: default}")
-        raise FieldmarkError(f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {example}`")
+        example = {bool: "false", int: "0", str: "data/images"}.get(
+            PLAIN.get(missing[0], dict), "{use: default}"
+        )
+        raise FieldmarkError(
+            f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {example}`"
+        )
     where = {name: "" if name in dict(use) else f"{PARAMS}: {name}.use: " for name in groups}
-    composed = _compose({name: _choice(name, group, params[name], where[name]) for name, group in groups.items()})
-    values: dict[str, Any] = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
+    composed = _compose(
+        {name: _choice(name, group, params[name], where[name]) for name, group in groups.items()}
+    )
+    values: dict[str, Any] = {
+        name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()
+    }
     for name, group in groups.items():
         turned = {key: value for key, value in params[name].items() if key != "use"}
         values[name] = _validate(name, group, params[name]["use"], composed[name], turned)
@@ -103,13 +119,19 @@ def _load(digest: str, use: tuple[tuple[str, str], ...]) -> Config:
 def _digest() -> str:
     """Of params.yaml and all files of conf/, with their names."""
     files = [file for file in [PARAMS, *sorted(CONF.rglob("*.yaml"))] if file.exists()]
-    return hashlib.sha256(b"\0".join(part for file in files for part in (bytes(file), file.read_bytes()))).hexdigest()
+    return hashlib.sha256(
+        b"\0".join(part for file in files for part in (bytes(file), file.read_bytes()))
+    ).hexdigest()
 
 
 def home() -> Path:
-    """The project folder, also from inside the temporary copies in which DVC runs queued experiments."""
+    """The project folder, also from inside the temporary copies in which DVC runs queued
+    experiments.
+    """
     here = Path.cwd().resolve()
-    return next((p.parent.parent for p in here.parents if p.name == "tmp" and p.parent.name == ".dvc"), here)
+    return next(
+        (p.parent.parent for p in here.parents if p.name == "tmp" and p.parent.name == ".dvc"), here
+    )
 
 
 def cache_folder() -> Path:
@@ -129,18 +151,23 @@ def wiring() -> dict[str, Any]:
         raise FieldmarkError(f"dvc.yaml: {error}") from error
     assert isinstance(stages, dict)
     for node in stages.values():
-        node["outs"] = [next(iter(out)) if isinstance(out, dict) else out for out in node.get("outs", [])]  # less its flags
+        node["outs"] = [
+            next(iter(out)) if isinstance(out, dict) else out for out in node.get("outs", [])
+        ]  # less its flags
     return {str(name): node for name, node in stages.items()}
 
 
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """The object that a node with `_target_` describes; `extra` arguments are passed where the target takes them.
+    """The object that a node with `_target_` describes; `extra` arguments are passed where the
+    target takes them.
 
     Raises FieldmarkError as the target does, without Hydra's wrapping.
     """
     takes = inspect.signature(_target(node["_target_"])).parameters
     try:
-        return instantiate(dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all")
+        return instantiate(
+            dict(node), **{k: v for k, v in extra.items() if k in takes}, _convert_="all"
+        )
     except InstantiationException as error:
         if isinstance(error.__cause__, FieldmarkError):
             raise error.__cause__ from None
@@ -148,7 +175,9 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
 
 
 def check() -> None:
-    """Check everything in depth, once after each change of params.yaml or conf/; see `load` and `check_targets`."""
+    """Check everything in depth, once after each change of params.yaml or conf/; see `load` and
+    `check_targets`.
+    """
     _read(PARAMS)  # a clear word where it is missing or no YAML
     digest = _digest()
     if not CHECKED.exists() or CHECKED.read_text() != digest:
@@ -158,14 +187,20 @@ def check() -> None:
 
 
 def check_images() -> None:
-    """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once it has removed data/ingest."""
+    """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once
+    it has removed data/ingest.
+    """
     images = load("images").images
     if "://" not in images and not Path(images).exists():
-        raise FieldmarkError(f"{PARAMS}: images: {images} is not there; name the folder or file that holds your images")
+        raise FieldmarkError(
+            f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
+            f"images"
+        )
 
 
 def check_targets(cfg: Config) -> None:
-    """Check the arguments of every `_target_` in all sections; imports what they name, which takes seconds.
+    """Check the arguments of every `_target_` in all sections; imports what they name, which takes
+    seconds.
 
     Raises FieldmarkError naming the section, the argument and the nearest valid names.
     """
@@ -182,76 +217,110 @@ def _read(file: Path) -> dict[str, Any]:
         node = OmegaConf.load(file)
         values = OmegaConf.to_container(node, resolve=False)
     except FileNotFoundError as error:
-        raise FieldmarkError(f"{file} is missing; run the command in the folder that holds dvc.yaml") from error
+        raise FieldmarkError(
+            f"{file} is missing; run the command in the folder that holds dvc.yaml"
+        ) from error
     except (YAMLError, OmegaConfBaseException) as error:
         raise FieldmarkError(f"{file}: not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise FieldmarkError(f"{file}: a mapping of sections was expected")
     if "${" in str(values):
-        raise FieldmarkError(f"{file}: `${{...}}` takes a value from where DVC does not look; write the value itself")
+        raise FieldmarkError(
+            f"{file}: `${{...}}` takes a value from where DVC does not look; write the value itself"
+        )
     return {str(key): value for key, value in values.items()}
 
 
 def _groups() -> dict[str, str]:
-    """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch: ???`."""
+    """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch:
+    ???`.
+    """
     node = _read(CONF / "config.yaml")
-    _check_names(node, ["defaults"], CONF / "config.yaml")  # DVC does not look here: no stage depends on it
+    _check_names(
+        node, ["defaults"], CONF / "config.yaml"
+    )  # DVC does not look here: no stage depends on it
     entries = [next(iter(entry)) for entry in node["defaults"] if isinstance(entry, dict)]
     return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
 
 
 def _choice(name: str, group: str, node: Any, where: str) -> str:
     if not isinstance(node, dict) or not isinstance(node.get("use"), str):
-        raise FieldmarkError(f"{PARAMS}: {name}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/")
+        raise FieldmarkError(
+            f"{PARAMS}: {name}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/"
+        )
     known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if node["use"] not in known:
-        raise FieldmarkError(f"{where}there is no {CONF / group / node['use']}.yaml; {_nearest(node['use'], known)}")
+        raise FieldmarkError(
+            f"{where}there is no {CONF / group / node['use']}.yaml; {_nearest(node['use'], known)}"
+        )
     return f"{group}@{name}={node['use']}" if group != name else f"{group}={node['use']}"
 
 
 def _compose(overrides: Mapping[str, str]) -> dict[str, Any]:
     for override in overrides.values():
-        _check_stands_alone(CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml")
+        _check_stands_alone(
+            CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml"
+        )
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        composed = OmegaConf.to_container(compose("config", overrides=list(overrides.values())), resolve=True)
+        composed = OmegaConf.to_container(
+            compose("config", overrides=list(overrides.values())), resolve=True
+        )
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
 
 
 def _check_stands_alone(file: Path) -> None:
-    """Of a section's files DVC watches only the one in use, so that one may neither borrow from others nor lend."""
+    """Of a section's files DVC watches only the one in use, so that one may neither borrow from
+    others nor lend.
+    """
     if "defaults" in _read(file) or "@package" in file.read_text():
-        raise FieldmarkError(f"{file}: `defaults:` and `@package` reach into other files, unseen by DVC; write all values here")
+        raise FieldmarkError(
+            f"{file}: `defaults:` and `@package` reach into other files, unseen by DVC; write "
+            f"all values here"
+        )
 
 
 def _plain(name: str, kind: type, value: Any) -> Any:
     if isinstance(value, str) and value.startswith("~"):
-        raise FieldmarkError(f"{PARAMS}: {name}: DVC does not know what ~ stands for; write {os.path.expanduser(value)}")
+        raise FieldmarkError(
+            f"{PARAMS}: {name}: DVC does not know what ~ stands for; write "
+            f"{os.path.expanduser(value)}"
+        )
     try:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        raise FieldmarkError(f"{PARAMS}: {name}: {error.errors()[0]['msg']}, not {value!r}") from error
+        raise FieldmarkError(
+            f"{PARAMS}: {name}: {error.errors()[0]['msg']}, not {value!r}"
+        ) from error
 
 
 def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]) -> schema.Section:
-    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(base), OmegaConf.create(turned)))
+    merged = OmegaConf.to_container(
+        OmegaConf.merge(OmegaConf.create(base), OmegaConf.create(turned))
+    )
     try:
         return schema.GROUPS[group].model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"]]
         own, in_params = CONF / group / f"{use}.yaml", _within(turned, place)
-        file = PARAMS if in_params else f"{PARAMS} over {own}" if turned and not place else own  # a rule over several keys has no place
+        file = (
+            PARAMS if in_params else f"{PARAMS} over {own}" if turned and not place else own
+        )  # a rule over several keys has no place
         where = ".".join([name, *place] if in_params else place) or name
         if first["type"] == "extra_forbidden":
             known = _fields(schema.GROUPS[group], place[:-1])
-            raise FieldmarkError(f"{file}: {where}: unknown key; {_nearest(place[-1], known)}") from error
+            raise FieldmarkError(
+                f"{file}: {where}: unknown key; {_nearest(place[-1], known)}"
+            ) from error
         given = "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
         raise FieldmarkError(f"{file}: {where}: {first['msg']}{given}") from error
 
 
 def _within(node: Any, place: list[str]) -> bool:
-    """Whether a mapping has a value at this place; a list, which no other file adds to, has all that lies in it."""
+    """Whether a mapping has a value at this place; a list, which no other file adds to, has all
+    that lies in it.
+    """
     for part in place:
         if isinstance(node, list):
             return True
@@ -283,7 +352,9 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _target(name: str) -> Any:
     if not name.startswith(TARGETS):
-        raise FieldmarkError(f"_target_: {name}: only {' and '.join(TARGETS)} may be called from a configuration")
+        raise FieldmarkError(
+            f"_target_: {name}: only {' and '.join(TARGETS)} may be called from a configuration"
+        )
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -291,7 +362,9 @@ def _target(name: str) -> Any:
         raise FieldmarkError(f"_target_: there is no module {error.name}") from error
     except AttributeError as error:
         names = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
-        raise FieldmarkError(f"_target_: {module} has no {attribute}; {_nearest(attribute, names)}") from error
+        raise FieldmarkError(
+            f"_target_: {module} has no {attribute}; {_nearest(attribute, names)}"
+        ) from error
 
 
 def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -305,7 +378,9 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _nodes(value, f"{path}[{i}]")
 
 
-def _check_arguments(path: str, node: Mapping[str, Any], file: Path, params: Mapping[str, Any]) -> None:
+def _check_arguments(
+    path: str, node: Mapping[str, Any], file: Path, params: Mapping[str, Any]
+) -> None:
     turned = _within(params, path.replace("[", ".").replace("]", "").split("."))
     where = f"{PARAMS if turned else file}: {path}"
     try:
@@ -313,7 +388,9 @@ def _check_arguments(path: str, node: Mapping[str, Any], file: Path, params: Map
     except FieldmarkError as error:
         raise FieldmarkError(f"{where}: {error}") from error
     for key, value in node.items():
-        if key == "_target_" or (any(p.kind is p.VAR_KEYWORD for p in takes.values()) and key not in takes):
+        if key == "_target_" or (
+            any(p.kind is p.VAR_KEYWORD for p in takes.values()) and key not in takes
+        ):
             continue
         if key not in takes:
             raise FieldmarkError(f"{where}.{key}: unknown key; {_nearest(key, sorted(takes))}")

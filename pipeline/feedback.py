@@ -1,8 +1,10 @@
-"""Images on their way from the model in production back to its training: what people said of them, and what the model doubted.
+"""Images on their way from the model in production back to its training: what people said of them,
+and what the model doubted.
 
-A server that stores (it does not unless told to) keeps the pixels of what it was shown, never the file it got, in one
-bounded SQLite database below .fieldmark/feedback, which neither git nor DVC looks at. The review page shows what waits
-there; what a person accepts goes to data/feedback/<id>.png, and its label is a line of data/decisions like any other.
+A server that stores (it does not unless told to) keeps the pixels of what it was shown, never the
+file it got, in one bounded SQLite database below .fieldmark/feedback, which neither git nor DVC
+looks at. The review page shows what waits there; what a person accepts goes to
+data/feedback/<id>.png, and its label is a line of data/decisions like any other.
 """
 
 import sqlite3
@@ -36,7 +38,9 @@ DISPENSABLE = "ORDER BY label != '', abstain, at"
 
 
 class Answer(NamedTuple):
-    """What the model said: `model` as name/version, the likeliest class, its probability, whether it abstained."""
+    """What the model said: `model` as name/version, the likeliest class, its probability, whether
+    it abstained.
+    """
 
     model: str
     predicted: str
@@ -45,7 +49,8 @@ class Answer(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """An image to review. `upload` is the SHA-256 of the file that was sent, `id` that of the PNG that is kept.
+    """An image to review. `upload` is the SHA-256 of the file that was sent, `id` that of the PNG
+    that is kept.
 
     `label` is what someone said it is, "" where nobody did and the model abstained.
     """
@@ -62,14 +67,19 @@ class Waiting(NamedTuple):
 
 
 class Inbox:
-    """The database of a folder; processes may share it. Nothing is made before the first image is kept."""
+    """The database of a folder; processes may share it. Nothing is made before the first image is
+    kept.
+    """
 
     def __init__(self, folder: Path, max_bytes: int = 0) -> None:
         self._file = folder / FILE
         self._max_bytes = max_bytes
 
-    def keep(self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer, prediction: str = "") -> None:
-        """Keep pixels and answer; `say` finds them by the prediction, or by the upload where that has no name.
+    def keep(
+        self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer, prediction: str = ""
+    ) -> None:
+        """Keep pixels and answer; `say` finds them by the prediction, or by the upload where that
+        has no name.
 
         Images kept before are deleted where all together would have more than max_bytes.
         """
@@ -78,33 +88,46 @@ class Inbox:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as db:
             db.execute(
-                "INSERT INTO images (upload, id, at, model, predicted, confidence, abstain, width, height, n_bytes, png) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (upload) DO UPDATE SET at = excluded.at, model = excluded.model, "
-                "predicted = excluded.predicted, confidence = excluded.confidence, abstain = excluded.abstain",
+                "INSERT INTO images (upload, id, at, model, predicted, confidence, abstain, "
+                "width, height, n_bytes, png) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (upload) DO UPDATE SET "
+                "at = excluded.at, model = excluded.model, "
+                "predicted = excluded.predicted, confidence = excluded.confidence, abstain = "
+                "excluded.abstain",
                 values,
             )
-            db.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (prediction or upload, upload))
+            db.execute(
+                "INSERT OR REPLACE INTO predictions VALUES (?, ?)", (prediction or upload, upload)
+            )
             self._make_room(db)
 
     def say(self, prediction: str, label: str) -> None:
-        """Note what a person says the image is; raises KeyError for an image that is not kept (any more)."""
+        """Note what a person says the image is; raises KeyError for an image that is not kept (any
+        more).
+        """
         if not self._file.exists():
             raise KeyError(prediction)
         with self._opened() as db:
-            named = "UPDATE images SET label = ? WHERE upload = (SELECT upload FROM predictions WHERE prediction = ?)"
+            named = (
+                "UPDATE images SET label = ? WHERE upload = (SELECT upload FROM "
+                "predictions WHERE prediction = ?)"
+            )
             if not db.execute(named, (label, prediction)).rowcount:
                 raise KeyError(prediction)
 
     def waiting(self) -> list[Waiting]:
-        """What a person should look at, the newest first: what someone objected to, then what the model doubted.
+        """What a person should look at, the newest first: what someone objected to, then what the
+        model doubted.
 
-        That someone agreed with the model is for the monitor; only where the model was not sure does it teach anything.
+        That someone agreed with the model is for the monitor; only where the model was not sure
+        does it teach anything.
         """
         if not self._file.exists():
             return []
         with self._opened() as db:
             rows = db.execute(
-                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE label NOT IN ('', predicted) OR abstain ORDER BY label = '', at DESC"
+                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE label NOT IN ('', "
+                f"predicted) OR abstain ORDER BY label = '', at DESC"
             ).fetchall()
         return [Waiting(*row) for row in rows]
 
@@ -125,9 +148,17 @@ class Inbox:
             return int(db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0])
 
     def _make_room(self, db: sqlite3.Connection) -> None:
-        db.execute("DELETE FROM predictions WHERE rowid <= (SELECT MAX(rowid) FROM predictions) - ?", (REMEMBERED,))
-        too_much = db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0] - self._max_bytes
-        for upload, n_bytes in db.execute(f"SELECT upload, n_bytes FROM images {DISPENSABLE}").fetchall():
+        db.execute(
+            "DELETE FROM predictions WHERE rowid <= (SELECT MAX(rowid) FROM predictions) - ?",
+            (REMEMBERED,),
+        )
+        too_much = (
+            db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0]
+            - self._max_bytes
+        )
+        for upload, n_bytes in db.execute(
+            f"SELECT upload, n_bytes FROM images {DISPENSABLE}"
+        ).fetchall():
             if too_much <= 0:
                 return
             db.execute("DELETE FROM images WHERE upload = ?", (upload,))
@@ -137,20 +168,26 @@ class Inbox:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._file, timeout=30)) as db, db:
-            db.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no pixels in the file
+            db.execute(
+                "PRAGMA secure_delete = ON"
+            )  # what is forgotten leaves no pixels in the file
             db.executescript(TABLES)
             yield db
 
 
 def class_name(text: str, known: Collection[str]) -> str:
-    """The name of a class as someone typed it, trimmed and in NFC; "" where it is a new one that is empty or cannot be shown."""
+    """The name of a class as someone typed it, trimmed and in NFC; "" where it is a new one that is
+    empty or cannot be shown.
+    """
     name = unicodedata.normalize("NFC", text.strip())
     shown = printable(name) == name and any(letter.isprintable() for letter in name)
     return name if shown or name in known else ""
 
 
 def accept(inbox: Inbox, id: str, folder: Path) -> None:
-    """Write the image where the next `dvc repro` finds it; KeyError for one that is not kept (any more)."""
+    """Write the image where the next `dvc repro` finds it; KeyError for one that is not kept (any
+    more).
+    """
     with store.whole(folder / f"{id}.png") as half:
         half.write_bytes(inbox.png(id))
 

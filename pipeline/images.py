@@ -1,4 +1,5 @@
-"""Pixels: bytes to RGB, the right way up, enhanced, square. Preprocessing and serving both come through here.
+"""Pixels: bytes to RGB, the right way up, enhanced, square. Preprocessing and serving both come
+through here.
 
 Arrays are uint8 (h, w, 3), RGB. Colour profiles are not applied.
 """
@@ -21,10 +22,12 @@ from pipeline.errors import FieldmarkError
 # TGA takes noise for an image, ICO holds images larger than its header admits.
 FORMATS: tuple[str, ...] = get_args(schema.ImageFormat)
 
-# Our max_pixels is checked on every header; Pillow's own limit would refuse what the user has allowed.
+# Our max_pixels is checked on every header; Pillow's own limit would refuse what the user has
+# allowed.
 Image.MAX_IMAGE_PIXELS = None
 
-# ImageOps.exif_transpose writes the EXIF block anew, which fails on photos whose other tags are broken.
+# ImageOps.exif_transpose writes the EXIF block anew, which fails on photos whose other tags are
+# broken.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,13 +44,16 @@ BESIDE_PIXELS = {"xmp", "XML:com.adobe.xmp", "photoshop", "comment"}
 
 
 class BadImage(ValueError):
-    """Bytes that are no usable image; the message is the reason, fit for a list that people read."""
+    """Bytes that are no usable image; the message is the reason, fit for a list that people
+    read.
+    """
 
 
 class Probe(NamedTuple):
     """What a file turned out to be; width and height in pixels as seen, after EXIF orientation.
 
-    has_metadata: it carries metadata other than orientation and place (has_gps); camera: the name of its model, "" for unknown.
+    has_metadata: it carries metadata other than orientation and place (has_gps); camera: the name
+    of its model, "" for unknown.
     """
 
     width: int
@@ -59,11 +65,15 @@ class Probe(NamedTuple):
     camera: str = ""
 
 
-def decode(data: bytes, *, max_pixels: int | None, formats: Sequence[str] = FORMATS) -> UInt8[np.ndarray, "h w 3"]:
-    """The first frame as RGB, the right way up; transparency lies on white, 16 bits are scaled to 8.
+def decode(
+    data: bytes, *, max_pixels: int | None, formats: Sequence[str] = FORMATS
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The first frame as RGB, the right way up; transparency lies on white, 16 bits are scaled to
+    8.
 
-    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit. `formats` are those of
-    FORMATS that are taken. Raises BadImage, and nothing else, for whatever cannot be shown.
+    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit.
+    `formats` are those of FORMATS that are taken. Raises BadImage, and nothing else, for whatever
+    cannot be shown.
     """
     with _opened(data, max_pixels, formats) as image:
         return np.array(_upright(image))
@@ -73,7 +83,15 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
     """Decode in full, so that what passes here decodes later; raises BadImage like `decode`."""
     with _opened(data, max_pixels) as image:
         width, height = _upright(image).size
-        return Probe(width, height, image.format or "", _n_frames(image), _has_gps(image), _has_metadata(image), _camera(image))
+        return Probe(
+            width,
+            height,
+            image.format or "",
+            _n_frames(image),
+            _has_gps(image),
+            _has_metadata(image),
+            _camera(image),
+        )
 
 
 def square(
@@ -89,9 +107,10 @@ def square(
     """Fit into a square, then enhance at that size, where the cost no longer depends on the camera.
 
     `fit` is stretch, crop (the central square) or pad (with the median colour of the image's edge).
-    `denoise` is the strength of non-local means, `clahe` the clip limit on an 8 x 8 grid over L of LAB;
-    0 switches either off. `normalise_brightness` then scales L so that its mean is mid-grey, where white
-    does not clip it; a black image stays black. `blur_faces` comes before all that, see pipeline.faces.
+    `denoise` is the strength of non-local means, `clahe` the clip limit on an 8 x 8 grid over L of
+    LAB; 0 switches either off. `normalise_brightness` then scales L so that its mean is mid-grey,
+    where white does not clip it; a black image stays black. `blur_faces` comes before all that, see
+    pipeline.faces.
     """
     if blur_faces:
         from pipeline import faces  # the detector takes a while to load
@@ -106,7 +125,9 @@ def square(
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int | None, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def _opened(
+    data: bytes, max_pixels: int | None, formats: Sequence[str] = FORMATS
+) -> Iterator[Image.Image]:
     if not data:
         raise BadImage("0 bytes")
     try:
@@ -190,7 +211,11 @@ def _has_gps(image: Image.Image) -> bool:
 
 def _has_metadata(image: Image.Image) -> bool:
     told = BESIDE_PIXELS & image.info.keys()
-    return bool(told or getattr(image, "text", None) or set(_exif(image)) - {ExifTags.Base.Orientation, ExifTags.Base.GPSInfo})
+    return bool(
+        told
+        or getattr(image, "text", None)
+        or set(_exif(image)) - {ExifTags.Base.Orientation, ExifTags.Base.GPSInfo}
+    )
 
 
 def _camera(image: Image.Image) -> str:
@@ -209,7 +234,9 @@ def _fitted(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:
 
 
 def _resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Shrink by area first, then enlarge by cubic: right also where one side shrinks and one grows."""
+    """Shrink by area first, then enlarge by cubic: right also where one side shrinks and one
+    grows.
+    """
     inner = (min(pixels.shape[1], width), min(pixels.shape[0], height))
     shrunk = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -236,7 +263,9 @@ def _padded(pixels: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _denoised(pixels: np.ndarray, strength: float) -> np.ndarray:
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)  # OpenCV measures colour distance in LAB, from BGR
+    bgr = cv2.cvtColor(
+        pixels, cv2.COLOR_RGB2BGR
+    )  # OpenCV measures colour distance in LAB, from BGR
     smooth = cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength)
     return cv2.cvtColor(smooth, cv2.COLOR_BGR2RGB)
 

@@ -1,4 +1,6 @@
-"""Pages of one file: what their scripts share, what they may load (their own style and script, by their hashes), and who may ask."""
+"""Pages of one file: what their scripts share, what they may load (their own style and script, by
+their hashes), and who may ask.
+"""
 
 import base64
 import hashlib
@@ -19,20 +21,27 @@ HEADERS = {
 
 def read(page: Path) -> str:
     """The page with what the scripts share."""
-    return page.read_text(encoding="utf-8").replace(MARK, SHARED.read_text(encoding="utf-8").strip(), 1)
+    return page.read_text(encoding="utf-8").replace(
+        MARK, SHARED.read_text(encoding="utf-8").strip(), 1
+    )
 
 
 def content_security_policy(page: str, pictures: str = "'self'") -> str:
-    """Only the page's own style and script, pictures as told and requests to where it came from; text is never markup."""
+    """Only the page's own style and script, pictures as told and requests to where it came from;
+    text is never markup.
+    """
     own = {tag: _hashes(page, tag) for tag in ("style", "script")}
     return (
-        f"default-src 'none'; style-src {own['style']}; script-src {own['script']}; img-src {pictures}; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        f"default-src 'none'; style-src {own['style']}; script-src {own['script']}; img-src "
+        f"{pictures}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
 def from_another_page(headers: Mapping[str, str], *, opens_page: bool) -> bool:
-    """Whether a browser says that another site's page sends this request; what is no browser says nothing of it.
+    """Whether a browser says that another site's page sends this request; what is no browser says
+    nothing of it.
 
     opens_page: it asks for the page itself, to which other sites may link.
     """

@@ -17,8 +17,11 @@ N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 AHEAD = 8  # items a core that are drawn before they are asked for
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], ahead: int | None = None) -> Iterator[R]:
-    """function(item) for each item, in order; only a few items and results, `ahead` or AHEAD a core, are in memory.
+def in_order(
+    function: Callable[[T], R], items: Iterable[T], ahead: int | None = None
+) -> Iterator[R]:
+    """function(item) for each item, in order; only a few items and results, `ahead` or AHEAD a
+    core, are in memory.
 
     Threads, since decoders, resizing and hashing let each other run.
     """
@@ -34,8 +37,12 @@ def in_order(function: Callable[[T], R], items: Iterable[T], ahead: int | None =
 
 
 def apart(function: Callable[..., R], *arguments: object) -> R:
-    """function(*arguments) in a new process, which ends with this one: its imports and what it holds are given back."""
-    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (partial(os._exit, 1),)) as pool:
+    """function(*arguments) in a new process, which ends with this one: its imports and what it
+    holds are given back.
+    """
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), end_with_parent, (partial(os._exit, 1),)
+    ) as pool:
         return pool.submit(function, *arguments).result()
 
 

@@ -1,4 +1,5 @@
-"""Which `dvc` a stage belongs to, whether a process still lives, who uses this one, and when it collects garbage.
+"""Which `dvc` a stage belongs to, whether a process still lives, who uses this one, and when it
+collects garbage.
 
 A process is named by host, number and start, since its number alone is given to another one later.
 """
@@ -24,10 +25,14 @@ def rebuild() -> psutil.Process:
     Raises FieldmarkError where DVC started the stage and is already gone.
     """
     ancestors = psutil.Process().parents()
-    dvc = next((p for p in ancestors if any(Path(word).name == "dvc" for word in _words(p)[:3])), None)
+    dvc = next(
+        (p for p in ancestors if any(Path(word).name == "dvc" for word in _words(p)[:3])), None
+    )
     if dvc is not None or not os.environ.get("DVC_STAGE"):
         return dvc or psutil.Process()
-    if os.getppid() == 1 or os.getsid(os.getppid()) != os.getsid(0):  # given to whoever takes in orphans here
+    if os.getppid() == 1 or os.getsid(os.getppid()) != os.getsid(
+        0
+    ):  # given to whoever takes in orphans here
         raise FieldmarkError("the `dvc` that started this stage is gone; run `dvc repro` again")
     return ancestors[0]  # DVC called from somebody's Python
 
@@ -43,7 +48,9 @@ def stop_with_rebuild() -> None:
 
 
 def put_off_garbage() -> None:
-    """No garbage collection until `collect_from_here`: what imports create stays, and searching it again and again takes two seconds."""
+    """No garbage collection until `collect_from_here`: what imports create stays, and searching it
+    again and again takes two seconds.
+    """
     gc.disable()
 
 
@@ -55,7 +62,9 @@ def collect_from_here() -> None:
 
 
 def name(process: psutil.Process | None = None) -> str:
-    """`host/number/start` of a process, by default this one; the start counts from boot, as a clock may be set."""
+    """`host/number/start` of a process, by default this one; the start counts from boot, as a clock
+    may be set.
+    """
     process = process or psutil.Process()
     return f"{socket.gethostname()}/{process.pid}/{process.create_time() - psutil.boot_time():.2f}"
 
@@ -77,7 +86,9 @@ def ended(named: str) -> bool:
 def person() -> str:
     """git's user.name, or the name of the account."""
     try:
-        told = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False).stdout.strip()
+        told = subprocess.run(
+            ["git", "config", "user.name"], capture_output=True, text=True, check=False
+        ).stdout.strip()
     except FileNotFoundError:
         told = ""
     return told or getpass.getuser()

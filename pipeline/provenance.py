@@ -7,15 +7,30 @@ import subprocess
 import sys
 from importlib import metadata
 
-RECORDED = ("torch", "torchvision", "pytorch-lightning", "timm", "albumentations", "scikit-learn", "optuna",
-            "openvino", "onnxruntime", "numpy", "opencv-python-headless", "dvc", "mlflow")  # fmt: skip
+RECORDED = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "albumentations",
+    "scikit-learn",
+    "optuna",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+    "opencv-python-headless",
+    "dvc",
+    "mlflow",
+)
 
 
 def code_tags() -> dict[str, str]:
     """Commit and dirty flag of the code, library versions, device."""
     return {
         "git.commit": _git("rev-parse", "HEAD") or "none",
-        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))).lower(),
+        "git.dirty": str(
+            bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
+        ).lower(),
         "libraries": json.dumps({name: _version(name) for name in RECORDED}),
         "python": platform.python_version(),
         "device": device(),
@@ -23,10 +38,16 @@ def code_tags() -> dict[str, str]:
 
 
 def device() -> str:
-    """The processor, and the GPU where the stage is one that could use it; one that is overruled is not even asked."""
+    """The processor, and the GPU where the stage is one that could use it; one that is overruled is
+    not even asked.
+    """
     torch = sys.modules.get("torch")
     overruled = os.environ.get("FIELDMARK_ACCELERATOR") == "cpu"
-    gpu = [torch.cuda.get_device_name()] if torch and not overruled and torch.cuda.is_available() else []
+    gpu = (
+        [torch.cuda.get_device_name()]
+        if torch and not overruled and torch.cuda.is_available()
+        else []
+    )
     return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
 
 

@@ -2,8 +2,9 @@
 
 <name>.npy   the arrays
 done         when the machine started, in seconds, and how many items have their rows
-The folder must belong to one configuration and input. What a kill leaves in the system's buffers gets to the disk, what
-a power cut leaves there does not: after a restart of the machine all begins anew.
+The folder must belong to one configuration and input. What a kill leaves in the system's buffers
+gets to the disk, what a power cut leaves there does not: after a restart of the machine all begins
+anew.
 """
 
 import os
@@ -26,15 +27,25 @@ _SAME_START = 60.0  # seconds; clocks are set
 def begin(folder: Path, kinds: Mapping[str, Kind]) -> tuple[int, dict[str, np.ndarray]]:
     """How many items are done, and the arrays to fill, mapped from disk."""
     mark, files = folder / _MARK, {name: folder / f"{name}.npy" for name in kinds}
-    started, done = (float(word) for word in mark.read_text().split()) if mark.exists() else (0.0, 0.0)
-    if abs(started - psutil.boot_time()) < _SAME_START and all(file.exists() for file in files.values()):
-        return int(done), {name: np.load(file, mmap_mode="r+", allow_pickle=False) for name, file in files.items()}
+    started, done = (
+        (float(word) for word in mark.read_text().split()) if mark.exists() else (0.0, 0.0)
+    )
+    if abs(started - psutil.boot_time()) < _SAME_START and all(
+        file.exists() for file in files.values()
+    ):
+        return int(done), {
+            name: np.load(file, mmap_mode="r+", allow_pickle=False) for name, file in files.items()
+        }
     mark.unlink(missing_ok=True)
-    return 0, {name: store.open_array(files[name], shape, kind) for name, (shape, kind) in kinds.items()}
+    return 0, {
+        name: store.open_array(files[name], shape, kind) for name, (shape, kind) in kinds.items()
+    }
 
 
 def mark(folder: Path, done: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Note that so many items are done, from where a killed run goes on, and free the memory that holds what was written."""
+    """Note that so many items are done, from where a killed run goes on, and free the memory that
+    holds what was written.
+    """
     for array in arrays.values():
         store.release(array)
     with store.whole(folder / _MARK) as half:

@@ -16,7 +16,9 @@ Metric = Literal["accuracy", "f1_macro", "log_loss"]
 
 
 class Section(BaseModel):
-    """Unknown keys, strings for numbers and numbers out of range are errors; nothing can be changed later."""
+    """Unknown keys, strings for numbers and numbers out of range are errors; nothing can be changed
+    later.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -165,10 +167,17 @@ class Model(Section):
     def model_post_init(self, _: Any) -> None:
         if self.head.kind == "svm" and not self.frozen:
             raise ValueError("head.kind svm needs frozen: true")
-        known = {f"fit.{name}" for name in Fit.model_fields} | {f"model.head.{name}" for name in Head.model_fields}
-        known |= {f"model.features.{name}" for name in self.features} | {"model.average_views", "model.backbone_lr_scale"}
+        known = {f"fit.{name}" for name in Fit.model_fields} | {
+            f"model.head.{name}" for name in Head.model_fields
+        }
+        known |= {f"model.features.{name}" for name in self.features} | {
+            "model.average_views",
+            "model.backbone_lr_scale",
+        }
         for key in self.space.keys() - known:
-            raise ValueError(f"space: there is no {key} to search; there are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"space: there is no {key} to search; there are {', '.join(sorted(known))}"
+            )
 
 
 class ModelSearch(Section):
@@ -251,7 +260,10 @@ class Drift(Section):
         if min(self.sizes) < 20 or len(set(self.sizes)) < len(self.sizes):
             raise ValueError("sizes must differ, and be 20 images or more")
         if self.alpha_per_day / (len(self.sizes) * self.looks_per_day) < 1e-5:
-            raise ValueError("alpha_per_day / (looks_per_day x number of sizes) is below 1e-5, too small to be tested")
+            raise ValueError(
+                "alpha_per_day / (looks_per_day x number of sizes) is below 1e-5, too small to "
+                "be tested"
+            )
 
 
 class Monitor(Section):
@@ -275,11 +287,16 @@ class Promotion(Section):
     def model_post_init(self, _: Any) -> None:
         for tag in self.robustness_floors:
             if not tag.startswith("robustness/"):
-                raise ValueError(f"robustness_floors: {tag} is no tag of a robustness figure; those begin with robustness/")
+                raise ValueError(
+                    f"robustness_floors: {tag} is no tag of a robustness figure; those begin "
+                    f"with robustness/"
+                )
 
 
 class Candidate(Section):
-    """A network or descriptor with its head, and how it is trained: what is compared, tuned, evaluated and exported."""
+    """A network or descriptor with its head, and how it is trained: what is compared, tuned,
+    evaluated and exported.
+    """
 
     name: str
     model: Model

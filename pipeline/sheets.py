@@ -13,9 +13,14 @@ INK, QUIET = "#1b2430", "#5b6675"
 
 
 def sheet(
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], captions: Sequence[str], *, columns: int, cell_px: int
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    captions: Sequence[str],
+    *,
+    columns: int,
+    cell_px: int,
 ) -> bytes:
-    """PNG: images of any size in squares of `cell_px`, each above its caption; a line too long ends in an ellipsis.
+    """PNG: images of any size in squares of `cell_px`, each above its caption; a line too long ends
+    in an ellipsis.
 
     Raises ValueError without images or with another number of captions.
     """
@@ -24,16 +29,24 @@ def sheet(
     font = ImageFont.truetype(findfont("DejaVu Sans"), max(9, cell_px // 12))
     gap, line = max(6, cell_px // 16), round(font.size * 1.35)
     lines = [
-        [_fitted(printable(text), font, cell_px) for text in caption.split("\n")] for caption in captions
+        [_fitted(printable(text), font, cell_px) for text in caption.split("\n")]
+        for caption in captions
     ]
     columns = min(columns, len(images))
-    step_x, step_y = cell_px + gap, cell_px + gap + line * max(map(len, lines), default=0) + gap // 2
-    paper = Image.new("RGB", (gap + columns * step_x, gap + -(-len(images) // columns) * step_y), "white")
+    step_x, step_y = (
+        cell_px + gap,
+        cell_px + gap + line * max(map(len, lines), default=0) + gap // 2,
+    )
+    paper = Image.new(
+        "RGB", (gap + columns * step_x, gap + -(-len(images) // columns) * step_y), "white"
+    )
     pen = ImageDraw.Draw(paper)
     for place, (image, texts) in enumerate(zip(images, lines, strict=True)):
         left, top = gap + place % columns * step_x, gap + place // columns * step_y
         picture = _contained(image, cell_px)
-        paper.paste(picture, (left + (cell_px - picture.width) // 2, top + (cell_px - picture.height) // 2))
+        paper.paste(
+            picture, (left + (cell_px - picture.width) // 2, top + (cell_px - picture.height) // 2)
+        )
         for row, text in enumerate(texts):
             pen.text(
                 (left, top + cell_px + gap // 2 + row * line),
@@ -59,7 +72,9 @@ def printable(text: str) -> str:
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
     if font.getlength(text) <= width_px:
         return text
-    kept = next((n for n in range(len(text), 0, -1) if font.getlength(f"{text[:n]}…") <= width_px), 0)
+    kept = next(
+        (n for n in range(len(text), 0, -1) if font.getlength(f"{text[:n]}…") <= width_px), 0
+    )
     return f"{text[:kept]}…"
 
 

@@ -1,6 +1,7 @@
 """Pixels on disk, in few large files: originals packed in Parquet, arrays mapped from .npy.
 
-images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, since images already are
+images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, since images already
+                            are
 """
 
 import mmap
@@ -56,7 +57,9 @@ def read_images(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def ids(folder: Path) -> Shaped[np.ndarray, " n"]:
-    """Those of all images in the order written, as UTF-8: 64 bytes for the name of a file by its SHA-256, where a str takes 113."""
+    """Those of all images in the order written, as UTF-8: 64 bytes for the name of a file by its
+    SHA-256, where a str takes 113.
+    """
     return _ids(_files(folder))
 
 
@@ -68,14 +71,18 @@ def _ids(files: Sequence[Path]) -> Shaped[np.ndarray, " n"]:
     found = [np.empty(0, "S1")]
     for path in files:
         with pq.ParquetFile(path) as shard:
-            found += [np.array([_key(id) for id in part["id"].to_pylist()]) for part in shard.iter_batches(columns=["id"])]
+            found += [
+                np.array([_key(id) for id in part["id"].to_pylist()])
+                for part in shard.iter_batches(columns=["id"])
+            ]
     return np.concatenate(found)
 
 
 class PackedImages:
     """The packed images of a folder by number, as written, or by id. Threads may share the object.
 
-    In memory are the piece that was read last and, as soon as one is asked for by its id, all ids: some 72 bytes each.
+    In memory are the piece that was read last and, as soon as one is asked for by its id, all ids:
+    some 72 bytes each.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,7 +116,10 @@ class PackedImages:
         if last[0] != self._pieces[piece]:
             path, group = self._pieces[piece]
             with pq.ParquetFile(path) as shard:
-                last = self._last = (path, group), shard.read_row_group(group, columns=["bytes"])["bytes"].to_pylist()
+                last = self._last = (
+                    (path, group),
+                    shard.read_row_group(group, columns=["bytes"])["bytes"].to_pylist(),
+                )
         return last[1][number - self._starts[piece]]
 
     @cached_property
@@ -138,10 +148,14 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def portions(items: Iterable[T], size: Callable[[T], int], most_size: int, most: int) -> Iterator[list[T]]:
-    """A portion ends before it would have more than most_size together, or `most` items; a larger item has one to itself.
+def portions(
+    items: Iterable[T], size: Callable[[T], int], most_size: int, most: int
+) -> Iterator[list[T]]:
+    """A portion ends before it would have more than most_size together, or `most` items; a larger
+    item has one to itself.
 
-    Only one portion is in memory, and the item after it; what a caller takes out of its list is not held here either.
+    Only one portion is in memory, and the item after it; what a caller takes out of its list is not
+    held here either.
     """
     portion: list[T] = []
     together = 0
@@ -157,10 +171,11 @@ def portions(items: Iterable[T], size: Callable[[T], int], most_size: int, most:
 
 @contextmanager
 def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
-    """A temporary path to write a file to, which is renamed to `path` when it is complete: nobody finds half of it.
+    """A temporary path to write a file to, which is renamed to `path` when it is complete: nobody
+    finds half of it.
 
-    half: the temporary path, on the same disk, to which only one process writes at a time, over what a kill left there; by
-    default a new one beside the file. What is not completed is deleted.
+    half: the temporary path, on the same disk, to which only one process writes at a time, over
+    what a kill left there; by default a new one beside the file. What is not completed is deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = half or path.with_name(f".{uuid.uuid4().hex}.partial")
@@ -184,9 +199,11 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the memory that holds what was read from or written to a mapped file; nothing is lost, other arrays stay.
+    """Give back the memory that holds what was read from or written to a mapped file; nothing is
+    lost, other arrays stay.
 
-    What was touched of a map counts as memory of the process until the system needs it for something else.
+    What was touched of a map counts as memory of the process until the system needs it for
+    something else.
     """
     mapped: object = array
     while isinstance(mapped, np.ndarray):

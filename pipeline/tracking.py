@@ -1,8 +1,9 @@
 """MLflow: one parent run a rebuild, a child a stage, a grandchild a trial.
 
-MLflow only watches: nothing in data/ depends on it. The store is SQLite in the project folder unless
-MLFLOW_TRACKING_URI names another. Every run carries the tags git.commit, git.dirty, data.hash (once there are data),
-seed, libraries, python, device and process, and its whole configuration as parameters and as config.json.
+MLflow only watches: nothing in data/ depends on it. The store is SQLite in the project folder
+unless MLFLOW_TRACKING_URI names another. Every run carries the tags git.commit, git.dirty,
+data.hash (once there are data), seed, libraries, python, device and process, and its whole
+configuration as parameters and as config.json.
 """
 
 import json
@@ -30,12 +31,18 @@ from pipeline import config, processes
 
 EXPERIMENT = "fieldmark"
 READABLE = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")
-HOLD_PATHS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
-              ("model_versions", "storage_location"))  # fmt: skip
+HOLD_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
 
 
 def connect(experiment: str = EXPERIMENT) -> MlflowClient:
-    """A client of the store, with the experiment made if it is not there, and its runs going there."""
+    """A client of the store, with the experiment made if it is not there, and its runs going
+    there.
+    """
     here = f"sqlite:///{config.home() / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or here
     mlflow.set_tracking_uri(uri)  # which sets the variable, too
@@ -43,7 +50,9 @@ def connect(experiment: str = EXPERIMENT) -> MlflowClient:
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):  # two queued experiments that make the tables at once would break them
         client = MlflowClient()
-        _make_experiment(client, experiment, (config.home() / "mlartifacts").as_uri() if uri == here else None)
+        _make_experiment(
+            client, experiment, (config.home() / "mlartifacts").as_uri() if uri == here else None
+        )
     mlflow.set_experiment(experiment)
     return client
 
@@ -61,32 +70,42 @@ def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> 
 
 
 def _follow(noted: str, artifacts: str) -> None:
-    """In a project folder that was moved or copied, let MLflow's absolute paths name the `mlartifacts` beside its store."""
+    """In a project folder that was moved or copied, let MLflow's absolute paths name the
+    `mlartifacts` beside its store.
+    """
     own = config.home() / "mlartifacts"
     if not own.is_dir() or not noted.endswith("/mlartifacts"):
         return
     with closing(sqlite3.connect(config.home() / "mlflow.db", timeout=30)) as store, store:
         for table, column in HOLD_PATHS:
             store.execute(
-                f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) WHERE substr({column} || '/', 1, length(?2) + 1) = ?2 || '/'",
+                f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) WHERE "
+                f"substr({column} || '/', 1, length(?2) + 1) = ?2 || '/'",
                 (artifacts, noted),
             )
 
 
 @contextmanager
-def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[Run]:
-    """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body raises.
+def stage_run(
+    stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], whole: Mapping[str, Any]
+) -> Iterator[Run]:
+    """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body
+    raises.
 
     settings: the sections of the stage; whole: all sections, which the rebuild records.
     """
     client = connect()
     _close_dead(client)
-    parent = _parent(client, {key: value for key, value in tags.items() if not key.startswith("in.")}, whole)
+    parent = _parent(
+        client, {key: value for key, value in tags.items() if not key.startswith("in.")}, whole
+    )
     client.update_run(parent, status="RUNNING")
     status = "FAILED"
     try:
         own = {"stage": stage, "process": processes.name(), **tags}
-        with mlflow.start_run(run_name=stage, parent_run_id=parent, tags=own, log_system_metrics=False) as run:
+        with mlflow.start_run(
+            run_name=stage, parent_run_id=parent, tags=own, log_system_metrics=False
+        ) as run:
             _log_settings(settings, run.info.run_id)
             yield run
         status = "FINISHED"
@@ -96,21 +115,31 @@ def stage_run(stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], 
 
 @contextmanager
 def trial_run(name: str, settings: Mapping[str, Any]) -> Iterator[Run]:
-    """A run below the stage's, with its tags: one candidate, one trial or the final fit, with its whole configuration."""
+    """A run below the stage's, with its tags: one candidate, one trial or the final fit, with its
+    whole configuration.
+    """
     above = mlflow.active_run()
-    tags = {k: v for k, v in above.data.tags.items() if k != "stage" and not k.startswith("mlflow.")} if above else {}
+    tags = (
+        {k: v for k, v in above.data.tags.items() if k != "stage" and not k.startswith("mlflow.")}
+        if above
+        else {}
+    )
     with mlflow.start_run(run_name=name, nested=True, tags=tags, log_system_metrics=False) as run:
         _log_settings(settings, run.info.run_id)
         yield run
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Numbers of the active run as they are named: flat, with `/` between the split and the metric."""
+    """Numbers of the active run as they are named: flat, with `/` between the split and the
+    metric.
+    """
     mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step)
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
-    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; of two stages' numbers of one name it keeps the later."""
+    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; of two
+    stages' numbers of one name it keeps the later.
+    """
     log_metrics(metrics)
     run = mlflow.active_run()
     assert run is not None
@@ -118,10 +147,17 @@ def log_result(metrics: Mapping[str, float]) -> None:
 
 
 def log_history(history: list[dict[str, float]]) -> None:
-    """The numbers of a training, one row an epoch, on the active run; nothing where none is active."""
+    """The numbers of a training, one row an epoch, on the active run; nothing where none is
+    active.
+    """
     active = mlflow.active_run()
     now = int(time.time() * 1000)
-    points = [Metric(k, float(v), now, int(row["epoch"])) for row in history for k, v in row.items() if k != "epoch"]
+    points = [
+        Metric(k, float(v), now, int(row["epoch"]))
+        for row in history
+        for k, v in row.items()
+        if k != "epoch"
+    ]
     if active is not None:
         MlflowClient().log_batch(active.info.run_id, metrics=points)
 
@@ -148,7 +184,8 @@ def tag_data(data_hash: str) -> None:
 
 
 def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) -> str:
-    """Register `folder`/model.onnx as a new version of `name` with the alias `candidate`; returns the version.
+    """Register `folder`/model.onnx as a new version of `name` with the alias `candidate`; returns
+    the version.
 
     example: uint8 (1, size, size, 3). Lineage and figures go onto the version as tags.
     """
@@ -158,17 +195,26 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
 
     signature = json.loads((folder / "signature.json").read_text())
     specs = {
-        side: Schema([TensorSpec(np.dtype(spec["dtype"]), tuple(spec["shape"]), spec["name"]) for spec in signature[side]])
+        side: Schema(
+            [
+                TensorSpec(np.dtype(spec["dtype"]), tuple(spec["shape"]), spec["name"])
+                for spec in signature[side]
+            ]
+        )
         for side in ("inputs", "outputs")
     }
-    pins = [f"{package}=={metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")]
+    pins = [
+        f"{package}=={metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")
+    ]
     info = mlflow.onnx.log_model(  # registered further down, when all its files are there
         onnx.load(folder / "model.onnx"),
         name="model",
         signature=ModelSignature(specs["inputs"], specs["outputs"]),
         input_example=example,
         pip_requirements=pins,
-        onnx_execution_providers=["CPUExecutionProvider"],  # what the pinned runtime has; another one is for the user to ask
+        onnx_execution_providers=[
+            "CPUExecutionProvider"
+        ],  # what the pinned runtime has; another one is for the user to ask
         metadata={"classes": signature["classes"]},
         save_as_external_data=False,
     )
@@ -184,7 +230,9 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
 
 
 def download(uri: str, to: Path) -> Path:
-    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid out as in data/export."""
+    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid
+    out as in data/export.
+    """
     connect()
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
 
@@ -197,9 +245,14 @@ def alias_version(name: str, alias: str) -> str:
 
 
 def run_that_made(stage: str, output: str) -> Run | None:
-    """The newest run of the stage whose output has this DVC hash: finds stages restored from DVC's cache too."""
+    """The newest run of the stage whose output has this DVC hash: finds stages restored from DVC's
+    cache too.
+    """
     client = connect()
-    query = f"tags.stage = '{stage}' and tags.`out.hash` = '{output}' and attributes.status = 'FINISHED'"
+    query = (
+        f"tags.stage = '{stage}' and tags.`out.hash` = '{output}' and attributes.status = "
+        f"'FINISHED'"
+    )
     runs = client.search_runs([_experiment(client)], query, max_results=1)
     return runs[0] if runs else None
 
@@ -210,12 +263,16 @@ def when(run: Run) -> str:
 
 
 def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The run of the `dvc repro` (or the lone stage) that this process belongs to, made when it is the first."""
+    """The run of the `dvc repro` (or the lone stage) that this process belongs to, made when it is
+    the first.
+    """
     rebuild = processes.name(processes.rebuild())
     same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
     if same:
         return str(same[0].info.run_id)
-    name = os.environ.get("DVC_EXP_NAME") or time.strftime("%m-%d %H:%M:%S rebuild")  # MLflow's list shows 17 letters
+    name = os.environ.get("DVC_EXP_NAME") or time.strftime(
+        "%m-%d %H:%M:%S rebuild"
+    )  # MLflow's list shows 17 letters
     own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
     run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)
     _log_settings(settings, run_id)
@@ -227,7 +284,9 @@ def _close_dead(client: MlflowClient) -> None:
     left = f"attributes.status = 'RUNNING' and tags.process LIKE '{socket.gethostname()}/%'"
     for run in client.search_runs([_experiment(client)], left):
         ended = processes.ended(run.data.tags["process"])
-        if ended and client.get_run(run.info.run_id).info.status == "RUNNING":  # not finished since the search
+        if (
+            ended and client.get_run(run.info.run_id).info.status == "RUNNING"
+        ):  # not finished since the search
             client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -238,7 +297,9 @@ def _experiment(client: MlflowClient) -> str:
 
 
 def _log_settings(settings: Mapping[str, Any], run_id: str) -> None:
-    mlflow.log_params({key: str(value)[:500] for key, value in _flat(settings).items()}, run_id=run_id)
+    mlflow.log_params(
+        {key: str(value)[:500] for key, value in _flat(settings).items()}, run_id=run_id
+    )
     mlflow.log_text(json.dumps(settings, indent=1, default=str), "config.json", run_id=run_id)
 
 

@@ -9,11 +9,19 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.wait import WebDriverWait
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 PATIENCE_S = 120  # a machine may be busy; what is there is seen at once
 DRIVER = shutil.which("chromedriver")
 needed = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+    not (BROWSER and DRIVER),
+    reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
 )
 
 
@@ -22,7 +30,13 @@ def opened() -> Iterator[Chrome]:
     """Headless, 1280 x 800."""
     options = ChromeOptions()
     options.binary_location = BROWSER or ""
-    looks = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,800")
+    looks = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1280,800",
+    )
     for argument in (*looks, "--use-fake-device-for-media-stream"):  # a camera that shows a pattern
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -40,5 +54,10 @@ def press(chrome: Chrome, *keys: str) -> None:
 
 def wait_for(chrome: Chrome, css: str, text: str) -> None:
     WebDriverWait(chrome, PATIENCE_S, poll_frequency=0.05).until(
-        lambda page: text in page.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
+        lambda page: (
+            text
+            in page.execute_script(
+                "return document.querySelector(arguments[0])?.innerText ?? ''", css
+            )
+        )
     )

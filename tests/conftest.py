@@ -1,4 +1,6 @@
-"""What several tests share: a project folder of one's own, and forty photos with everything that goes wrong."""
+"""What several tests share: a project folder of one's own, and forty photos with everything that
+goes wrong.
+"""
 
 import atexit
 import gc
@@ -21,18 +23,31 @@ from sklearn.datasets import load_sample_images
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads of several workers would mostly wait for each other
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # the cores are shared: threads of several workers would mostly wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine must not fail a test
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine must not fail a test
 settings.load_profile("busy")
 
 ROOT = Path(__file__).parent.parent
 TRACKED = ("conf", "pipeline", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore")
 # What is long and does not wait for `built`, on one core, while another makes that.
 FIRST = [
-    "test_kill.py", "test_killed.py", "test_end_to_end.py", "test_moves_apart.py", "test_moves.py", "test_fit.py", "test_address.py",
-    "test_browser.py", "test_packaging.py", "test_backbones.py", "test_drift.py",
-]  # fmt: skip
+    "test_kill.py",
+    "test_killed.py",
+    "test_end_to_end.py",
+    "test_moves_apart.py",
+    "test_moves.py",
+    "test_fit.py",
+    "test_address.py",
+    "test_browser.py",
+    "test_packaging.py",
+    "test_backbones.py",
+    "test_drift.py",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +99,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_forty_photos(folder: Path) -> Path:
-    """Ten crops of each of four real photos, and beside them what a user's folder has: see the list in the code."""
+    """Ten crops of each of four real photos, and beside them what a user's folder has: see the list
+    in the code.
+    """
     china, flower = load_sample_images().images
-    whole = {"temple": china, "flower": flower, "person": photos.astronaut(), "coffee": photos.coffee()}
+    whole = {
+        "temple": china,
+        "flower": flower,
+        "person": photos.astronaut(),
+        "coffee": photos.coffee(),
+    }
     random = np.random.default_rng(0)
     for name, photo in whole.items():
         (folder / name).mkdir(parents=True)
@@ -141,7 +163,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: every full search for garbage, of which pytest makes five at the end, would go through it."""
+    """What was imported stays: every full search for garbage, of which pytest makes five at the
+    end, would go through it.
+    """
     gc.freeze()
     atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so
 
@@ -160,9 +184,16 @@ def cache(shared: Path) -> Path:
 
 
 def rebuild_environment(folder: Path, cache: Path) -> dict[str, str]:
-    """The environment of `dvc repro` in a copied project: its own run store, this environment's commands, bytecode beside the code."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "FIELDMARK", "DVC", "PYTHONDONTWRITE"))}
-    # A killed rebuild must compute again, not find another test's features; for forty photos no process that loads them pays.
+    """The environment of `dvc repro` in a copied project: its own run store, this environment's
+    commands, bytecode beside the code.
+    """
+    ours = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("MLFLOW", "FIELDMARK", "DVC", "PYTHONDONTWRITE"))
+    }
+    # A killed rebuild must compute again, not find another test's features; for forty photos no
+    # process that loads them pays.
     own = {"FIELDMARK_CACHE": str(cache), "FIELDMARK_WORKERS": "0"}
     return {**ours, "PATH": f"{Path(os.sys.executable).parent}:{ours['PATH']}", **own}  # type: ignore[attr-defined]
 
@@ -188,7 +219,12 @@ def built(shared: Path, cache: Path) -> Path:
 def _build(folder: Path, cache: Path) -> None:
     smoke_project(folder)
     done = subprocess.run(
-        ["dvc", "repro"], cwd=folder, env=rebuild_environment(folder, cache), capture_output=True, text=True, check=False
+        ["dvc", "repro"],
+        cwd=folder,
+        env=rebuild_environment(folder, cache),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder / "repro.err").write_text(done.stderr)
@@ -197,12 +233,16 @@ def _build(folder: Path, cache: Path) -> None:
 
 def copy_built(built: Path, folder: Path) -> Path:
     """A copy of the rebuilt project to change at will, with a run store of its own."""
-    return shutil.copytree(built, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    return shutil.copytree(
+        built, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts")
+    )
 
 
 @pytest.fixture
 def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> "Config":
-    """What a promotion needs: the checkout's configuration, test images and a store of one's own in the working folder."""
+    """What a promotion needs: the checkout's configuration, test images and a store of one's own in
+    the working folder.
+    """
     # Not above: this file is read before jaxtyping's checks are in place.
     from registered import write_test_images
 

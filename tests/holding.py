@@ -21,13 +21,24 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def held(command: str, folder: Path, environment: dict[str, str], place: str, text: str = "") -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """The running command, and the number of its process that waits where it would write a file that matches `place`."""
+def held(
+    command: str, folder: Path, environment: dict[str, str], place: str, text: str = ""
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """The running command, and the number of its process that waits where it would write a file
+    that matches `place`.
+    """
     said, mark = folder.parent / "held.log", folder.parent / "held.pid"
     mark.unlink(missing_ok=True)
     hold = {"PYTHONPATH": str(HOLD), "HOLD": place, "HOLD_TEXT": text, "HELD": str(mark)}
     with said.open("wb") as log:
-        process = subprocess.Popen(command.split(), cwd=folder, env={**environment, **hold}, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command.split(),
+            cwd=folder,
+            env={**environment, **hold},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         wait_until(lambda: mark.exists() or process.poll() is not None, f"{command} at {place}")
         assert mark.exists(), said.read_text()[-3000:]

@@ -1,4 +1,6 @@
-"""Promotions in processes of their own, forked from one that has the imports behind it, since those take seconds."""
+"""Promotions in processes of their own, forked from one that has the imports behind it, since those
+take seconds.
+"""
 
 import multiprocessing
 import os
@@ -20,20 +22,36 @@ WRITING = ("INSERT", "UPDATE", "DELETE")
 
 
 def start(
-    cfg: config.Config, version: str, *, what: str = "promote", killed_before: int = 0, folder: Path | None = None, **environment: str
+    cfg: config.Config,
+    version: str,
+    *,
+    what: str = "promote",
+    killed_before: int = 0,
+    folder: Path | None = None,
+    **environment: str,
 ) -> ForkServerProcess:
-    """`fieldmark promote VERSION`, or a rollback, in a folder (the working folder), where VERSION.log gets what it says.
+    """`fieldmark promote VERSION`, or a rollback, in a folder (the working folder), where
+    VERSION.log gets what it says.
 
-    Its exit code is 2 where it was refused or failed. `killed_before` is the number of the write to the database before
-    which it kills itself, counted from 1.
+    Its exit code is 2 where it was refused or failed. `killed_before` is the number of the write to
+    the database before which it kills itself, counted from 1.
     """
     place = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"], **environment}
-    process = CONTEXT.Process(target=_move, args=(cfg, folder or Path.cwd(), version, what, killed_before, place))
+    process = CONTEXT.Process(
+        target=_move, args=(cfg, folder or Path.cwd(), version, what, killed_before, place)
+    )
     process.start()
     return process
 
 
-def _move(cfg: config.Config, folder: Path, version: str, what: str, killed_before: int, environment: Mapping[str, str]) -> None:
+def _move(
+    cfg: config.Config,
+    folder: Path,
+    version: str,
+    what: str,
+    killed_before: int,
+    environment: Mapping[str, str],
+) -> None:
     from pipeline.errors import FieldmarkError
     from pipeline.promotion import moves
 
@@ -52,7 +70,9 @@ def _move(cfg: config.Config, folder: Path, version: str, what: str, killed_befo
 
 
 def _die_before(write: int) -> None:
-    """Kill this process before so manieth transaction that writes, whatever the database is told in it."""
+    """Kill this process before so manieth transaction that writes, whatever the database is told in
+    it.
+    """
     from sqlalchemy import Engine, event
 
     numbers = count(1)

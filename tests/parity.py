@@ -1,4 +1,6 @@
-"""One image, every way to a prediction: training's own, the exported file, the command, the server, MLflow."""
+"""One image, every way to a prediction: training's own, the exported file, the command, the server,
+MLflow.
+"""
 
 import json
 import os
@@ -27,13 +29,18 @@ REGISTERED = "models:/fieldmark@candidate"
 
 
 class Images:
-    """The first test images of a rebuilt project (then others, where it has fewer): files, and arrays as training has them."""
+    """The first test images of a rebuilt project (then others, where it has fewer): files, and
+    arrays as training has them.
+    """
 
     def __init__(self, project: Path, n: int, scratch: Path) -> None:
         data, packed = project / "data", store.PackedImages(project / "data" / "ingest")
         self.files, arrays = [], []
         for part in ("test", "dev"):
-            rows, pixels = table.read(data / "preprocess" / part), store.read_array(data / "preprocess" / part / "images.npy")
+            rows, pixels = (
+                table.read(data / "preprocess" / part),
+                store.read_array(data / "preprocess" / part / "images.npy"),
+            )
             for row, (id, name) in enumerate(zip(rows["id"], rows["name"], strict=True)):
                 if len(arrays) < n:
                     self.files.append(scratch / f"{len(arrays):04d}{Path(name).suffix or '.png'}")
@@ -57,7 +64,9 @@ def in_training(project: Path, images: Images) -> np.ndarray:
 
 def in_onnx(project: Path, images: Images) -> Said:
     """The exported file in ONNX Runtime, on training's own arrays."""
-    probs, ood, _ = packaging.run(packaging.session(project / "data" / "export" / "model.onnx"), [*images.arrays])
+    probs, ood, _ = packaging.run(
+        packaging.session(project / "data" / "export" / "model.onnx"), [*images.arrays]
+    )
     return probs, ood
 
 
@@ -66,13 +75,21 @@ def by_command(project: Path, images: Images) -> Said:
     loaded = model.load(project / "data" / "export")
     shots = pictures(images.files, every_seconds=1.0, max_pixels=10**9)
     said = [answer for answer, _ in answers(loaded, shots, top=len(loaded.classes))]
-    return _rows([dict(answer.top) for answer in said], loaded.classes), np.array([answer.ood_score for answer in said])
+    return _rows([dict(answer.top) for answer in said], loaded.classes), np.array(
+        [answer.ood_score for answer in said]
+    )
 
 
 def by_server(project: Path, images: Images, conf: Path) -> Said:
     """POST /predict, from the files."""
-    cfg = schema.Serving.model_validate(yaml.safe_load(conf.read_text()) | {"max_megapixels": 1000.0, "formats": ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]})
-    with TestClient(app.create(cfg, Folder(project / "data" / "export", "fieldmark")), base_url="http://127.0.0.1") as api:
+    cfg = schema.Serving.model_validate(
+        yaml.safe_load(conf.read_text())
+        | {"max_megapixels": 1000.0, "formats": ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]}
+    )
+    with TestClient(
+        app.create(cfg, Folder(project / "data" / "export", "fieldmark")),
+        base_url="http://127.0.0.1",
+    ) as api:
         classes = api.get("/model").json()["classes"]
         said = [_asked(api, file, len(classes)) for file in images.files]
     chances = [{each["class"]: each["prob"] for each in one["top"]} for one in said]
@@ -94,18 +111,42 @@ def by_mlflow_server(project: Path, images: Images) -> Said:
     with _mlflow(project) as url:
         for part in np.array_split(images.arrays, max(1, len(images.arrays) // 8)):
             body = json.dumps({"inputs": {"images": part.tolist()}}).encode()
-            asked = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+            asked = urllib.request.Request(
+                f"{url}/invocations", body, {"Content-Type": "application/json"}
+            )
             with urllib.request.urlopen(asked, timeout=300) as answer:
                 found.append(json.load(answer)["predictions"])
-    return np.concatenate([np.array(part["probs"]) for part in found]), np.concatenate([np.array(part["ood"]) for part in found])
+    return np.concatenate([np.array(part["probs"]) for part in found]), np.concatenate(
+        [np.array(part["ood"]) for part in found]
+    )
 
 
 @contextmanager
 def _mlflow(project: Path) -> Iterator[str]:
     port = free_port()
-    command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", REGISTERED, "--env-manager", "local", "-p", str(port)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        str(Path(sys.executable).parent / "mlflow"),
+        "models",
+        "serve",
+        "-m",
+        REGISTERED,
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         _wait(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"

@@ -26,13 +26,34 @@ def square(shade: int) -> bytes:
 
 
 def write_project(
-    folder: Path, labels: list[str], pictures: list[bytes], suspects: dict[int, tuple[str, float]], embedding: np.ndarray | None = None
+    folder: Path,
+    labels: list[str],
+    pictures: list[bytes],
+    suspects: dict[int, tuple[str, float]],
+    embedding: np.ndarray | None = None,
 ) -> Path:
     ids = [hashlib.sha256(data).hexdigest() for data in pictures]
     write_images(folder / "data" / "ingest", zip(ids, pictures, strict=True))
     n = len(ids)
-    rows = pd.DataFrame({"id": ids, "name": [f"{label or 'none'}/{i}'\"&.png" for i, label in enumerate(labels)], "label": labels})
-    rows = rows.assign(soft_label="", group="", stratum="", given_split="", width=40, height=30, format="PNG", n_bytes=100, weight=1.0, metadata="{}")
+    rows = pd.DataFrame(
+        {
+            "id": ids,
+            "name": [f"{label or 'none'}/{i}'\"&.png" for i, label in enumerate(labels)],
+            "label": labels,
+        }
+    )
+    rows = rows.assign(
+        soft_label="",
+        group="",
+        stratum="",
+        given_split="",
+        width=40,
+        height=30,
+        format="PNG",
+        n_bytes=100,
+        weight=1.0,
+        metadata="{}",
+    )
     table.write(rows, folder / "data" / "ingest")
     rows = rows.assign(given_label=rows["label"], decision="", split="train", dup_group=rows["id"])
     rows["suspect"] = [i in suspects for i in range(n)]
@@ -40,14 +61,26 @@ def write_project(
     rows["suggested_label"] = [suspects.get(i, (label,))[0] for i, label in enumerate(labels)]
     for name in ("dark", "bright", "blur", "low_information"):
         rows = rows.assign(**{f"{name}_score": np.arange(n, dtype=float), name: False})
-    rows = rows.assign(odd_size=False, odd_aspect=False, outlier=[i in (6, 8) for i in range(n)], outlier_score=np.arange(n, dtype=float))
+    rows = rows.assign(
+        odd_size=False,
+        odd_aspect=False,
+        outlier=[i in (6, 8) for i in range(n)],
+        outlier_score=np.arange(n, dtype=float),
+    )
     rows.loc[[1, 2], "blur"] = True  # the second is the sharper one
     found = folder / "data" / "label-check"
     table.write(rows, found)
-    seen = np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32) if embedding is None else embedding.astype(np.float32)
+    seen = (
+        np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+        if embedding is None
+        else embedding.astype(np.float32)
+    )
     np.save(found / "embedding.npy", seen.astype(np.float16))
     np.save(found / "neighbours.npy", neighbours.nearest(seen, k=4))
-    pairs = [("", "", labels[4], labels[5], 0.99, ids[4], ids[5]), ("", "", labels[1], labels[2], 0.99, ids[1], ids[2])]
+    pairs = [
+        ("", "", labels[4], labels[5], 0.99, ids[4], ids[5]),
+        ("", "", labels[1], labels[2], 0.99, ids[1], ids[2]),
+    ]
     columns = ["name", "other", "label", "other_label", "cosine", "id", "other_id"]
     pd.DataFrame(pairs, columns=columns).to_csv(found / "near_duplicates.csv", index=False)
     return folder
@@ -60,5 +93,8 @@ def twelve(folder: Path) -> Path:
 
 def browser_of(folder: Path, by: str) -> TestClient:
     """The HTTP interface as a page in that person's browser reaches it."""
-    return TestClient(create_app(folder, by), base_url="http://127.0.0.1:8421", headers={"origin": "http://127.0.0.1:8421"})
-
+    return TestClient(
+        create_app(folder, by),
+        base_url="http://127.0.0.1:8421",
+        headers={"origin": "http://127.0.0.1:8421"},
+    )

@@ -15,7 +15,12 @@ from pipeline import store, table
 
 def test_what_was_left_out_is_listed_with_its_reason(built: Path) -> None:
     left_out = pd.read_csv(built / "data" / "ingest" / "quarantine.csv").set_index("name")["reason"]
-    assert set(left_out.index) == {"coffee/copy of 3.jpg", "nothing here/", "temple/0.jpg", "temple/1.jpg"}
+    assert set(left_out.index) == {
+        "coffee/copy of 3.jpg",
+        "nothing here/",
+        "temple/0.jpg",
+        "temple/1.jpg",
+    }
     assert "exact duplicate of coffee/3.jpg" in left_out["coffee/copy of 3.jpg"]
 
 
@@ -50,11 +55,19 @@ def test_the_report_stands_alone(built: Path) -> None:
     page = (built / "data" / "evaluate" / "report.html").read_text()
     metrics = json.loads((built / "data" / "evaluate" / "metrics.json").read_text())
     assert 'src="http' not in page
-    assert 0 <= metrics["test/accuracy_low"] <= metrics["test/accuracy"] <= metrics["test/accuracy_high"] <= 1
+    assert (
+        0
+        <= metrics["test/accuracy_low"]
+        <= metrics["test/accuracy"]
+        <= metrics["test/accuracy_high"]
+        <= 1
+    )
 
 
 def test_artifacts_lie_beside_the_store_where_git_ignores_them(built: Path) -> None:
-    seen = subprocess.run(["git", "status", "--porcelain"], cwd=built, capture_output=True, text=True, check=True)
+    seen = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=built, capture_output=True, text=True, check=True
+    )
     assert list((built / "mlartifacts").rglob("model.onnx"))
     assert "ml" not in {line.split()[-1][:2] for line in seen.stdout.splitlines()}
 
@@ -62,5 +75,7 @@ def test_artifacts_lie_beside_the_store_where_git_ignores_them(built: Path) -> N
 def test_a_second_repro_runs_nothing(built: Path, cache: Path, tmp_path: Path) -> None:
     folder = copy_built(built, tmp_path / "project")  # other processes read the original
     environment = rebuild_environment(folder, cache)
-    done = subprocess.run(["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
     assert "Running stage" not in done.stdout

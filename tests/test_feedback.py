@@ -1,4 +1,6 @@
-"""What a server keeps for people to look at: pixels and answers, bounded, and never the file that it was sent."""
+"""What a server keeps for people to look at: pixels and answers, bounded, and never the file that
+it was sent.
+"""
 
 import io
 import sqlite3
@@ -27,12 +29,18 @@ def inbox(folder: Path, *kept: tuple[str, Answer], max_bytes: int = PLENTY) -> I
     return made
 
 
-def test_people_see_what_was_objected_to_first_and_then_what_the_model_doubted(tmp_path: Path) -> None:
+def test_people_see_what_was_objected_to_first_and_then_what_the_model_doubted(
+    tmp_path: Path,
+) -> None:
     box = inbox(tmp_path, ("a", SURE), ("b", UNSURE), ("c", SURE), ("d", UNSURE))
     box.say("a", "dog")
-    assert [(each.upload, each.label, each.predicted, each.confidence) for each in box.waiting()] == [
-        ("a", "dog", "cat", 0.9), ("d", "", "cat", 0.4), ("b", "", "cat", 0.4),
-    ]  # fmt: skip
+    assert [
+        (each.upload, each.label, each.predicted, each.confidence) for each in box.waiting()
+    ] == [
+        ("a", "dog", "cat", 0.9),
+        ("d", "", "cat", 0.4),
+        ("b", "", "cat", 0.4),
+    ]
 
 
 def test_the_pixels_are_kept_exactly_and_named_by_their_hash(tmp_path: Path) -> None:
@@ -52,7 +60,9 @@ def test_a_large_photo_is_kept_smaller(tmp_path: Path) -> None:
 def test_when_room_runs_out_what_someone_said_stays_longest(tmp_path: Path) -> None:
     size = Inbox(tmp_path / "one", PLENTY)
     size.keep("a", noise(0), SURE)
-    box = inbox(tmp_path / "two", ("said", SURE), ("doubt", UNSURE), max_bytes=int(3.5 * size.n_bytes()))
+    box = inbox(
+        tmp_path / "two", ("said", SURE), ("doubt", UNSURE), max_bytes=int(3.5 * size.n_bytes())
+    )
     box.say("said", "dog")
     for i in range(20):
         box.keep(f"plain{i}", noise(100 + i), SURE)
@@ -105,7 +115,9 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(40)))
-    assert {each.upload: each.label for each in Inbox(tmp_path).waiting()} == {str(i): f"label {i}" for i in range(40)}
+    assert {each.upload: each.label for each in Inbox(tmp_path).waiting()} == {
+        str(i): f"label {i}" for i in range(40)
+    }
 
 
 def test_text_in_a_label_is_text(tmp_path: Path) -> None:

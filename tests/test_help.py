@@ -5,7 +5,12 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 
-STANDS_IN = {"serve": "that of conf/serving/", "monitor": "hours in conf/monitor/", "review": "git's user.name", "label-check": "label_check.audit.fractions"}
+STANDS_IN = {
+    "serve": "that of conf/serving/",
+    "monitor": "hours in conf/monitor/",
+    "review": "git's user.name",
+    "label-check": "label_check.audit.fractions",
+}
 
 
 @pytest.mark.parametrize("command", STANDS_IN)

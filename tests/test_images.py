@@ -14,7 +14,12 @@ from pipeline.errors import FieldmarkError
 from pipeline.images import BadImage, decode, probe, square
 
 LIMIT = 1_000_000
-PLAIN: dict[str, Any] = {"fit": "stretch", "denoise": 0.0, "clahe": 0.0, "normalise_brightness": False}
+PLAIN: dict[str, Any] = {
+    "fit": "stretch",
+    "denoise": 0.0,
+    "clahe": 0.0,
+    "normalise_brightness": False,
+}
 ORIENTATION, GPS = 0x0112, 0x8825
 
 
@@ -30,7 +35,12 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 def grey_png_without_pixels(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    start = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+    )
     return start + struct.pack(">I", 100) + b"IDAT"
 
 
@@ -181,8 +191,12 @@ def test_a_transparent_palette_colour_lies_on_white() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_a_photo_stands_upright_whatever_its_orientation(kind: str, orientation: int) -> None:
-    upright = np.kron(np.array([[250, 10, 130], [60, 200, 30]], np.uint8), np.ones((8, 8), np.uint8))
-    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # Pillow's inverse transpositions
+    upright = np.kron(
+        np.array([[250, 10, 130], [60, 200, 30]], np.uint8), np.ones((8, 8), np.uint8)
+    )
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[
+        orientation
+    ]  # Pillow's inverse transpositions
     image = Image.fromarray(upright)
     stored = image if undo is None else image.transpose(Image.Transpose(undo))
     exif = Image.Exif()
@@ -221,14 +235,23 @@ def test_probe_sees_what_a_file_says_beside_its_pixels() -> None:
     said = probe(encoded(image, "JPEG", exif=exif), max_pixels=LIMIT)
     assert (said.has_metadata, said.camera, said.has_gps) == (True, "X100", False)
     assert probe(encoded(image, "JPEG", comment=b"at home"), max_pixels=LIMIT).has_metadata
-    for plain in (encoded(image, "PNG"), encoded(image, "JPEG"), encoded(image, "JPEG", exif=sideways)):
+    for plain in (
+        encoded(image, "PNG"),
+        encoded(image, "JPEG"),
+        encoded(image, "JPEG", exif=sideways),
+    ):
         assert not probe(plain, max_pixels=LIMIT).has_metadata
 
 
 @given(
-    st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.sampled_from(["stretch", "crop", "pad"])
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(1, 40),
+    st.sampled_from(["stretch", "crop", "pad"]),
 )
-def test_every_fit_gives_the_square_asked_for(height: int, width: int, size_px: int, fit: str) -> None:
+def test_every_fit_gives_the_square_asked_for(
+    height: int, width: int, size_px: int, fit: str
+) -> None:
     assert square(noise(height, width), size_px=size_px, **{**PLAIN, "fit": fit}).shape == (
         size_px,
         size_px,
@@ -243,20 +266,28 @@ def test_a_square_of_the_right_size_is_left_as_it_is(fit: str) -> None:
 
 
 def test_stretch_keeps_all_of_the_image() -> None:
-    halves = np.repeat(np.array([[0, 200]], np.uint8), 20, axis=1)[:, :, None].repeat(10, 0).repeat(3, 2)
+    halves = (
+        np.repeat(np.array([[0, 200]], np.uint8), 20, axis=1)[:, :, None].repeat(10, 0).repeat(3, 2)
+    )
     small = square(halves, size_px=10, **PLAIN)
     assert small[:, 0].max() == 0 and small[:, -1].min() == 200
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
-def test_a_side_that_shrinks_is_averaged_also_where_the_other_grows(axes: tuple[int, int, int]) -> None:
+def test_a_side_that_shrinks_is_averaged_also_where_the_other_grows(
+    axes: tuple[int, int, int],
+) -> None:
     stripes = np.tile(np.array([0, 200], np.uint8), 20)[None, :, None].repeat(5, 0).repeat(3, 2)
     assert (square(stripes.transpose(axes), size_px=10, **PLAIN) == 100).all()
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["wide", "tall"])
 def test_crop_keeps_the_middle(axes: tuple[int, int, int]) -> None:
-    thirds = np.repeat(np.array([[0, 100, 0]], np.uint8), 10, axis=1)[:, :, None].repeat(10, 0).repeat(3, 2)
+    thirds = (
+        np.repeat(np.array([[0, 100, 0]], np.uint8), 10, axis=1)[:, :, None]
+        .repeat(10, 0)
+        .repeat(3, 2)
+    )
     assert (square(thirds.transpose(axes), size_px=10, **{**PLAIN, "fit": "crop"}) == 100).all()
 
 
@@ -280,7 +311,9 @@ def test_a_very_long_strip_costs_no_memory(fit: str) -> None:
 
 
 def test_denoising_lessens_noise_and_keeps_colour() -> None:
-    flat = np.random.default_rng(0).normal((180, 90, 30), 8, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+    flat = (
+        np.random.default_rng(0).normal((180, 90, 30), 8, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+    )
     smooth = square(flat, size_px=32, **{**PLAIN, "denoise": 10.0})
     assert smooth.std(axis=(0, 1)).max() < flat.std(axis=(0, 1)).min() / 2
     assert np.abs(smooth.mean(axis=(0, 1)) - (180, 90, 30)).max() < 6

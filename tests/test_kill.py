@@ -1,4 +1,6 @@
-"""`kill -9` in the middle of any stage, then `dvc repro`: it completes, and nothing half-written was used."""
+"""`kill -9` in the middle of any stage, then `dvc repro`: it completes, and nothing half-written
+was used.
+"""
 
 import os
 import signal
@@ -17,11 +19,16 @@ from holding import held, wait_until
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning"),
+]
 
 
 class Kill(NamedTuple):
-    """Where a stage is killed: before it writes or renames this file; `text` stands in it by then."""
+    """Where a stage is killed: before it writes or renames this file; `text` stands in it by
+    then.
+    """
 
     stage: str
     place: str
@@ -30,20 +37,35 @@ class Kill(NamedTuple):
 
 
 KILLS = [
-    Kill("ingest", "partial/ingest/metrics.json", "stage"),  # images, table and quarantine are there, but no figures
-    Kill("label-check", "partial/label-check/suspects.csv", "dvc"),  # the table is there, its report is not
-    Kill("preprocess", "scratch/preprocess/done", "both"),  # arrays of the right shape, and no word on how much is filled
+    Kill(
+        "ingest", "partial/ingest/metrics.json", "stage"
+    ),  # images, table and quarantine are there, but no figures
+    Kill(
+        "label-check", "partial/label-check/suspects.csv", "dvc"
+    ),  # the table is there, its report is not
+    Kill(
+        "preprocess", "scratch/preprocess/done", "both"
+    ),  # arrays of the right shape, and no word on how much is filled
     Kill("augment", "partial/augment/sheet.png", "stage"),
-    Kill("model-search", r"cache/features/.*\.partial", "dvc"),  # features computed, not yet in the cache
-    Kill("tune", "scratch/tune/study.journal", "both", text='(?s)"state":1,.*"op_code":7'),  # a trial is complete, the next reports
+    Kill(
+        "model-search", r"cache/features/.*\.partial", "dvc"
+    ),  # features computed, not yet in the cache
+    Kill(
+        "tune", "scratch/tune/study.journal", "both", text='(?s)"state":1,.*"op_code":7'
+    ),  # a trial is complete, the next reports
     Kill("evaluate", "partial/evaluate/report.html", "stage"),
     Kill("export", "partial/export/metrics.json", "dvc"),  # registered, but not yet in data/export
 ]
 # What holds timings or the commit, or lists the trial that was killed.
 OTHERWISE = {
-    "model-search/leaderboard.csv", "model-search/leaderboard.svg", "model-search/metrics.json", "tune/trials.csv",
-    "evaluate/report.html", "export/card.md", "export/metrics.json",
-}  # fmt: skip
+    "model-search/leaderboard.csv",
+    "model-search/leaderboard.svg",
+    "model-search/metrics.json",
+    "tune/trials.csv",
+    "evaluate/report.html",
+    "export/card.md",
+    "export/metrics.json",
+}
 
 
 class Seen(NamedTuple):
@@ -62,12 +84,16 @@ class Survived(NamedTuple):
 
 def half_written(folder: Path, stage: str) -> list[str]:
     partial = folder / ".fieldmark" / "partial" / stage
-    return sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file()
+    )
 
 
 def finished(folder: Path, stage: str) -> bool:
     lock = folder / "dvc.lock"
-    return (folder / "data" / stage).exists() or (lock.exists() and stage in yaml.safe_load(lock.read_text())["stages"])
+    return (folder / "data" / stage).exists() or (
+        lock.exists() and stage in yaml.safe_load(lock.read_text())["stages"]
+    )
 
 
 def kill(one: Kill, folder: Path, environment: dict[str, str]) -> Seen:
@@ -90,14 +116,18 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
     folder = smoke_project(place / "project")
     environment = rebuild_environment(folder, place / "cache")
     seen = {one.stage: kill(one, folder, environment) for one in KILLS}
-    done = subprocess.run(["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     yield Survived(folder, seen, done.stdout)
 
 
 def runs(folder: Path) -> list[Run]:
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    return list(
+        client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    )
 
 
 def statuses(folder: Path, name: str) -> list[str]:
@@ -109,7 +139,9 @@ def test_a_killed_stage_does_not_look_finished(one: Kill, survived: Survived) ->
     assert not survived.seen[one.stage].looks_finished
 
 
-@pytest.mark.parametrize("stage", ["ingest", "label-check", "preprocess", "augment", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "stage", ["ingest", "label-check", "preprocess", "augment", "evaluate", "export"]
+)
 def test_what_was_half_written_lies_apart(stage: str, survived: Survived) -> None:
     """Otherwise the kill came before there was anything to be wrong."""
     assert survived.seen[stage].half_written
@@ -120,16 +152,22 @@ def test_nothing_of_the_killed_runs_is_left_behind(survived: Survived) -> None:
     assert not (survived.folder / ".fieldmark" / "scratch" / "tune").exists()
 
 
-@pytest.mark.parametrize("one", [one for one in KILLS if one.victim == "dvc"], ids=lambda one: one.stage)
+@pytest.mark.parametrize(
+    "one", [one for one in KILLS if one.victim == "dvc"], ids=lambda one: one.stage
+)
 def test_a_stage_stops_when_its_dvc_is_killed(one: Kill, survived: Survived) -> None:
     orphan = survived.seen[one.stage].orphan
-    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, one.stage)
+    wait_until(
+        lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, one.stage
+    )
 
 
 def test_trials_that_had_ended_are_not_run_again(survived: Survived) -> None:
     trials = pd.read_csv(survived.folder / "data" / "tune" / "trials.csv")
     assert trials["state"].tolist() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    names = [run.info.run_name for run in runs(survived.folder) if run.info.run_name.startswith("trial")]
+    names = [
+        run.info.run_name for run in runs(survived.folder) if run.info.run_name.startswith("trial")
+    ]
     assert sorted(names) == ["trial 0", "trial 1", "trial 2", "trial 3"]
 
 
@@ -148,13 +186,26 @@ def test_the_candidate_is_the_model_of_the_run_that_ended(survived: Survived) ->
     client = MlflowClient(f"sqlite:///{survived.folder / 'mlflow.db'}")
     made = client.get_run(client.get_model_version_by_alias("fieldmark", "candidate").run_id)
     assert made.info.status == "FINISHED"
-    assert made.data.tags["out.hash"] == yaml.safe_load((survived.folder / "dvc.lock").read_text())["stages"]["export"]["outs"][0]["md5"]
+    assert (
+        made.data.tags["out.hash"]
+        == yaml.safe_load((survived.folder / "dvc.lock").read_text())["stages"]["export"]["outs"][
+            0
+        ]["md5"]
+    )
 
 
 # Last, so that these do not wait for `built`, which another worker makes meanwhile.
 def results(folder: Path) -> dict[str, str]:
-    files = {path.relative_to(folder / "data").as_posix(): path for path in (folder / "data").glob("*/**/*") if path.is_file()}
-    return {name: sha256(file.read_bytes()).hexdigest() for name, file in files.items() if name not in OTHERWISE}
+    files = {
+        path.relative_to(folder / "data").as_posix(): path
+        for path in (folder / "data").glob("*/**/*")
+        if path.is_file()
+    }
+    return {
+        name: sha256(file.read_bytes()).hexdigest()
+        for name, file in files.items()
+        if name not in OTHERWISE
+    }
 
 
 def test_the_results_are_those_of_an_undisturbed_rebuild(survived: Survived, built: Path) -> None:
@@ -162,7 +213,13 @@ def test_the_results_are_those_of_an_undisturbed_rebuild(survived: Survived, bui
     assert len(results(built)) > 25
 
 
-def test_a_resumed_search_asks_what_an_undisturbed_one_asks(survived: Survived, built: Path) -> None:
-    trials = pd.read_csv(survived.folder / "data" / "tune" / "trials.csv").query("state == 'COMPLETE'")
+def test_a_resumed_search_asks_what_an_undisturbed_one_asks(
+    survived: Survived, built: Path
+) -> None:
+    trials = pd.read_csv(survived.folder / "data" / "tune" / "trials.csv").query(
+        "state == 'COMPLETE'"
+    )
     undisturbed = pd.read_csv(built / "data" / "tune" / "trials.csv")
-    pd.testing.assert_frame_equal(trials.drop(columns="number").reset_index(drop=True), undisturbed.drop(columns="number"))
+    pd.testing.assert_frame_equal(
+        trials.drop(columns="number").reset_index(drop=True), undisturbed.drop(columns="number")
+    )

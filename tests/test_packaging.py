@@ -42,8 +42,13 @@ def network_of(**how: Any) -> Network:
 
 
 @pytest.fixture(scope="module", params=FEATURES)
-def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployed, Path]:
-    made, file = deployed(**FEATURES[request.param]), tmp_path_factory.mktemp("packed") / "model.onnx"
+def packed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Deployed, Path]:
+    made, file = (
+        deployed(**FEATURES[request.param]),
+        tmp_path_factory.mktemp("packed") / "model.onnx",
+    )
     packaging.write_onnx(made, CLASSES, PX, 18, file)
     return made, file
 
@@ -55,7 +60,9 @@ def own(made: Deployed, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
-def test_the_file_says_what_the_network_says_for_any_number_of_images(packed: tuple[Deployed, Path], n: int) -> None:
+def test_the_file_says_what_the_network_says_for_any_number_of_images(
+    packed: tuple[Deployed, Path], n: int
+) -> None:
     made, file = packed
     probs, *_ = packaging.session(file).run(None, {"images": IMAGES[:n]})
     assert np.ptp(own(made, IMAGES)) > 0.1
@@ -64,7 +71,9 @@ def test_the_file_says_what_the_network_says_for_any_number_of_images(packed: tu
 
 @pytest.mark.parametrize("shade", [0, 77, 255])
 def test_an_even_image_gets_an_answer_too(packed: tuple[Deployed, Path], shade: int) -> None:
-    """The exporter once dropped what kept HOG from dividing by zero, so that overexposed photos got no numbers."""
+    """The exporter once dropped what kept HOG from dividing by zero, so that overexposed photos got
+    no numbers.
+    """
     made, file = packed
     even = np.full((1, PX, PX, 3), shade, np.uint8)
     probs, *_ = packaging.session(file).run(None, {"images": even})
@@ -76,12 +85,19 @@ def test_the_file_is_described_in_itself(packed: tuple[Deployed, Path]) -> None:
     (images,), (probs, ood, sketch) = ready.get_inputs(), ready.get_outputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [PX, PX, 3])
     assert (probs.name, probs.type, probs.shape[1:]) == ("probs", "tensor(float)", [3])
-    assert (ood.name, len(ood.shape), sketch.name, sketch.shape[1:]) == ("ood", 1, "sketch", [outputs.SKETCH])
+    assert (ood.name, len(ood.shape), sketch.name, sketch.shape[1:]) == (
+        "ood",
+        1,
+        "sketch",
+        [outputs.SKETCH],
+    )
     assert isinstance(images.shape[0], str) and isinstance(probs.shape[0], str)
     assert ready.get_modelmeta().custom_metadata_map["classes"].split("\n") == CLASSES
 
 
-def test_the_file_tells_nothing_of_the_machine_it_was_made_on(packed: tuple[Deployed, Path]) -> None:
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(
+    packed: tuple[Deployed, Path],
+) -> None:
     """Every node quoted the source lines behind it, with the path of the project."""
     written = packed[1].read_bytes()
     assert b"/" + Path(packaging.__file__).name.encode() not in written
@@ -115,7 +131,9 @@ def test_a_network_changed_after_its_export_fails(small: Path) -> None:
     made = deployed(features=SMALL_CNN)
     with torch.no_grad():
         made.network.head[-1].bias[0] += 0.01  # type: ignore[index,operator]
-    with pytest.raises(FieldmarkError, match="does not agree with the trained network.*not registered"):
+    with pytest.raises(
+        FieldmarkError, match="does not agree with the trained network.*not registered"
+    ):
         packaging.parity(made, small, IMAGES, 1e-4)
 
 
@@ -154,12 +172,35 @@ def test_the_slow_answers_are_no_faster_than_the_usual_ones(small: Path) -> None
 
 
 def test_the_card_says_what_it_is_and_how_good() -> None:
-    tested = {"test/n": 40.0, "test/accuracy": 0.91, "test/accuracy_low": 0.85, "test/accuracy_high": 0.95, "test/f1_macro": 0.9, "test/ece": 0.02}
+    tested = {
+        "test/n": 40.0,
+        "test/accuracy": 0.91,
+        "test/accuracy_low": 0.85,
+        "test/accuracy_high": 0.95,
+        "test/f1_macro": 0.9,
+        "test/ece": 0.02,
+    }
     thresholds = {
-        "abstain": {"confidence": 0.625, "target_risk": 0.05, "delta": 0.1, "guaranteed": True, "val_coverage": 0.8},
+        "abstain": {
+            "confidence": 0.625,
+            "target_risk": 0.05,
+            "delta": 0.1,
+            "guaranteed": True,
+            "val_coverage": 0.8,
+        },
         "ood": {"score": 2.5, "quantile": 0.99},
     }
-    card = packaging.card(candidate(TIMM), CLASSES, PX, tested, thresholds, data_hash="d0d0", commit="c0c0")
-    told = ["test_resnet", "ant, bee, 猫", "40 test images", "0.9100 (interval 0.8500 to 0.9500)", "`d0d0`", "`c0c0`",
-            "confidence of 0.625: at most 5% of its answers are wrong, with probability 90%", "score of 2.50: 1% of"]  # fmt: skip
+    card = packaging.card(
+        candidate(TIMM), CLASSES, PX, tested, thresholds, data_hash="d0d0", commit="c0c0"
+    )
+    told = [
+        "test_resnet",
+        "ant, bee, 猫",
+        "40 test images",
+        "0.9100 (interval 0.8500 to 0.9500)",
+        "`d0d0`",
+        "`c0c0`",
+        "confidence of 0.625: at most 5% of its answers are wrong, with probability 90%",
+        "score of 2.50: 1% of",
+    ]
     assert [text for text in told if text not in card] == []

@@ -28,10 +28,20 @@ def test_results_come_in_order_and_little_is_drawn_ahead() -> None:
     assert len(drawn) == 200
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are not bound to cores here")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="processes are not bound to cores here"
+)
 def test_only_the_cores_that_a_process_may_use_are_counted() -> None:
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from pipeline import parallel; print(parallel.N_CORES)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "1"
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from pipeline "
+        "import parallel; print(parallel.N_CORES)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "1"
+    )
 
 
 def test_an_error_of_one_item_is_raised() -> None:

@@ -23,7 +23,9 @@ def onnx(built: Path, images: Images) -> parity.Said:
 
 
 def agree(one: parity.Said, other: parity.Said) -> None:
-    """Strangeness tells more than the probabilities of a model trained for a minute, which are nearly even."""
+    """Strangeness tells more than the probabilities of a model trained for a minute, which are
+    nearly even.
+    """
     np.testing.assert_allclose(one[0], other[0], atol=SAME)
     np.testing.assert_allclose(one[1], other[1], rtol=0.01)
     clear = np.ptp(np.sort(other[0], axis=1)[:, -2:], axis=1) > SAME
@@ -47,17 +49,29 @@ def test_the_server_says_the_same(built: Path, images: Images, onnx: parity.Said
     agree(parity.by_server(built, images, CONF), onnx)
 
 
-@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning", "ignore:.*AnyType.*:UserWarning")  # MLflow's own
+@pytest.mark.filterwarnings(
+    "ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning", "ignore:.*AnyType.*:UserWarning"
+)  # MLflow's own
 def test_the_registered_model_says_the_same(built: Path, images: Images, onnx: parity.Said) -> None:
     agree(parity.by_pyfunc(built, images), onnx)
 
 
-def test_pixels_that_are_read_another_way_are_noticed(built: Path, images: Images, onnx: parity.Said) -> None:
+def test_pixels_that_are_read_another_way_are_noticed(
+    built: Path, images: Images, onnx: parity.Said
+) -> None:
     """The error of many peers: another way of resizing in production."""
     from PIL import Image
 
     side = images.arrays.shape[1]
-    images.arrays, right = np.stack([np.asarray(Image.open(file).convert("RGB").resize((side, side), 0)) for file in images.files]), images.arrays
+    images.arrays, right = (
+        np.stack(
+            [
+                np.asarray(Image.open(file).convert("RGB").resize((side, side), 0))
+                for file in images.files
+            ]
+        ),
+        images.arrays,
+    )
     try:
         with pytest.raises(AssertionError):
             agree(parity.in_onnx(built, images), onnx)

@@ -34,7 +34,9 @@ def test_a_living_process_has_not_ended(other: "subprocess.Popen[bytes]") -> Non
     assert not processes.ended(processes.name(psutil.Process(other.pid)))
 
 
-def test_a_killed_process_has_ended_also_before_anybody_asks_for_it(other: "subprocess.Popen[bytes]") -> None:
+def test_a_killed_process_has_ended_also_before_anybody_asks_for_it(
+    other: "subprocess.Popen[bytes]",
+) -> None:
     name = processes.name(psutil.Process(other.pid))
     other.kill()
     wait_until(lambda: processes.ended(name), "the end of a killed process that nobody waited for")
@@ -56,4 +58,7 @@ def test_a_stage_whose_dvc_is_gone_before_it_looks_does_not_start(tmp_path: Path
     said = tmp_path / "said"
     command = f"STARTED_BY=$$ DVC_STAGE=tune {sys.executable} -c '{ORPHAN}' 2> {said} &"
     subprocess.run(["sh", "-c", command], check=True)
-    wait_until(lambda: said.exists() and "is gone; run `dvc repro` again" in said.read_text(), "the orphan's word")
+    wait_until(
+        lambda: said.exists() and "is gone; run `dvc repro` again" in said.read_text(),
+        "the orphan's word",
+    )

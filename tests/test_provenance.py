@@ -15,7 +15,9 @@ def test_the_gpu_that_could_be_used_is_on_record(monkeypatch: pytest.MonkeyPatch
     assert provenance.device().endswith("NVIDIA H100")
 
 
-def test_a_gpu_that_is_overruled_is_neither_recorded_nor_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_overruled_is_neither_recorded_nor_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", broken)
     monkeypatch.setenv("FIELDMARK_ACCELERATOR", "cpu")

@@ -6,7 +6,10 @@ import pytest
 
 from pipeline import resumable
 
-KINDS: dict[str, resumable.Kind] = {"squares": ((6, 4, 4, 3), np.uint8), "scores": ((6, 2), np.float64)}
+KINDS: dict[str, resumable.Kind] = {
+    "squares": ((6, 4, 4, 3), np.uint8),
+    "scores": ((6, 2), np.float64),
+}
 
 
 def fill(folder: Path, n: int) -> None:
@@ -33,7 +36,9 @@ def test_without_a_mark_or_an_array_all_begins_anew(tmp_path: Path) -> None:
     assert done == 0 and not arrays["squares"].any()
 
 
-def test_after_a_restart_of_the_machine_all_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_restart_of_the_machine_all_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path, 4)
     started = psutil.boot_time()
     monkeypatch.setattr(psutil, "boot_time", lambda: started + 3600)

@@ -1,4 +1,6 @@
-"""What the runner promises every stage: only what it declared, all or nothing, one at a time, and no traceback for slips."""
+"""What the runner promises every stage: only what it declared, all or nothing, one at a time, and
+no traceback for slips.
+"""
 
 import errno
 import gc
@@ -61,7 +63,9 @@ def toy(project: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lock(project: Path, md5: str) -> None:
     """What DVC wrote when it made the input."""
-    (project / "dvc.lock").write_text(yaml.safe_dump({"stages": {"ingest": {"outs": [{"path": "data/ingest", "md5": md5}]}}}))
+    (project / "dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"ingest": {"outs": [{"path": "data/ingest", "md5": md5}]}}})
+    )
 
 
 def write_stage(project: Path, body: str, takes: str = "ingest") -> None:
@@ -78,7 +82,11 @@ def files(folder: Path) -> dict[str, str]:
 def statuses(store: str) -> list[str]:
     """Of the newest stage and of its rebuild."""
     client = MlflowClient(store)
-    (newest,) = client.search_runs([client.get_experiment_by_name("fieldmark").experiment_id], "tags.stage = 'toy'", max_results=1)
+    (newest,) = client.search_runs(
+        [client.get_experiment_by_name("fieldmark").experiment_id],
+        "tags.stage = 'toy'",
+        max_results=1,
+    )
     return [newest.info.status, client.get_run(newest.data.tags["mlflow.parentRunId"]).info.status]
 
 
@@ -93,7 +101,11 @@ def test_rebuilds_differ_in_what_mlflows_list_shows_of_their_names(toy: Path, st
     write_stage(toy, "return {}")
     runner.run("toy")
     client = MlflowClient(store)
-    (top,) = client.search_runs([client.get_experiment_by_name("fieldmark").experiment_id], "tags.rebuild LIKE '%'", max_results=1)
+    (top,) = client.search_runs(
+        [client.get_experiment_by_name("fieldmark").experiment_id],
+        "tags.rebuild LIKE '%'",
+        max_results=1,
+    )
     assert re.match(r"\d\d-\d\d \d\d:\d\d:\d\d", top.info.run_name)
 
 
@@ -113,9 +125,14 @@ def test_a_stage_that_asks_for_an_undeclared_folder_fails(toy: Path) -> None:
 
 
 def test_a_stage_gets_its_folder_by_name_and_only_its_sections(toy: Path, store: str) -> None:
-    write_stage(toy, '(out / "seen").write_text(f"{ingest} {sorted(cfg.plain())}"); return {"n": 2.0}')
+    write_stage(
+        toy, '(out / "seen").write_text(f"{ingest} {sorted(cfg.plain())}"); return {"n": 2.0}'
+    )
     runner.run("toy")
-    assert files(toy / "data" / "toy") == {"seen": "data/ingest ['export', 'seed']", "metrics.json": '{\n "n": 2.0\n}\n'}
+    assert files(toy / "data" / "toy") == {
+        "seen": "data/ingest ['export', 'seed']",
+        "metrics.json": '{\n "n": 2.0\n}\n',
+    }
     assert statuses(store) == ["FINISHED", "FINISHED"]
 
 
@@ -164,18 +181,36 @@ def a_section_of_another_stage(project: Path) -> None:
 
 
 def a_commit(project: Path) -> None:
-    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-a", "-m", "in between"]
+    commit = [
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        "commit",
+        "-q",
+        "-a",
+        "-m",
+        "in between",
+    ]
     subprocess.run(commit, cwd=project, check=True)
 
 
 @pytest.mark.parametrize(
     ("change", "resumed"),
     [
-        (nothing, 1.0), (a_section_of_another_stage, 1.0), (a_commit, 1.0),
-        (another_seed, 0.0), (another_default, 0.0), (other_data, 0.0), (other_code, 0.0),
+        (nothing, 1.0),
+        (a_section_of_another_stage, 1.0),
+        (a_commit, 1.0),
+        (another_seed, 0.0),
+        (another_default, 0.0),
+        (other_data, 0.0),
+        (other_code, 0.0),
     ],
-)  # fmt: skip
-def test_a_stage_goes_on_where_it_stopped_unless_something_it_uses_is_not_the_same(change: Any, resumed: float, toy: Path) -> None:
+)
+def test_a_stage_goes_on_where_it_stopped_unless_something_it_uses_is_not_the_same(
+    change: Any, resumed: float, toy: Path
+) -> None:
     write_stage(toy, RESUMES, takes="ingest, scratch")
     (toy / "fails").touch()
     with pytest.raises(RuntimeError, match="half way"):
@@ -187,14 +222,28 @@ def test_a_stage_goes_on_where_it_stopped_unless_something_it_uses_is_not_the_sa
     assert not (toy / ".fieldmark" / "scratch" / "toy").exists()
 
 
-def test_what_the_user_can_put_right_is_one_line_without_a_traceback(built: Path, cache: Path, tmp_path: Path) -> None:
-    folder = copy_built(built, tmp_path / "project")  # its configuration has been checked, which would take seconds
+def test_what_the_user_can_put_right_is_one_line_without_a_traceback(
+    built: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = copy_built(
+        built, tmp_path / "project"
+    )  # its configuration has been checked, which would take seconds
     shutil.rmtree(folder / "data" / "preprocess")
     environment = rebuild_environment(folder, cache)
-    done = subprocess.run(["fieldmark", "tune"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["fieldmark", "tune"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("fieldmark: data/preprocess/dev is missing; ") and "`dvc repro`" in done.stderr
+    assert (
+        done.stderr.startswith("fieldmark: data/preprocess/dev is missing; ")
+        and "`dvc repro`" in done.stderr
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -206,8 +255,16 @@ def test_a_second_process_of_a_stage_is_told_so_and_a_kill_of_the_first_keeps_th
     monkeypatch.chdir(folder)
     monkeypatch.setattr(runner, "PATIENCE_S", 0.1)
     with (
-        held("fieldmark ingest", folder, rebuild_environment(folder, cache), "partial/ingest/quarantine.csv"),
-        pytest.raises(FieldmarkError, match="another process is running ingest in this folder; wait for it or stop it"),
+        held(
+            "fieldmark ingest",
+            folder,
+            rebuild_environment(folder, cache),
+            "partial/ingest/quarantine.csv",
+        ),
+        pytest.raises(
+            FieldmarkError,
+            match="another process is running ingest in this folder; wait for it or stop it",
+        ),
     ):
         runner.run("ingest")
     assert (folder / "data" / "ingest" / "quarantine.csv").read_bytes() == before
@@ -223,7 +280,10 @@ def test_a_full_or_read_only_disk_is_said_in_one_line(
     monkeypatch.setattr(cli, "app", full)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert (ended.value.code, capsys.readouterr().err) == (2, f"fieldmark: cannot write data/ingest: {os.strerror(number)}\n")
+    assert (ended.value.code, capsys.readouterr().err) == (
+        2,
+        f"fieldmark: cannot write data/ingest: {os.strerror(number)}\n",
+    )
 
 
 @pytest.mark.parametrize("place", ["data/photos", "data/photos/", "data//photos", "./data/photos"])

@@ -15,7 +15,11 @@ def rows(first: int) -> list[shards.Row]:
 
 
 def kept(folder: Path) -> dict[bytes, list[float]]:
-    return {key: value.tolist() for keys, values in shards.read(folder) for key, value in zip(keys.tolist(), values, strict=True)}
+    return {
+        key: value.tolist()
+        for keys, values in shards.read(folder)
+        for key, value in zip(keys.tolist(), values, strict=True)
+    }
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -29,7 +33,10 @@ def test_nothing_makes_no_file(tmp_path: Path) -> None:
     assert kept(tmp_path / "new") == {}
 
 
-@given(st.lists(st.integers(0, 30), max_size=40), st.lists(st.integers(0, 40), max_size=12, unique=True))
+@given(
+    st.lists(st.integers(0, 30), max_size=40),
+    st.lists(st.integers(0, 40), max_size=12, unique=True),
+)
 def test_the_rows_of_a_key_are_all_that_have_it(held: list[int], asked: list[int]) -> None:
     keys, wanted = (np.array([f"{i:02d}".encode() for i in some], "S2") for some in (held, asked))
     rows, which = shards.Rows(keys).of(wanted)

@@ -14,7 +14,11 @@ sides = st.integers(1, 300)
 
 
 @settings(max_examples=15)
-@given(st.lists(st.tuples(sides, sides), min_size=1, max_size=5), st.integers(1, 6), st.text(max_size=60))
+@given(
+    st.lists(st.tuples(sides, sides), min_size=1, max_size=5),
+    st.integers(1, 6),
+    st.text(max_size=60),
+)
 def test_a_sheet_takes_images_and_captions_of_any_size(shapes, columns, caption):
     images = [np.zeros((height, width, 3), dtype=np.uint8) for height, width in shapes]
     png = sheets.sheet(images, [caption] * len(images), columns=columns, cell_px=48)
@@ -40,5 +44,7 @@ def test_a_sheet_with_a_caption_missing_is_refused():
 
 def test_a_thumbnail_keeps_its_proportions_and_is_never_enlarged():
     wide, small = np.zeros((100, 400, 3), dtype=np.uint8), np.zeros((8, 8, 3), dtype=np.uint8)
-    sizes = [Image.open(io.BytesIO(sheets.thumbnail(image, side_px=200))).size for image in (wide, small)]
+    sizes = [
+        Image.open(io.BytesIO(sheets.thumbnail(image, side_px=200))).size for image in (wide, small)
+    ]
     assert sizes == [(200, 50), (8, 8)]

@@ -28,7 +28,9 @@ def test_images_come_back_in_order_however_they_are_cut(
 
 def test_a_shard_holds_no_more_than_asked_for(tmp_path: Path) -> None:
     write_images(tmp_path, ITEMS, shard_bytes=350)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"images-{n:05d}.parquet" for n in range(4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"images-{n:05d}.parquet" for n in range(4)
+    ]
 
 
 def test_an_image_larger_than_a_shard_has_one_to_itself(tmp_path: Path) -> None:
@@ -55,7 +57,9 @@ def test_equal_images_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_an_image_is_found_by_its_id_in_any_shard_and_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_found_by_its_id_in_any_shard_and_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "GROUP_BYTES", 250)
     write_images(tmp_path, ITEMS, shard_bytes=550)
     packed = store.PackedImages(tmp_path)
@@ -84,7 +88,9 @@ def test_chunks_draw_no_more_than_they_give() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4, 3), (0, 4, 4, 3)])
-def test_an_array_is_filled_row_by_row_and_read_from_disk(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_array_is_filled_row_by_row_and_read_from_disk(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     array = store.open_array(tmp_path / "new" / "images.npy", shape, np.uint8)
     array[:] = np.arange(array.size, dtype=np.uint8).reshape(shape)
     array.flush()
@@ -108,14 +114,18 @@ def test_what_is_released_is_still_there(tmp_path: Path) -> None:
     store.release(np.ones(3))
 
 
-def test_a_shard_of_small_images_ends_at_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_of_small_images_ends_at_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "SHARD_IMAGES", 4)
     write_images(tmp_path, ITEMS)
     assert [len(list(store.read_images(tmp_path))), len(list(tmp_path.iterdir()))] == [10, 3]
 
 
 @pytest.mark.parametrize("beside", [None, "elsewhere"])
-def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before_and_nothing_else(tmp_path: Path, beside: str | None) -> None:
+def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before_and_nothing_else(
+    tmp_path: Path, beside: str | None
+) -> None:
     path, half_at = tmp_path / "new" / "note", tmp_path / beside if beside else None
     with store.whole(path, half_at) as half:
         half.write_text("whole")

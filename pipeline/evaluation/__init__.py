@@ -1,1 +1,3 @@
-"""What the test images say about a model: figures with intervals, pictures, one page to hand around."""
+"""What the test images say about a model: figures with intervals, pictures, one page to hand
+around.
+"""

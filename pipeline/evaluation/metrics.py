@@ -1,7 +1,7 @@
 """Figures of merit from labels (n) and class probabilities (n, k).
 
-The prediction is the most probable class, the first one on a tie; the confidence is its probability.
-Axes: n images, k classes, r resamples, c columns.
+The prediction is the most probable class, the first one on a tie; the confidence is its
+probability. Axes: n images, k classes, r resamples, c columns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +35,10 @@ Reduce = Callable[[Float[np.ndarray, "r c"]], Float[np.ndarray, " r"]]
 def summary(labels: Labels, probs: Probs) -> dict[str, float]:
     """The figures of one model.
 
-    f1_macro averages over the classes that occur as label or prediction, balanced_accuracy over those that occur as
-    label. brier is summed over classes, 0 to 2 (Brier 1950). ece is that of Guo et al. 2017. top3_accuracy is left out
-    for three classes or fewer, roc_auc (macro, one against the rest) where no class has both images and counterexamples.
+    f1_macro averages over the classes that occur as label or prediction, balanced_accuracy over
+    those that occur as label. brier is summed over classes, 0 to 2 (Brier 1950). ece is that of Guo
+    et al. 2017. top3_accuracy is left out for three classes or fewer, roc_auc (macro, one against
+    the rest) where no class has both images and counterexamples.
 
     Raises FieldmarkError without images, ValueError for labels or probabilities out of range.
     """
@@ -62,13 +63,15 @@ def summary(labels: Labels, probs: Probs) -> dict[str, float]:
 def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
     """Columns class, n, precision, recall, f1, most_confused_with; a row a class.
 
-    NaN where undefined: recall of a class without images, precision of one that is never predicted. The class that
-    takes most of a class's images is "" where none is lost.
+    NaN where undefined: recall of a class without images, precision of one that is never predicted.
+    The class that takes most of a class's images is "" where none is lost.
     """
     probs = _checked(labels, probs)
     known = np.arange(len(classes))
     predicted = probs.argmax(axis=1)
-    precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=np.nan)
+    precision, recall, f1, n = precision_recall_fscore_support(
+        labels, predicted, labels=known, zero_division=np.nan
+    )
     lost = confusion_matrix(labels, predicted, labels=known)
     np.fill_diagonal(lost, 0)
     confused = [classes[row.argmax()] if row.any() else "" for row in lost]
@@ -85,7 +88,9 @@ def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFr
 
 
 def confusion(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
-    """Columns actual, predicted: class names, a row an image, as DVC's confusion template reads them."""
+    """Columns actual, predicted: class names, a row an image, as DVC's confusion template reads
+    them.
+    """
     names = np.asarray(classes, dtype=object)
     predicted = _checked(labels, probs).argmax(axis=1)
     return pd.DataFrame({"actual": names[labels], "predicted": names[predicted]})
@@ -98,7 +103,9 @@ def reliability(labels: Labels, probs: Probs, n_bins: int) -> pd.DataFrame:
     """
     probs = _checked(labels, probs)
     edges = np.linspace(0, 1, n_bins + 1)
-    images = pd.DataFrame({"confidence": probs.max(axis=1), "accuracy": probs.argmax(axis=1) == labels})
+    images = pd.DataFrame(
+        {"confidence": probs.max(axis=1), "accuracy": probs.argmax(axis=1) == labels}
+    )
     groups = images.astype(float).groupby(_bin(probs, n_bins))
     bins = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     bins["n"] = groups.size().reindex(bins.index, fill_value=0)
@@ -106,7 +113,8 @@ def reliability(labels: Labels, probs: Probs, n_bins: int) -> pd.DataFrame:
 
 
 def risk_coverage(labels: Labels, probs: Probs) -> pd.DataFrame:
-    """Columns threshold, coverage, risk: answer only at this confidence or above, and what follows (fractions).
+    """Columns threshold, coverage, risk: answer only at this confidence or above, and what follows
+    (fractions).
 
     El-Yaniv and Wiener 2010. One row a confidence that occurs, from the surest down to all images.
     """
@@ -116,7 +124,11 @@ def risk_coverage(labels: Labels, probs: Probs) -> pd.DataFrame:
     answered = np.arange(1, len(labels) + 1)
     wrong = np.cumsum(probs.argmax(axis=1)[order] != labels[order])
     curve = pd.DataFrame(
-        {"threshold": confidence[order], "coverage": answered / len(labels), "risk": wrong / answered}
+        {
+            "threshold": confidence[order],
+            "coverage": answered / len(labels),
+            "risk": wrong / answered,
+        }
     )
     # Images of the same confidence cannot be told apart by a threshold, so they enter together.
     return curve.drop_duplicates("threshold", keep="last", ignore_index=True)
@@ -133,8 +145,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap over images (Efron 1979), the same resamples for all metrics.
 
-    Widened to the point estimate where the percentiles miss it: resampling adds to the bias of ece. Takes accuracy, f1_macro
-    and ece; raises ValueError for another.
+    Widened to the point estimate where the percentiles miss it: resampling adds to the bias of ece.
+    Takes accuracy, f1_macro and ece; raises ValueError for another.
     """
     probs = _checked(labels, probs)
     statistics = {metric: _statistic(metric, labels, probs) for metric in metrics}
@@ -144,7 +156,8 @@ def intervals(
         for metric, statistic in statistics.items():
             draws[metric].append(_of(statistic, weights))
     return {
-        metric: _percentiles(parts[0][0], np.concatenate(parts[1:]), level) for metric, parts in draws.items()
+        metric: _percentiles(parts[0][0], np.concatenate(parts[1:]), level)
+        for metric, parts in draws.items()
     }
 
 
@@ -152,10 +165,13 @@ def _checked(labels: Labels, probs: Probs) -> Float[np.ndarray, "n k"]:
     """Probabilities in double precision, so that rows of float32 add up to one exactly enough."""
     if len(labels) == 0:
         raise FieldmarkError(
-            "There is no labelled image to evaluate on: enlarge the test split or label more images."
+            "There is no labelled image to evaluate on: enlarge the test split or label more "
+            "images."
         )
     if labels.min() < 0 or labels.max() >= probs.shape[1]:
-        raise ValueError(f"labels must lie in 0..{probs.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+        raise ValueError(
+            f"labels must lie in 0..{probs.shape[1] - 1}, got {labels.min()}..{labels.max()}"
+        )
     probs = probs.astype(np.float64)
     totals = probs.sum(axis=1, keepdims=True)
     if not (np.isfinite(probs).all() and (probs >= 0).all() and np.allclose(totals, 1, atol=1e-2)):
@@ -195,7 +211,9 @@ def _ece(labels: Labels, probs: Probs) -> float:
 
 
 def _statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:
-    """The metric as a function of means over images, which makes all resamples one matrix product."""
+    """The metric as a function of means over images, which makes all resamples one matrix
+    product.
+    """
     predicted = probs.argmax(axis=1)
     one_hot = np.eye(probs.shape[1])
     match metric:
@@ -220,19 +238,25 @@ def _total_size(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
 
 
 def _mean_ratio(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
-    """Mean over classes of the left half of the columns divided by the right half, where that is not zero."""
+    """Mean over classes of the left half of the columns divided by the right half, where that is
+    not zero.
+    """
     above, below = np.split(means, 2, axis=1)
     ratios = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     average: Float[np.ndarray, " r"] = ratios.sum(axis=1) / (below > 0).sum(axis=1)
     return average
 
 
-def _of(statistic: tuple[Columns, Reduce], weights: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+def _of(
+    statistic: tuple[Columns, Reduce], weights: Float[np.ndarray, "r n"]
+) -> Float[np.ndarray, " r"]:
     columns, reduce = statistic
     return reduce(weights @ columns / len(columns))
 
 
-def _resamples(n: int, n_resamples: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "r n"]]:
+def _resamples(
+    n: int, n_resamples: int, rng: np.random.Generator
+) -> Iterator[Float[np.ndarray, "r n"]]:
     """How often each resample drew each image, some resamples at a time."""
     batch = max(1, WEIGHTS_AT_ONCE // n)
     for start in range(0, n_resamples, batch):

@@ -1,7 +1,7 @@
 """Figures as SVG; the same input gives the same bytes.
 
-An SVG has no background and turns light on a dark page (prefers-color-scheme), its letters are the reader's own.
-Colours are those of Okabe and Ito 2008, which the colour-blind can tell apart.
+An SVG has no background and turns light on a dark page (prefers-color-scheme), its letters are the
+reader's own. Colours are those of Okabe and Ito 2008, which the colour-blind can tell apart.
 """
 
 import io
@@ -62,8 +62,12 @@ MOST_NAMED_CLASSES = 60
 
 
 def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
-    """SVG: a row a true class, shaded by the share of its images, with counts; takes columns actual, predicted."""
-    counts = metrics.confusion_matrix(confusion["actual"], confusion["predicted"], labels=list(classes))
+    """SVG: a row a true class, shaded by the share of its images, with counts; takes columns
+    actual, predicted.
+    """
+    counts = metrics.confusion_matrix(
+        confusion["actual"], confusion["predicted"], labels=list(classes)
+    )
     # The power lets a confusion of a few percent be seen beside a full diagonal.
     shades = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** 0.6
     side = 0.9 + max(map(_width_inches, classes), default=0) + min(0.42 * len(classes), 6.0)
@@ -78,18 +82,30 @@ def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
 
 
 def reliability(bins: pd.DataFrame) -> bytes:
-    """SVG: accuracy over confidence, and below how many images each bin holds; takes `metrics.reliability`."""
+    """SVG: accuracy over confidence, and below how many images each bin holds; takes
+    `metrics.reliability`.
+    """
     filled = bins[bins["n"] > 0]
     middle, width = (filled["low"] + filled["high"]) / 2, (filled["high"] - filled["low"]) * 0.86
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         upper.plot(
-            [0, 1], [0, 1], color=QUIET, linestyle=(0, (4, 3)), linewidth=1.2, label="perfect calibration"
+            [0, 1],
+            [0, 1],
+            color=QUIET,
+            linestyle=(0, (4, 3)),
+            linewidth=1.2,
+            label="perfect calibration",
         )
         upper.bar(middle, filled["accuracy"], width=width, color=BLUE, alpha=0.35)
         upper.plot(
-            filled["confidence"], filled["accuracy"], "o-", color=BLUE, markersize=4.5, label="this model"
+            filled["confidence"],
+            filled["accuracy"],
+            "o-",
+            color=BLUE,
+            markersize=4.5,
+            label="this model",
         )
         upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
         upper.legend(loc="upper left")
@@ -127,14 +143,20 @@ def risk_coverage(curve: pd.DataFrame) -> bytes:
 
 
 def history(rows: pd.DataFrame) -> bytes:
-    """SVG: a line a column over `epoch`; columns named *loss* on the left, the others (fractions) on the right."""
+    """SVG: a line a column over `epoch`; columns named *loss* on the left, the others (fractions)
+    on the right.
+    """
     columns = [column for column in rows.columns if column != "epoch"]
     panels = [[c for c in columns if "loss" in c], [c for c in columns if "loss" not in c]]
     panels = [panel for panel in panels if panel]
 
     def draw(figure: Figure) -> None:
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            axes.set_prop_cycle(color=[BLUE, ORANGE, GREEN, QUIET], linestyle=["-", "--", ":", "-."])  # not by colour alone
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            axes.set_prop_cycle(
+                color=[BLUE, ORANGE, GREEN, QUIET], linestyle=["-", "--", ":", "-."]
+            )  # not by colour alone
             for column in panel:
                 known = rows[["epoch", column]].dropna()
                 axes.plot(known["epoch"], known[column], label=column)
@@ -147,7 +169,9 @@ def history(rows: pd.DataFrame) -> bytes:
 
 
 def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
-    """SVG: `metric` over latency on a logarithmic axis; takes columns name, latency/p50_ms and `metric`."""
+    """SVG: `metric` over latency on a logarithmic axis; takes columns name, latency/p50_ms and
+    `metric`.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
@@ -155,7 +179,14 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
         for some, colour, marker in ((rows[inside], BLUE, "o"), (rows[~inside], ORANGE, "X")):
             axes.scatter(some[LATENCY], some[metric], color=colour, marker=marker, s=44, zorder=3)
         axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
-        axes.text(budget_ms, 1.015, f"budget {budget_ms:g} ms", color=ORANGE, ha="center", transform=axes.get_xaxis_transform())
+        axes.text(
+            budget_ms,
+            1.015,
+            f"budget {budget_ms:g} ms",
+            color=ORANGE,
+            ha="center",
+            transform=axes.get_xaxis_transform(),
+        )
         axes.margins(x=0.14, y=0.14)
         axes.set(xlabel="latency per image (ms)", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -164,15 +195,19 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
         if "loss" not in metric:
             _percent(axes.yaxis)
         _grid(axes)
-        _name_points(figure, axes, rows[[LATENCY, metric]].to_numpy(dtype=float), rows["name"].tolist())
+        _name_points(
+            figure, axes, rows[[LATENCY, metric]].to_numpy(dtype=float), rows["name"].tolist()
+        )
 
     return _svg(draw, (6.2, 3.9))
 
 
 def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "minimize"]) -> bytes:
-    """SVG: each trial's value and the best so far of those that ran to their end; takes columns number, value, stopped.
+    """SVG: each trial's value and the best so far of those that ran to their end; takes columns
+    number, value, stopped.
 
-    A stopped trial has the value at which it was stopped (NaN: it never had one), which is never the best.
+    A stopped trial has the value at which it was stopped (NaN: it never had one), which is never
+    the best.
     """
     rows = rows.sort_values("number")
     ended, stopped = rows[~rows["stopped"]], rows[rows["stopped"]].dropna(subset=["value"])
@@ -180,9 +215,25 @@ def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "m
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.scatter(ended["number"], ended["value"], color=QUIET, s=20, alpha=0.75, label="trial", linewidth=0)
+        axes.scatter(
+            ended["number"],
+            ended["value"],
+            color=QUIET,
+            s=20,
+            alpha=0.75,
+            label="trial",
+            linewidth=0,
+        )
         if len(stopped):
-            axes.scatter(stopped["number"], stopped["value"], color=ORANGE, marker="x", s=22, linewidth=1.2, label="stopped early")
+            axes.scatter(
+                stopped["number"],
+                stopped["value"],
+                color=ORANGE,
+                marker="x",
+                s=22,
+                linewidth=1.2,
+                label="stopped early",
+            )
         axes.step(ended["number"], best.ffill(), where="post", color=BLUE, label="best so far")
         axes.set(xlabel="trial", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -199,7 +250,9 @@ def _svg(draw: Callable[[Figure], None], size_inches: tuple[float, float]) -> by
         # The letters come from the reader's fonts, so it does not matter which of them ours lack.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         # A single letter can be ten wide (U+FDFD): then names overlap, which is no reason to stop.
-        warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message="constrained_layout not applied", category=UserWarning
+        )
         draw(figure)
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
     return target.getvalue().replace(b"<defs>", f"{_theme()}<defs>".encode(), 1)
@@ -250,15 +303,24 @@ def _class_axes(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def _name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[str]) -> None:
-    """Each name beside its point, on the nearest place where it covers no other name, point or line."""
+    """Each name beside its point, on the nearest place where it covers no other name, point or
+    line.
+    """
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    # Constrained layout moves the axes with what lies in them; names are laid out for the axes as they are now.
+    # Constrained layout moves the axes with what lies in them; names are laid out for the axes as
+    # they are now.
     figure.set_layout_engine("none")
     dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
     taken = [*dots, *(line.get_window_extent() for line in axes.lines)]
     for point, name in zip(points, names, strict=True):
-        label = axes.annotate(_short(name, LONGEST_CANDIDATE), point, textcoords="offset points", xytext=(0, 0), fontsize=9)
+        label = axes.annotate(
+            _short(name, LONGEST_CANDIDATE),
+            point,
+            textcoords="offset points",
+            xytext=(0, 0),
+            fontsize=9,
+        )
         for label.xyann, side, height in _places():
             label.set(ha=side, va=height)
             extent = label.get_window_extent()
@@ -272,7 +334,9 @@ def _inside(inner: BboxBase, outer: BboxBase) -> bool:
 
 
 def _places() -> list[tuple[tuple[int, int], str, str]]:
-    """Offset in points and alignment, the most readable first: right, left, above, below, then farther away."""
+    """Offset in points and alignment, the most readable first: right, left, above, below, then
+    farther away.
+    """
     near = [((8, 0), "left", "center"), ((-8, 0), "right", "center")]
     far = [
         ((shift, sign * away), side, "center")

@@ -1,7 +1,8 @@
 """One HTML page that says how good a model is, how it was made and where it fails.
 
-It opens by itself: no script, no outside request, pictures inlined. Names of classes and files are anyone's text, so
-everything is escaped. `render` turns a `Report` into the page; the tables are those of `pipeline.evaluation.metrics` and `slices`.
+It opens by itself: no script, no outside request, pictures inlined. Names of classes and files are
+anyone's text, so everything is escaped. `render` turns a `Report` into the page; the tables are
+those of `pipeline.evaluation.metrics` and `slices`.
 """
 
 import base64
@@ -24,9 +25,13 @@ QUARANTINE_ROWS = 20
 TRIAL_ROWS = 5
 DASH = "–"
 AUDIT_HEADINGS = {
-    "kind": "errors", "fraction": "share of labels", "n_planted": "wrong", "n_suspect": "doubted", "average_precision": "average precision",
+    "kind": "errors",
+    "fraction": "share of labels",
+    "n_planted": "wrong",
+    "n_suspect": "doubted",
+    "average_precision": "average precision",
     "random_average_precision": "of a random order",
-}  # fmt: skip
+}
 
 NAMES = {
     "accuracy": "Accuracy",
@@ -97,7 +102,8 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelCheck:
-    """`findings` has a row a kind of finding: finding, n, note; `audit` the columns of pipeline.labels.audit.
+    """`findings` has a row a kind of finding: finding, n, note; `audit` the columns of
+    pipeline.labels.audit.
 
     `n_decided` images have a decision of people, which changed `n_changed` labels.
     """
@@ -113,7 +119,9 @@ class LabelCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard:
-    """`rows` has a row a candidate: name, latency/p50_ms, `metric` and whatever else is worth showing."""
+    """`rows` has a row a candidate: name, latency/p50_ms, `metric` and whatever else is worth
+    showing.
+    """
 
     rows: pd.DataFrame
     metric: str
@@ -122,7 +130,9 @@ class Leaderboard:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """`rows` has a row a trial: number, value, stopped (before its end) and whatever else is worth showing."""
+    """`rows` has a row a trial: number, value, stopped (before its end) and whatever else is worth
+    showing.
+    """
 
     rows: pd.DataFrame
     metric: str
@@ -133,8 +143,9 @@ class Tuning:
 class Report:
     """Everything on the page; a section without content is left out.
 
-    `metrics` are those of `metrics.summary`, `intervals` those of `metrics.intervals` at `level`. `history` has a row
-    an epoch, None where there was none to follow, `quarantine` a row a file that could not be used: name, reason.
+    `metrics` are those of `metrics.summary`, `intervals` those of `metrics.intervals` at `level`.
+    `history` has a row an epoch, None where there was none to follow, `quarantine` a row a file
+    that could not be used: name, reason.
     """
 
     dataset: str
@@ -178,8 +189,17 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": _share, "short": _short_number, "figure": _figure, "table": _table}
-    environment.filters |= {"thumbnail": _thumbnail, "pixelated": _pixelated, "head": pd.DataFrame.head}
+    environment.filters |= {
+        "share": _share,
+        "short": _short_number,
+        "figure": _figure,
+        "table": _table,
+    }
+    environment.filters |= {
+        "thumbnail": _thumbnail,
+        "pixelated": _pixelated,
+        "head": pd.DataFrame.head,
+    }
     page = environment.get_template("report.html.jinja")
     html = page.render(
         report=report,
@@ -202,7 +222,9 @@ def _charts(report: Report) -> dict[str, bytes]:
         "confusion": plots.confusion_matrix(report.confusion, report.classes),
         "reliability": plots.reliability(report.reliability),
         "risk_coverage": plots.risk_coverage(report.risk_coverage),
-        "leaderboard": plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms),
+        "leaderboard": plots.leaderboard(
+            board.rows, metric=board.metric, budget_ms=board.budget_ms
+        ),
         "trials": plots.trials(tuning.rows, metric=tuning.metric, direction=tuning.direction),
     }
     if report.history is not None:
@@ -238,7 +260,8 @@ def _figure(value: float, metric: str) -> str:
 def _table(frame: pd.DataFrame) -> Table:
     columns = [_heading(str(column)) for column in frame.columns]
     numeric = [
-        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for kind in frame.dtypes
     ]
     cells = [_cells(frame[column]) for column in frame.columns]
     return Table(columns, numeric, list(zip(*cells, strict=True)))
@@ -251,12 +274,19 @@ def _heading(column: str) -> str:
 
 
 def _cells(column: pd.Series) -> list[str]:
-    """A column of shares or scores has three decimals all the way down, so that numbers can be compared."""
+    """A column of shares or scores has three decimals all the way down, so that numbers can be
+    compared.
+    """
     if pd.api.types.is_float_dtype(column):
-        return [DASH if np.isnan(value) else format(value, _float_format(column)) for value in column]
+        return [
+            DASH if np.isnan(value) else format(value, _float_format(column)) for value in column
+        ]
     if pd.api.types.is_integer_dtype(column):
         return [f"{value:,}" for value in column]
-    return [{True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) for value in column]
+    return [
+        {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        for value in column
+    ]
 
 
 def _float_format(column: pd.Series) -> str:

@@ -1,4 +1,6 @@
-"""When to say "I am not sure": a confidence below which a model abstains, so that what it does say is right often enough."""
+"""When to say "I am not sure": a confidence below which a model abstains, so that what it does say
+is right often enough.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +11,9 @@ from scipy.stats import beta
 
 @dataclass(frozen=True)
 class Abstention:
-    """Abstain below `confidence`; val_risk and val_coverage are those on the images that it was chosen on."""
+    """Abstain below `confidence`; val_risk and val_coverage are those on the images that it was
+    chosen on.
+    """
 
     confidence: float
     target_risk: float
@@ -21,27 +25,39 @@ class Abstention:
 
 
 def abstention(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, target_risk: float, delta: float
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    target_risk: float,
+    delta: float,
 ) -> Abstention:
-    """The least confidence above which the share of errors is at most target_risk, with probability 1 - delta.
+    """The least confidence above which the share of errors is at most target_risk, with probability
+    1 - delta.
 
-    Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a binary search over thresholds, each
-    judged by the exact binomial bound (Clopper-Pearson) at delta / number of thresholds looked at. Where no threshold can
-    be vouched for (too few images), the least one that kept the risk on these images is taken, and guaranteed is False.
+    Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a binary
+    search over thresholds, each judged by the exact binomial bound (Clopper-Pearson) at delta /
+    number of thresholds looked at. Where no threshold can be vouched for (too few images), the
+    least one that kept the risk on these images is taken, and guaranteed is False.
     """
     order = np.argsort(-confidence, kind="stable")
     errors = np.cumsum(~correct[order])
-    kept = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True)) + 1  # equal confidences go together
+    kept = (
+        np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True)) + 1
+    )  # equal confidences go together
     found = _vouched(kept, errors, target_risk, delta)
     guaranteed = found is not None
     if found is None:
         empirical = [k for k in kept if errors[k - 1] <= target_risk * k]
         found = int(empirical[-1]) if empirical else 0
     return Abstention(
-        confidence=float(confidence[order][found - 1]) if found else 1.0, target_risk=target_risk, delta=delta,
-        guaranteed=guaranteed, val_coverage=found / len(order), val_n=len(order),
+        confidence=float(confidence[order][found - 1]) if found else 1.0,
+        target_risk=target_risk,
+        delta=delta,
+        guaranteed=guaranteed,
+        val_coverage=found / len(order),
+        val_n=len(order),
         val_risk=float(errors[found - 1] / found) if found else 0.0,
-    )  # fmt: skip
+    )
 
 
 def _vouched(kept: np.ndarray, errors: np.ndarray, target_risk: float, delta: float) -> int | None:

@@ -12,25 +12,38 @@ MOST_VALUES = 12  # a column of metadata with more different values is not a sli
 
 
 def columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the table that are worth a slice: the source's metadata with few values, the format, and label-check's findings."""
+    """The columns of the table that are worth a slice: the source's metadata with few values, the
+    format, and label-check's findings.
+    """
     told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
     told = told.rename(columns={name: f"{name} (metadata)" for name in told if name in rows})
     few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_VALUES]
     found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
-    return pd.concat([told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1)
+    return pd.concat(
+        [told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1
+    )
 
 
 def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -> pd.DataFrame:
     """Columns slice, n, accuracy, low, high (95 % interval of Wilson 1927), the worst slice first.
 
-    A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n` images are left out.
+    A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n`
+    images are left out.
     """
     members: dict[str, np.ndarray] = {}
     for column in rows.columns:
         spelled = rows[column].astype(object).map(_spelled, na_action="ignore").fillna("")
-        members |= {f"{column} = {value}": spelled.eq(value).to_numpy(dtype=bool) for value in spelled.unique() if value}
+        members |= {
+            f"{column} = {value}": spelled.eq(value).to_numpy(dtype=bool)
+            for value in spelled.unique()
+            if value
+        }
     table = pd.DataFrame(
-        [_slice(name, correct[member]) for name, member in members.items() if member.sum() >= max(min_n, 1)],
+        [
+            _slice(name, correct[member])
+            for name, member in members.items()
+            if member.sum() >= max(min_n, 1)
+        ],
         columns=["slice", "n", "accuracy", "low", "high"],
     )
     return table.sort_values(["accuracy", "slice"], ignore_index=True)
@@ -54,4 +67,10 @@ def _spelled(value: object) -> str:
 
 def _slice(name: str, correct: Bool[np.ndarray, " m"]) -> dict[str, str | int | float]:
     low, high = wilson(int(correct.sum()), len(correct))
-    return {"slice": name, "n": len(correct), "accuracy": float(correct.mean()), "low": low, "high": high}
+    return {
+        "slice": name,
+        "n": len(correct),
+        "accuracy": float(correct.mean()),
+        "low": low,
+        "high": high,
+    }

@@ -1,4 +1,6 @@
-"""What the report says of the stages before evaluate: read from their folders, as report.Report takes it."""
+"""What the report says of the stages before evaluate: read from their folders, as report.Report
+takes it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -18,25 +20,42 @@ def label_check(folder: Path) -> report.LabelCheck:
     findings = pd.read_csv(folder / "findings.csv", keep_default_na=False)
     n = dict(zip(findings["finding"], findings["n"], strict=True))
     return report.LabelCheck(
-        findings=findings, audit=pd.read_csv(folder / "audit.csv"),
-        n_decided=int(n["decisions applied"]), n_changed=int(n["labels changed by decisions"]),
+        findings=findings,
+        audit=pd.read_csv(folder / "audit.csv"),
+        n_decided=int(n["decisions applied"]),
+        n_changed=int(n["labels changed by decisions"]),
         suspects=[
-            report.Suspect(name=row["name"], label=row["label"], suggested=row["suggested_label"], score=float(row["suspect_score"]), image=picture)
+            report.Suspect(
+                name=row["name"],
+                label=row["label"],
+                suggested=row["suggested_label"],
+                score=float(row["suspect_score"]),
+                image=picture,
+            )
             for row, picture in _shown(folder, "suspects")
         ],
         pairs=[
             report.Pair(
-                why=row["why"], names=(row["name"], row["other"]), labels=(row["label"], row["other_label"]), cosine=float(row["cosine"]),
-                image=sides[0], other=sides[1],
+                why=row["why"],
+                names=(row["name"], row["other"]),
+                labels=(row["label"], row["other_label"]),
+                cosine=float(row["cosine"]),
+                image=sides[0],
+                other=sides[1],
             )
             for row, sides in _shown(folder, "pairs")
         ],
-        outliers=[report.Outlier(name=row["name"], label=row["label"], image=picture) for row, picture in _shown(folder, "outliers")],
-    )  # fmt: skip
+        outliers=[
+            report.Outlier(name=row["name"], label=row["label"], image=picture)
+            for row, picture in _shown(folder, "outliers")
+        ],
+    )
 
 
 def search(model_search: Path, tune: Path) -> dict[str, Any]:
-    """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of the report."""
+    """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of
+    the report.
+    """
     board = pd.read_csv(model_search / "leaderboard.csv").drop(columns="candidate")
     compared = json.loads((model_search / "search.json").read_text())
     trials = pd.read_csv(tune / "trials.csv")
@@ -45,17 +64,27 @@ def search(model_search: Path, tune: Path) -> dict[str, Any]:
     history = pd.read_csv(tune / "history.csv")
     return {
         "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
-        "leaderboard": report.Leaderboard(rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]),
-        "tuning": report.Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
+        "leaderboard": report.Leaderboard(
+            rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]
+        ),
+        "tuning": report.Tuning(
+            rows=trials, metric=settings["metric"], direction=settings["direction"]
+        ),
         "history": history if len(history) > 1 else None,
     }
 
 
 def caveats(rows: pd.DataFrame, winner: Candidate, model_search: Path) -> list[str]:
     """What a reader of the figures should know; rows: the table of the test images."""
-    caveats = ["The test images come from the same source as the training images; other cameras or places may differ."]
+    caveats = [
+        "The test images come from the same source as the training images; other cameras or "
+        "places may differ."
+    ]
     if rows["suspect"].any():
-        caveats.append(f"{int(rows['suspect'].sum())} of the test labels are doubted by label-check and were kept as given.")
+        caveats.append(
+            f"{int(rows['suspect'].sum())} of the test labels are doubted by label-check and "
+            f"were kept as given."
+        )
     if (rows["soft_label"] != "").any():
         caveats.append("Some labels are graded; accuracy counts the likelier class as the truth.")
     if winner.model.features.get("weights") == "random":

@@ -1,10 +1,12 @@
 """Features of a frozen module, computed once: kept by the content of weights and pixels.
 
 .fieldmark/cache/features/<module>/<view>/<shard>.npz   keys S32 (n,), values float16 (n, d)
-.fieldmark/cache/features/<settings>.txt                <module>: what `settings` were built to, for write_features
-Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted at any time, and a
-shard that cannot be read is computed again. torch is imported only where something is computed; write_features does that in
-a process of its own, since torch and the engine would hold some 700 MiB to the end.
+.fieldmark/cache/features/<settings>.txt                <module>: what `settings` were built to, for
+                                                        write_features
+Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted
+at any time, and a shard that cannot be read is computed again. torch is imported only where
+something is computed; write_features does that in a process of its own, since torch and the engine
+would hold some 700 MiB to the end.
 """
 
 from __future__ import annotations
@@ -43,26 +45,32 @@ _last: dict[tuple[object, ...], np.ndarray] = {}
 
 
 def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.ndarray, "n v d"]:
-    """Features of every image in each view that `symmetry` allows; only what the cache lacks is computed.
+    """Features of every image in each view that `symmetry` allows; only what the cache lacks is
+    computed.
 
-    images: anything with a length that gives square uint8 arrays of one size, a memory map included.
+    images: anything with a length that gives square uint8 arrays of one size, a memory map
+    included.
     """
     folder = _root() / _fingerprint(module)
     keys = _keys(images)
     asked = (folder, symmetry, keys.tobytes())
     if asked not in _last:  # a search asks for the same ones in every trial
         _last.clear()
-        _last[asked] = _assembled(module, images, keys, folder, symmetry, partial(np.empty, dtype=np.float16))
+        _last[asked] = _assembled(
+            module, images, keys, folder, symmetry, partial(np.empty, dtype=np.float16)
+        )
     return _last[asked]
 
 
 def write_features(
     settings: Mapping[str, Any], images: Images, path: Path, keys: Keys | None = None, *, seed: int
 ) -> Float16[np.ndarray, "n d"]:
-    """Features of every image as it is (no other view) in a new .npy file; the array is mapped from it, so it need not fit in memory.
+    """Features of every image as it is (no other view) in a new .npy file; the array is mapped from
+    it, so it need not fit in memory.
 
-    settings: a node with `_target_` that describes the module, which is built only where the cache lacks something, with
-    the seed. keys: those of the images (see `key`), if they are known already; then only images that the cache lacks are decoded.
+    settings: a node with `_target_` that describes the module, which is built only where the cache
+    lacks something, with the seed. keys: those of the images (see `key`), if they are known
+    already; then only images that the cache lacks are decoded.
     """
     keys = _keys(images) if keys is None else keys
 
@@ -89,13 +97,17 @@ def key(image: np.ndarray) -> bytes:
 
 
 def _note(settings: Mapping[str, Any]) -> Path | None:
-    """Where it stands what these settings were built to; None where more than settings and code decides on that."""
+    """Where it stands what these settings were built to; None where more than settings and code
+    decides on that.
+    """
     file = weights.file_of(settings.get("weights", "random"))
     if file is None:
         return None
     digest = hashlib.blake2b(file.read_bytes(), digest_size=16)
     targets = find_spec(settings["_target_"].rpartition(".")[0])
-    code = sorted([*Path(__file__).parent.glob("*.py"), *([Path(str(targets.origin))] if targets else [])])
+    code = sorted(
+        [*Path(__file__).parent.glob("*.py"), *([Path(str(targets.origin))] if targets else [])]
+    )
     for source in code:
         digest.update(source.read_bytes())
     versions = [version(package) for package in ("torch", "torchvision", "timm", "openvino")]
@@ -161,7 +173,11 @@ def _places(folder: Path, symmetry: str) -> dict[Flips, Path]:
 
 
 def _fill(
-    result: np.ndarray | None, keys: Keys, missing: Missing, places: dict[Flips, Path], allocate: Allocate
+    result: np.ndarray | None,
+    keys: Keys,
+    missing: Missing,
+    places: dict[Flips, Path],
+    allocate: Allocate,
 ) -> np.ndarray | None:
     """Copy what the cache has to its rows, and strike these off the missing ones."""
     for column, (flips, place) in enumerate(places.items()):
@@ -170,7 +186,11 @@ def _fill(
         for stored, values in shards.read(place) if len(asked) else ():
             here, which = rows.of(stored)
             if len(here):
-                result = allocate((len(keys), len(places), values.shape[1])) if result is None else result
+                result = (
+                    allocate((len(keys), len(places), values.shape[1]))
+                    if result is None
+                    else result
+                )
                 result[asked[here], column] = values[which]
                 found[here] = True
             if result is not None:
@@ -179,17 +199,27 @@ def _fill(
     return result
 
 
-def _compute(module: nn.Module, images: Images, keys: Keys, missing: Missing, places: dict[Flips, Path]) -> None:
+def _compute(
+    module: nn.Module, images: Images, keys: Keys, missing: Missing, places: dict[Flips, Path]
+) -> None:
     """All views in one stream, since preparing the engine for a module takes seconds."""
     from pipeline.features import engine
 
-    jobs = [(flips, some) for flips, rows in missing.items() for some in store.chunks(rows.tolist(), engine.BATCH)]
+    jobs = [
+        (flips, some)
+        for flips, rows in missing.items()
+        for some in store.chunks(rows.tolist(), engine.BATCH)
+    ]
     if not jobs:
         return
     pending: dict[Flips, list[tuple[bytes, np.ndarray]]] = {flips: [] for flips in places}
     batches = parallel.in_order(lambda job: _batch(images, job[1], job[0]), jobs)
-    with tqdm(total=sum(map(len, missing.values())), desc="features", unit="view", mininterval=1) as progress:
-        for (flips, which), output in zip(jobs, engine.run(module, batches, images[0].shape[0]), strict=True):
+    with tqdm(
+        total=sum(map(len, missing.values())), desc="features", unit="view", mininterval=1
+    ) as progress:
+        for (flips, which), output in zip(
+            jobs, engine.run(module, batches, images[0].shape[0]), strict=True
+        ):
             pending[flips] += zip(keys[which].tolist(), output.astype(np.float16), strict=True)
             progress.update(len(which))
             if len(pending[flips]) >= SHARD:
@@ -218,7 +248,9 @@ def _fingerprint(module: nn.Module) -> str:
     for key, value in module.state_dict().items():
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    settings = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, list, tuple))}
+    settings = {
+        k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, list, tuple))
+    }
     digest.update(f"{module} {sorted(settings.items())} {engine.name()}".encode())
     return digest.hexdigest()
 

@@ -28,7 +28,9 @@ AHEAD = 4  # batches for each request of the engine, which are done or waiting f
 
 
 def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
-    """Outputs of `module` for uint8 batches (n, size_px, size_px, 3), in order; float32 in, float32 out."""
+    """Outputs of `module` for uint8 batches (n, size_px, size_px, 3), in order; float32 in, float32
+    out.
+    """
     if _on_gpu():
         yield from _run_torch(module, batches, "cuda")
     else:
@@ -36,14 +38,18 @@ def run(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Itera
 
 
 def name() -> str:
-    """The engine and its version: results of two engines differ in the last digits, so caches keep them apart."""
+    """The engine and its version: results of two engines differ in the last digits, so caches keep
+    them apart.
+    """
     return f"torch-{torch.__version__}-cuda" if _on_gpu() else f"openvino-{ov.__version__}-f32"
 
 
 def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
-    """Time of one image through the module with OpenVINO on this machine's CPU, warmed up: a median.
+    """Time of one image through the module with OpenVINO on this machine's CPU, warmed up: a
+    median.
 
-    Of five rounds the quietest counts, since a choice is made by this figure, and another program may be busy.
+    Of five rounds the quietest counts, since a choice is made by this figure, and another program
+    may be busy.
     """
     compiled = _compile(module, size_px, "LATENCY")
     image = np.zeros((1, size_px, size_px, 3), np.uint8)
@@ -63,16 +69,28 @@ def times_ms(call: Callable[[], object], runs: int) -> list[float]:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """What a GPU or a loader process fails with, in words that say what to turn; any other error as it is."""
+    """What a GPU or a loader process fails with, in words that say what to turn; any other error as
+    it is.
+    """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
-            advice = "the processes that load images ended: give them more shared memory (docker run --shm-size=1g), or set FIELDMARK_WORKERS=0"
+            advice = (
+                "the processes that load images ended: give them more shared memory "
+                "(docker run --shm-size=1g), or set FIELDMARK_WORKERS=0"
+            )
         elif "out of memory" in str(error) or "ALLOC_FAILED" in str(error):
-            advice = "the GPU's memory does not suffice: lower fit.batch_size or preprocess.size_px, end what else uses it, or set FIELDMARK_ACCELERATOR=cpu"
+            advice = (
+                "the GPU's memory does not suffice: lower fit.batch_size or "
+                "preprocess.size_px, end what else uses it, or set "
+                "FIELDMARK_ACCELERATOR=cpu"
+            )
         elif isinstance(error, torch.AcceleratorError) or "cuDNN error" in str(error):
-            advice = "the GPU cannot be used, which may be too old for this torch: set FIELDMARK_ACCELERATOR=cpu"
+            advice = (
+                "the GPU cannot be used, which may be too old for this torch: set "
+                "FIELDMARK_ACCELERATOR=cpu"
+            )
         else:
             raise
         raise FieldmarkError(f"{advice} ({one_line(error)})") from error
@@ -82,7 +100,9 @@ def _on_gpu() -> bool:
     return os.environ.get("FIELDMARK_ACCELERATOR") != "cpu" and torch.cuda.is_available()
 
 
-def _run_torch(module: nn.Module, batches: Iterable[np.ndarray], device: str) -> Iterator[np.ndarray]:
+def _run_torch(
+    module: nn.Module, batches: Iterable[np.ndarray], device: str
+) -> Iterator[np.ndarray]:
     with plainly():
         try:
             module = module.eval().to(device)
@@ -96,23 +116,32 @@ def _run_torch(module: nn.Module, batches: Iterable[np.ndarray], device: str) ->
 def _outputs(module: nn.Module, batch: np.ndarray, device: str) -> np.ndarray:
     # A GPU's own default for convolutions keeps ten bits, and may take another algorithm each time.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        found: np.ndarray = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device)).float().cpu().numpy()
+        found: np.ndarray = (
+            module(torch.from_numpy(np.ascontiguousarray(batch)).to(device)).float().cpu().numpy()
+        )
     return found
 
 
-def _run_openvino(module: nn.Module, batches: Iterable[np.ndarray], size_px: int) -> Iterator[np.ndarray]:
+def _run_openvino(
+    module: nn.Module, batches: Iterable[np.ndarray], size_px: int
+) -> Iterator[np.ndarray]:
     compiled = _compile(module, size_px, "THROUGHPUT")
     queue = ov.AsyncInferQueue(compiled)
-    queue.set_callback(lambda request, output: output.set_result(request.get_output_tensor(0).data.copy()))
+    queue.set_callback(
+        lambda request, output: output.set_result(request.get_output_tensor(0).data.copy())
+    )
     waiting: deque[Future[np.ndarray]] = deque()
     try:
         for batch in batches:
             waiting.append(Future())
             queue.start_async([np.ascontiguousarray(batch)], waiting[-1])
-            if len(waiting) > AHEAD * len(queue):  # one slow batch must not let those behind it pile up
+            if len(waiting) > AHEAD * len(
+                queue
+            ):  # one slow batch must not let those behind it pile up
                 yield waiting.popleft().result()
     finally:
-        queue.wait_all()  # also on an error: a queue that is dropped while it works takes the process down
+        # also on an error: a queue that is dropped while it works takes the process down
+        queue.wait_all()
     for output in waiting:
         yield output.result()
 
@@ -121,9 +150,15 @@ def _compile(module: nn.Module, size_px: int, hint: str) -> Any:
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes to the authors of converters
-        # OpenVINO takes over a traced module five times as fast as a program of torch.export. Unchecked, since the check
+        # OpenVINO takes over a traced module five times as fast as a program of torch.export.
+        # Unchecked, since the check
         # traces it again, which takes as long as all the rest.
         traced = torch.jit.trace(module.eval().cpu(), example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
-        model = ov.convert_model(traced, example_input=(example,), input=[([-1, *example.shape[1:]], ov.Type.u8)])
-    # f32: the default would pick bfloat16 on some processors and change results from one machine to the next
-    return ov.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"})
+        model = ov.convert_model(
+            traced, example_input=(example,), input=[([-1, *example.shape[1:]], ov.Type.u8)]
+        )
+    # f32: the default would pick bfloat16 on some processors and change results from one machine to
+    # the next
+    return ov.Core().compile_model(
+        model, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+    )

@@ -1,6 +1,7 @@
 """Histograms of oriented gradients as a torch module, so that they export like any network.
 
-Dalal and Triggs, CVPR 2005; the definition (hard bins, L2-Hys) is scikit-image's, with which the tests compare.
+Dalal and Triggs, CVPR 2005; the definition (hard bins, L2-Hys) is scikit-image's, with which the
+tests compare.
 """
 
 import torch
@@ -11,17 +12,26 @@ from pipeline.errors import FieldmarkError
 
 
 class HOG(nn.Module):
-    """uint8 (n, h, w, 3) -> float32 (n, d), on the luminance averaged down by a whole factor to about input_px.
+    """uint8 (n, h, w, 3) -> float32 (n, d), on the luminance averaged down by a whole factor to
+    about input_px.
 
     Raises FieldmarkError for images smaller than a block.
     """
 
     def __init__(self, input_px: int, orientations: int, cell_px: int, block_cells: int) -> None:
         super().__init__()
-        self.input_px, self.orientations, self.cell_px, self.block_cells = input_px, orientations, cell_px, block_cells
+        self.input_px, self.orientations, self.cell_px, self.block_cells = (
+            input_px,
+            orientations,
+            cell_px,
+            block_cells,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        grey = shrink(images.float() @ images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32), self.input_px)
+        grey = shrink(
+            images.float() @ images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32),
+            self.input_px,
+        )
         dy = F.pad(grey[:, 2:] - grey[:, :-2], (0, 0, 1, 1))
         dx = F.pad(grey[:, :, 2:] - grey[:, :, :-2], (1, 1))
         magnitude = torch.sqrt(dx * dx + dy * dy)
@@ -33,20 +43,27 @@ class HOG(nn.Module):
         rows, columns = cells.shape[2] - b + 1, cells.shape[3] - b + 1
         if min(rows, columns) < 1:
             raise FieldmarkError(
-                f"images of {grey.shape[2]} x {grey.shape[1]} px hold no block of {b} x {b} cells of {self.cell_px} px: "
-                "lower features.cell_px or features.block_cells, or raise preprocess.size_px or features.input_px"
+                f"images of {grey.shape[2]} x {grey.shape[1]} px hold no block of {b} x {b} "
+                f"cells of {self.cell_px} px: "
+                "lower features.cell_px or features.block_cells, or raise preprocess.size_px "
+                "or features.input_px"
             )
-        blocks = torch.stack([cells[:, :, i : i + rows, j : j + columns] for i in range(b) for j in range(b)], dim=1)
+        blocks = torch.stack(
+            [cells[:, :, i : i + rows, j : j + columns] for i in range(b) for j in range(b)], dim=1
+        )
         blocks = _normalise(_normalise(blocks).clamp(max=0.2))
         return blocks.permute(0, 3, 4, 1, 2).flatten(1)
 
 
 def shrink(planes: Tensor, input_px: int) -> Tensor:
-    """Average planes (..., h, w) down by the whole factor that brings the height nearest to, not below, input_px."""
+    """Average planes (..., h, w) down by the whole factor that brings the height nearest to, not
+    below, input_px.
+    """
     factor = max(1, planes.shape[-2] // input_px)
     return F.avg_pool2d(planes, factor) if factor > 1 else planes
 
 
 def _normalise(blocks: Tensor) -> Tensor:
-    # A floor, not a small addend: torch's ONNX exporter drops the addend, and an even block then becomes 0 / 0.
+    # A floor, not a small addend: torch's ONNX exporter drops the addend, and an even block then
+    # becomes 0 / 0.
     return blocks / torch.sqrt((blocks * blocks).sum(dim=(1, 2), keepdim=True).clamp(min=1e-10))

@@ -7,7 +7,8 @@ from pipeline.errors import FieldmarkError
 
 
 def file_of(weights: str) -> Path | None:
-    """The file, or the one in an installed package; None for `hub` and `random`, which are no file of ours.
+    """The file, or the one in an installed package; None for `hub` and `random`, which are no file
+    of ours.
 
     Raises FieldmarkError where there is none, or more than one.
     """
@@ -16,12 +17,18 @@ def file_of(weights: str) -> Path | None:
     if Path(weights).is_file():
         return Path(weights)
     try:
-        inside = [Path(str(f.locate())) for f in files(weights) or [] if f.suffix in {".pth", ".pt", ".safetensors"}]
+        inside = [
+            Path(str(f.locate()))
+            for f in files(weights) or []
+            if f.suffix in {".pth", ".pt", ".safetensors"}
+        ]
     except PackageNotFoundError as error:
         raise FieldmarkError(
             f"features.weights: {weights!r} is neither a file nor an installed package; "
             "name a .safetensors or .pth file, `hub` to download, or `random` to start from nothing"
         ) from error
     if len(inside) != 1:
-        raise FieldmarkError(f"features.weights: the package {weights} holds {len(inside)} weights files, not one")
+        raise FieldmarkError(
+            f"features.weights: the package {weights} holds {len(inside)} weights files, not one"
+        )
     return inside[0]

@@ -1,1 +1,3 @@
-"""What is known about labels and images before training: doubts, duplicates, quality, decisions, the split."""
+"""What is known about labels and images before training: doubts, duplicates, quality, decisions,
+the split.
+"""

@@ -1,8 +1,9 @@
-"""How good the search for label errors is on this data: known flips are planted in a copy of the labels, and looked for.
+"""How good the search for label errors is on this data: known flips are planted in a copy of the
+labels, and looked for.
 
-Errors that the labels had before count as false alarms here, so on noisy labels the true precision is higher. Where a
-second column says what people verified, the search is also held against the errors that really are there.
-Axes: n images, d features, k classes.
+Errors that the labels had before count as false alarms here, so on noisy labels the true precision
+is higher. Where a second column says what people verified, the search is also held against the
+errors that really are there. Axes: n images, d features, k classes.
 """
 
 import json
@@ -27,47 +28,87 @@ from pipeline.labels.errors import Features, Labelling, Labels
 
 UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")
-COLUMNS = ["kind", "fraction", "n_planted", "n_suspect", "precision", "recall", "average_precision", "random_average_precision"]
+COLUMNS = [
+    "kind",
+    "fraction",
+    "n_planted",
+    "n_suspect",
+    "precision",
+    "recall",
+    "average_precision",
+    "random_average_precision",
+]
 HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "random AP"]
 
 
 def audit(
-    features: Features, said: Labelling, *, fractions: Sequence[float], folds: int, C: float, max_fraction: float, seed: int
+    features: Features,
+    said: Labelling,
+    *,
+    fractions: Sequence[float],
+    folds: int,
+    C: float,
+    max_fraction: float,
+    seed: int,
 ) -> pd.DataFrame:
     """One row a kind of flip and fraction of the images: COLUMNS.
 
-    random_average_precision is what a random ranking is expected to reach. A flip is to any other class (uniform), or
-    to the one that the class is most often taken for (look-alike; left out for two classes, where it is the same). Of a
-    graded label the shares of the two classes are exchanged. The other arguments are those of errors.out_of_fold and
-    errors.suspects.
+    random_average_precision is what a random ranking is expected to reach. A flip is to any other
+    class (uniform), or to the one that the class is most often taken for (look-alike; left out for
+    two classes, where it is the same). Of a graded label the shares of the two classes are
+    exchanged. The other arguments are those of errors.out_of_fold and errors.suspects.
     """
     how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed}
     other = np.array([1, 0])  # of two classes, without a model
-    confused = other if said.labels.max() < 2 else _most_alike(said.labels, remember.out_of_fold(features, said, **how))
+    confused = (
+        other
+        if said.labels.max() < 2
+        else _most_alike(said.labels, remember.out_of_fold(features, said, **how))
+    )
     rows = []
     for kind, fraction, noisy in _planted(said, confused, fractions, seed):
-        found = errors.suspects(noisy, remember.out_of_fold(features, noisy, **how), max_fraction=max_fraction)
+        found = errors.suspects(
+            noisy, remember.out_of_fold(features, noisy, **how), max_fraction=max_fraction
+        )
         rows.append(_figures(kind, fraction, noisy.labels != said.labels, found))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def real(
-    features: Features, said: Labelling, wrong: Bool[np.ndarray, " n"], judged: Bool[np.ndarray, " n"], *, folds: int, C: float,
-    max_fraction: float, seed: int,
-) -> pd.DataFrame:  # fmt: skip
-    """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found among the judged ones."""
+    features: Features,
+    said: Labelling,
+    wrong: Bool[np.ndarray, " n"],
+    judged: Bool[np.ndarray, " n"],
+    *,
+    folds: int,
+    C: float,
+    max_fraction: float,
+    seed: int,
+) -> pd.DataFrame:
+    """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found
+    among the judged ones.
+    """
     probs = remember.out_of_fold(features, said, folds=folds, C=C, seed=seed)
     found = errors.suspects(said, probs, max_fraction=max_fraction)[judged]
-    return pd.DataFrame([_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS)
+    return pd.DataFrame(
+        [_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS
+    )
 
 
 def of_table(
-    rows: pd.DataFrame, features: Features, cfg: Config, *, fractions: Sequence[float], verified: str | None, max_images: int | None = None
+    rows: pd.DataFrame,
+    features: Features,
+    cfg: Config,
+    *,
+    fractions: Sequence[float],
+    verified: str | None,
+    max_images: int | None = None,
 ) -> pd.DataFrame:
-    """The audit of label-check's table, and of its given labels against the metadata column `verified` where one is named.
+    """The audit of label-check's table, and of its given labels against the metadata column
+    `verified` where one is named.
 
-    max_images: a random sample of that many stands for all. Raises FieldmarkError for a column that nothing has, and
-    where it contradicts no label.
+    max_images: a random sample of that many stands for all. Raises FieldmarkError for a column that
+    nothing has, and where it contradicts no label.
     """
     how = {**cfg.label_check.errors.model_dump(), "seed": cfg.seed}
     labelled = _sample(np.flatnonzero(rows["label"] != ""), max_images, cfg.seed)
@@ -79,15 +120,23 @@ def of_table(
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
         _, said = errors.labelling(rows.assign(label=rows["given_label"]).iloc[given])
-        judged, wrong = truth[given] != "", truth[given] != rows["given_label"].to_numpy(object)[given]
+        judged, wrong = (
+            truth[given] != "",
+            truth[given] != rows["given_label"].to_numpy(object)[given],
+        )
         if not (judged & wrong).any() or not (judged & ~wrong).any():
-            raise FieldmarkError(f"the column {verified!r} must say of some labels that they are right, and of some that they are wrong")
+            raise FieldmarkError(
+                f"the column {verified!r} must say of some labels that they are right, and of "
+                f"some that they are wrong"
+            )
         found.append(real(features[given], said, wrong, judged, **how))
     return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
 
 
 def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -> None:
-    """Print the audit of all labels that label-check has seen. Raises FieldmarkError where it has not run yet."""
+    """Print the audit of all labels that label-check has seen. Raises FieldmarkError where it has
+    not run yet.
+    """
     if not (CHECKED / "embedding.npy").exists():
         raise FieldmarkError(f"{CHECKED} is missing; run `dvc repro label-check` first")
     if bad := [fraction for fraction in fractions if not 0 < fraction < 1]:
@@ -98,24 +147,42 @@ def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -
     features = store.read_array(CHECKED / "embedding.npy")
     settings = cfg.label_check.audit
     found = of_table(
-        rows, features, cfg, fractions=fractions or settings.fractions, verified=verified or settings.verified
+        rows,
+        features,
+        cfg,
+        fractions=fractions or settings.fractions,
+        verified=verified or settings.verified,
     )
     shown = Table(*HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1))
     for row in found.itertuples(index=False):
-        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        shown.add_row(
+            *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
+        )
     Console().print(shown)
 
 
-def _figures(kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], found: pd.DataFrame) -> dict[str, object]:
+def _figures(
+    kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], found: pd.DataFrame
+) -> dict[str, object]:
     suspect, score = found["suspect"].to_numpy(), found["suspect_score"].to_numpy()
     figures = (
-        precision_score(wrong, suspect, zero_division=0), recall_score(wrong, suspect, zero_division=0),
-        average_precision_score(wrong, score), wrong.mean(),
-    )  # fmt: skip
-    return dict(zip(COLUMNS, (kind, fraction, int(wrong.sum()), int(suspect.sum()), *map(float, figures)), strict=True))
+        precision_score(wrong, suspect, zero_division=0),
+        recall_score(wrong, suspect, zero_division=0),
+        average_precision_score(wrong, score),
+        wrong.mean(),
+    )
+    return dict(
+        zip(
+            COLUMNS,
+            (kind, fraction, int(wrong.sum()), int(suspect.sum()), *map(float, figures)),
+            strict=True,
+        )
+    )
 
 
-def _sample(places: Int64[np.ndarray, " n"], at_most: int | None, seed: int) -> Int64[np.ndarray, " m"]:
+def _sample(
+    places: Int64[np.ndarray, " n"], at_most: int | None, seed: int
+) -> Int64[np.ndarray, " m"]:
     if at_most is None or len(places) <= at_most:
         return places
     return np.sort(np.random.default_rng(seed).permutation(places)[:at_most])
@@ -126,14 +193,21 @@ def _verified(rows: pd.DataFrame, column: str) -> np.ndarray:
     told = [json.loads(text) for text in rows["metadata"]]
     if not any(column in row for row in told):
         names = ", ".join(sorted({name for row in told for name in row})) or "none"
-        raise FieldmarkError(f"there is no metadata column {column!r} of verified labels; there are: {names}")
+        raise FieldmarkError(
+            f"there is no metadata column {column!r} of verified labels; there are: {names}"
+        )
     return np.array([str(row.get(column, "")) for row in told], dtype=object)
 
 
 def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.ndarray, " k"]:
     """For each class the other one that its images are most likely taken for."""
     k = probs.shape[1]
-    mean = np.stack([probs[labels == own].mean(axis=0) if (labels == own).any() else np.zeros(k) for own in range(k)])
+    mean = np.stack(
+        [
+            probs[labels == own].mean(axis=0) if (labels == own).any() else np.zeros(k)
+            for own in range(k)
+        ]
+    )
     np.fill_diagonal(mean, -1)
     nearest: Int64[np.ndarray, " k"] = mean.argmax(axis=1)
     return nearest
@@ -146,12 +220,18 @@ def _planted(
     for fraction in fractions:
         random = np.random.default_rng([seed, round(fraction * 1e6)])
         which = random.permutation(len(labels))[: max(1, round(fraction * len(labels)))]
-        yield UNIFORM, fraction, _flipped(said, which, (labels[which] + random.integers(1, k, len(which))) % k)
+        yield (
+            UNIFORM,
+            fraction,
+            _flipped(said, which, (labels[which] + random.integers(1, k, len(which))) % k),
+        )
         if k > 2:
             yield LOOK_ALIKE, fraction, _flipped(said, which, confused[labels[which]])
 
 
-def _flipped(said: Labelling, which: Int64[np.ndarray, " r"], to: Int64[np.ndarray, " r"]) -> Labelling:
+def _flipped(
+    said: Labelling, which: Int64[np.ndarray, " r"], to: Int64[np.ndarray, " r"]
+) -> Labelling:
     """With other labels for some images; shares of the two classes are exchanged."""
     labels, before = said.labels.copy(), said.labels[which]
     labels[which] = to

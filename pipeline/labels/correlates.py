@@ -1,7 +1,8 @@
-"""Classes that one property tells apart without a look at the picture: its size, brightness, format, camera, metadata.
+"""Classes that one property tells apart without a look at the picture: its size, brightness,
+format, camera, metadata.
 
-A model learns such a shortcut instead of the thing (Geirhos et al., Nature Machine Intelligence 2020).
-Axes: n images, k classes.
+A model learns such a shortcut instead of the thing (Geirhos et al., Nature Machine Intelligence
+2020). Axes: n images, k classes.
 """
 
 import json
@@ -32,11 +33,14 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.DataFrame:
     """A row a property and class, the most telling first: COLUMNS.
 
-    auc       how well a small tree on that property alone tells the class from the rest (ROC AUC, out of fold)
-    accuracy  the share that it says rightly, beside majority, the share of always saying the likelier answer
+    auc       how well a small tree on that property alone tells the class from the rest (ROC AUC,
+              out of fold)
+    accuracy  the share that it says rightly, beside majority, the share of always saying the
+              likelier answer
 
-    rows are the labelled ones of label-check's table, with its scores; ignore names metadata that is no property (a
-    label by another name). Classes of fewer than FOLDS groups are left out; of two classes, the smaller stands for both.
+    rows are the labelled ones of label-check's table, with its scores; ignore names metadata that
+    is no property (a label by another name). Classes of fewer than FOLDS groups are left out; of
+    two classes, the smaller stands for both.
     """
     groups = rows.groupby("label")["dup_group"].nunique()
     rows = rows[rows["label"].isin(groups[groups >= FOLDS].index)]
@@ -49,10 +53,14 @@ def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.Da
         for name, values in _properties(rows, set(ignore)):
             found += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
     table = pd.DataFrame(found, columns=COLUMNS)
-    return table.sort_values(["auc", "property", "label"], ascending=[False, True, True], ignore_index=True)
+    return table.sort_values(
+        ["auc", "property", "label"], ascending=[False, True, True], ignore_index=True
+    )
 
 
-def _properties(rows: pd.DataFrame, ignore: set[str]) -> Iterator[tuple[str, Float64[np.ndarray, " n"]]]:
+def _properties(
+    rows: pd.DataFrame, ignore: set[str]
+) -> Iterator[tuple[str, Float64[np.ndarray, " n"]]]:
     """Name and values as numbers, of those that differ."""
     told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
     plain = {
@@ -65,7 +73,10 @@ def _properties(rows: pd.DataFrame, ignore: set[str]) -> Iterator[tuple[str, Flo
         "sharpness": rows["blur_score"],
         "group": rows["group"],
     }
-    for name, column in [*plain.items(), *((str(name), _read(told[name])) for name in told if name not in ignore)]:
+    for name, column in [
+        *plain.items(),
+        *((str(name), _read(told[name])) for name in told if name not in ignore),
+    ]:
         values = _numbers(column)
         if values is not None and len(np.unique(values)) > 1:
             yield name, values
@@ -74,12 +85,18 @@ def _properties(rows: pd.DataFrame, ignore: set[str]) -> Iterator[tuple[str, Flo
 def _read(column: pd.Series) -> pd.Series:
     """As numbers where all the texts are some: in a CSV file everything is text."""
     told = column.dropna()
-    numbers = pd.to_numeric(told, errors="coerce") if all(isinstance(value, str) for value in told) else None
+    numbers = (
+        pd.to_numeric(told, errors="coerce")
+        if all(isinstance(value, str) for value in told)
+        else None
+    )
     return column if numbers is None or numbers.isna().any() else numbers.reindex(column.index)
 
 
 def _numbers(column: pd.Series) -> Float64[np.ndarray, " n"] | None:
-    """Numbers as they are, kinds counted from 0 in the order of the alphabet; None for what names single images."""
+    """Numbers as they are, kinds counted from 0 in the order of the alphabet; None for what names
+    single images.
+    """
     if pd.api.types.is_numeric_dtype(column):
         return column.astype(np.float64).fillna(-1.0).clip(-LARGEST, LARGEST).to_numpy()
     codes, kinds = pd.factorize(column.fillna("").astype(str), sort=True)
@@ -87,9 +104,15 @@ def _numbers(column: pd.Series) -> Float64[np.ndarray, " n"] | None:
 
 
 def _told(
-    values: Float64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], names: np.ndarray, folds: Folds, seed: int
+    values: Float64[np.ndarray, " n"],
+    labels: Int64[np.ndarray, " n"],
+    names: np.ndarray,
+    folds: Folds,
+    seed: int,
 ) -> Iterator[tuple[str, float, float, float]]:
-    tree = DecisionTreeClassifier(max_leaf_nodes=LEAVES_A_CLASS * len(names), min_samples_leaf=LEAF_IMAGES, random_state=seed)
+    tree = DecisionTreeClassifier(
+        max_leaf_nodes=LEAVES_A_CLASS * len(names), min_samples_leaf=LEAF_IMAGES, random_state=seed
+    )
     probs = cross_val_predict(tree, values[:, None], labels, cv=folds, method="predict_proba")
     judged = np.arange(len(names)) if len(names) > 2 else np.array([np.bincount(labels).argmin()])
     own, said = labels[:, None] == judged, probs[:, judged]

@@ -2,11 +2,13 @@
 
 id        of the image
 decision  keep (the label is right), relabel (label says to what), drop (use for nothing), unsure;
-          withdraw takes back what the same person said last about the image, so that what they said before holds again
+          withdraw takes back what the same person said last about the image, so that what they said
+          before holds again
 label     the right class; read for relabel only
 by, when  who decided, and the ISO 8601 time; a time without zone counts as UTC
 
-Nothing is deleted, so the file tells who changed their mind and when, and git can merge what two people added.
+Nothing is deleted, so the file tells who changed their mind and when, and git can merge what two
+people added.
 """
 
 import csv
@@ -43,11 +45,14 @@ class Line(NamedTuple):
     instant: datetime
 
 
-Spoken = dict[str, dict[str, list[Line]]]  # image -> person -> what they said and did not take back, by time
+Spoken = dict[
+    str, dict[str, list[Line]]
+]  # image -> person -> what they said and did not take back, by time
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """All decisions as text, in the order of the file; no rows where the file is missing or only a header.
+    """All decisions as text, in the order of the file; no rows where the file is missing or only a
+    header.
 
     Raises FieldmarkError for a malformed file, naming file, line and what is valid.
     """
@@ -68,13 +73,17 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def apply(rows: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
-    """Rows with a column decision ("" for none) and the labels that people gave; the argument is left as it is.
+    """Rows with a column decision ("" for none) and the labels that people gave; the argument is
+    left as it is.
 
-    The last decision of one person counts, by time; on the same time the later line. People who differ make a
-    "conflict", which changes nothing. A new label is certain, so it empties soft_label where rows have it.
+    The last decision of one person counts, by time; on the same time the later line. People who
+    differ make a "conflict", which changes nothing. A new label is certain, so it empties
+    soft_label where rows have it.
     """
     settled = _settled(decisions)
-    decision = rows["id"].map(settled["decision"].reindex(rows["id"].unique(), fill_value="")).astype(str)
+    decision = (
+        rows["id"].map(settled["decision"].reindex(rows["id"].unique(), fill_value="")).astype(str)
+    )
     relabelled = decision == "relabel"
     changed = rows.assign(decision=decision)
     changed.loc[relabelled, "label"] = rows.loc[relabelled, "id"].map(settled["label"])
@@ -83,12 +92,18 @@ def apply(rows: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def standing(decisions: pd.DataFrame) -> pd.DataFrame:
-    """The lines that hold, at most one for each person and image, by time; label is empty unless they relabel."""
+    """The lines that hold, at most one for each person and image, by time; label is empty unless
+    they relabel.
+    """
     spoken: Spoken = {}
     for one in by_time(decisions):
         hear(spoken, one)
     holding = [lines[-1] for of_image in spoken.values() for lines in of_image.values() if lines]
-    return pd.DataFrame([one[:-1] for one in sorted(holding, key=lambda one: one.instant)], columns=COLUMNS, dtype=str)
+    return pd.DataFrame(
+        [one[:-1] for one in sorted(holding, key=lambda one: one.instant)],
+        columns=COLUMNS,
+        dtype=str,
+    )
 
 
 def by_time(decisions: pd.DataFrame) -> list[Line]:
@@ -112,11 +127,12 @@ def hear(spoken: Spoken, line: Line) -> None:
 
 
 def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[Stamp, Stamp]:
-    """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait for each other.
+    """Add lines of COLUMNS to the file, all or none of them; processes that name the same lock wait
+    for each other.
 
-    The file is written anew beside the lock (git and DVC look at the folder) and renamed, so that whatever happens it is
-    whole; the bytes that were there stay as they were. Returns the stamps of the file before and after. Raises
-    FieldmarkError for a line that `read` would refuse.
+    The file is written anew beside the lock (git and DVC look at the folder) and renamed, so that
+    whatever happens it is whole; the bytes that were there stay as they were. Returns the stamps of
+    the file before and after. Raises FieldmarkError for a line that `read` would refuse.
     """
     for fields in lines:
         if problem := _problem(list(fields)):
@@ -130,7 +146,9 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
         before = path.read_bytes() if path.exists() else b""
         before = before or f"{','.join(COLUMNS)}\n".encode()
         with store.whole(path, lock.with_suffix(".partial")) as half, half.open("wb") as file:
-            file.write(before + (b"" if before.endswith(b"\n") else b"\n") + added.getvalue().encode())
+            file.write(
+                before + (b"" if before.endswith(b"\n") else b"\n") + added.getvalue().encode()
+            )
             file.flush()
             os.fsync(file.fileno())
         return found, stamp(path)
@@ -146,7 +164,9 @@ def stamp(path: Path) -> Stamp:
 
 
 def unmatched(rows: pd.DataFrame, decisions: pd.DataFrame) -> int:
-    """How many decided images are not in the data; their decisions stay in the file for when they return."""
+    """How many decided images are not in the data; their decisions stay in the file for when they
+    return.
+    """
     return len(set(decisions["id"]) - set(rows["id"]))
 
 
@@ -159,7 +179,9 @@ def _lines(path: Path, file: TextIO) -> list[list[str]]:
         )
     lines = []
     for fields in reader:
-        if not fields or [fields[0].removeprefix("\ufeff"), *fields[1:]] == COLUMNS:  # a merge may keep both first lines
+        if (
+            not fields or [fields[0].removeprefix("\ufeff"), *fields[1:]] == COLUMNS
+        ):  # a merge may keep both first lines
             continue
         if problem := _problem(fields):
             raise FieldmarkError(f"{path}, line {reader.line_num}: {problem}.")

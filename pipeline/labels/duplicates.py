@@ -1,7 +1,8 @@
 """Images so alike that they must not be dealt to different splits.
 
-A pair counts when two views that fail differently agree: the perceptual hash, blind to fine detail, and the cosine of
-the embeddings, blind to position. Axes: n images, d numbers an embedding, c candidate pairs.
+A pair counts when two views that fail differently agree: the perceptual hash, blind to fine detail,
+and the cosine of the embeddings, blind to position. Axes: n images, d numbers an embedding, c
+candidate pairs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,10 +21,12 @@ from pipeline import store
 HASH_BYTES = 8
 HASH_BITS = 8 * HASH_BYTES
 
-# Bounds the memory of the search: this many images are looked up, and this many pairs compared, at once.
+# Bounds the memory of the search: this many images are looked up, and this many pairs compared, at
+# once.
 QUERIES_AT_ONCE = 128
 PAIRS_AT_ONCE = 4096
-# Thousands of blank images would all be pairs of each other: an image is compared with the next ones that hash alike.
+# Thousands of blank images would all be pairs of each other: an image is compared with the next
+# ones that hash alike.
 MOST_PAIRS = 256
 # Up to here the hash tables prune; beyond, they would look at nearly every image several times.
 MOST_TABLES = 10
@@ -42,14 +45,20 @@ class Pairs(NamedTuple):
 
 
 def perceptual_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "8"]:
-    """The 64 bits of pHash (signs of the low frequencies of the DCT against their median), packed."""
+    """The 64 bits of pHash (signs of the low frequencies of the DCT against their median),
+    packed.
+    """
     return np.packbits(imagehash.phash(Image.fromarray(pixels)).hash.ravel())
 
 
-def near_duplicates(hashes: Hashes, embeddings: Embeddings, *, max_hamming: int, min_cosine: float) -> Pairs:
-    """Pairs at most max_hamming bits apart and at least min_cosine alike: all of them, up to MOST_PAIRS for each first.
+def near_duplicates(
+    hashes: Hashes, embeddings: Embeddings, *, max_hamming: int, min_cosine: float
+) -> Pairs:
+    """Pairs at most max_hamming bits apart and at least min_cosine alike: all of them, up to
+    MOST_PAIRS for each first.
 
-    Embeddings need no normalisation, and may be mapped from disk; one of zeros has a cosine of 0 with all others.
+    Embeddings need no normalisation, and may be mapped from disk; one of zeros has a cosine of 0
+    with all others.
     """
     found = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float32)))]
     for first, second in _candidates(hashes, max_hamming):
@@ -71,7 +80,8 @@ def unit(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:
 
 
 def groups(n: int, pairs: Pairs, given: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """For each of n images the smallest id among all those tied to it, by pairs or by the same given group.
+    """For each of n images the smallest id among all those tied to it, by pairs or by the same
+    given group.
 
     An empty given group ties to nothing. Raises ValueError where given or ids are not n.
     """
@@ -79,7 +89,9 @@ def groups(n: int, pairs: Pairs, given: Sequence[str], ids: Sequence[str]) -> li
         raise ValueError(f"{n} images, {len(given)} given groups, {len(ids)} ids")
     first_of: dict[str, int] = {}
     ties = [(first_of.setdefault(group, i), i) for i, group in enumerate(given) if group]
-    ends = np.concatenate([np.array(ties, np.int64).reshape(-1, 2), np.stack([pairs.first, pairs.second], axis=1)])
+    ends = np.concatenate(
+        [np.array(ties, np.int64).reshape(-1, 2), np.stack([pairs.first, pairs.second], axis=1)]
+    )
     graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(n, n))
     members = connected_components(graph, directed=False)[1] if n else []
     names: dict[int, str] = {}
@@ -89,16 +101,23 @@ def groups(n: int, pairs: Pairs, given: Sequence[str], ids: Sequence[str]) -> li
 
 
 def _candidates(hashes: Hashes, max_hamming: int) -> Iterator[tuple[Rows, Rows]]:
-    """Exact: of max_hamming + 1 pieces of two such hashes at least one is equal, and each piece has a hash table.
+    """Exact: of max_hamming + 1 pieces of two such hashes at least one is equal, and each piece has
+    a hash table.
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012).
     """
     tables = max_hamming + 1
     few = tables <= MOST_TABLES
-    index = faiss.IndexBinaryMultiHash(HASH_BITS, tables, HASH_BITS // tables) if few else faiss.IndexBinaryFlat(HASH_BITS)
+    index = (
+        faiss.IndexBinaryMultiHash(HASH_BITS, tables, HASH_BITS // tables)
+        if few
+        else faiss.IndexBinaryFlat(HASH_BITS)
+    )
     index.add(hashes)
     for start in range(0, len(hashes), QUERIES_AT_ONCE):
-        ends, _, found = index.range_search(hashes[start : start + QUERIES_AT_ONCE], tables)  # strictly nearer than
+        ends, _, found = index.range_search(
+            hashes[start : start + QUERIES_AT_ONCE], tables
+        )  # strictly nearer than
         counts: Rows = np.diff(ends.astype(np.int64))
         first = np.repeat(np.arange(start, start + len(counts)), counts)
         yield _next_ones(first[first < found], found[first < found])

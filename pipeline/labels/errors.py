@@ -29,17 +29,22 @@ MOST_SHARES = 2  # of each of the images learned from, on average
 Labels = Int64[np.ndarray, " n"]
 Features = Float[np.ndarray, "m d"]
 Weights = Float64[np.ndarray, " n"]
-Shares = Float64[np.ndarray, "n k"]  # how much of each class an image is said to be, where labels are graded
-Probs = Float64[np.ndarray, "j k"]  # of the j images that a fold judges, by the classes that it knows
+Shares = Float64[
+    np.ndarray, "n k"
+]  # how much of each class an image is said to be, where labels are graded
+Probs = Float64[
+    np.ndarray, "j k"
+]  # of the j images that a fold judges, by the classes that it knows
 Keep = Callable[[int, Callable[[], Probs]], Probs]
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """What is said of n images: the class of each, 0 to k-1, and its group, which no two folds share.
+    """What is said of n images: the class of each, 0 to k-1, and its group, which no two folds
+    share.
 
-    weights: how much each counts in what is learned, beside the others; None: all the same. shares: how much of each class
-    it is; None: every label is certain.
+    weights: how much each counts in what is learned, beside the others; None: all the same. shares:
+    how much of each class it is; None: every label is certain.
     """
 
     labels: Labels
@@ -49,28 +54,44 @@ class Labelling:
 
 
 def labelling(rows: pd.DataFrame) -> tuple[list[str], Labelling]:
-    """The classes, sorted, and what is said of rows that have a label; reads label, soft_label, weight and dup_group."""
+    """The classes, sorted, and what is said of rows that have a label; reads label, soft_label,
+    weight and dup_group.
+    """
     labels, names = pd.factorize(rows["label"], sort=True)
     classes: list[str] = names.tolist()
-    return classes, Labelling(labels, rows["dup_group"].tolist(), table.weights(rows), table.shares(rows, classes))
+    return classes, Labelling(
+        labels, rows["dup_group"].tolist(), table.weights(rows), table.shares(rows, classes)
+    )
 
 
 def out_of_fold(
-    features: Features, said: Labelling, *, folds: int, C: float, seed: int, rows: Labels | None = None, keep: Keep | None = None
+    features: Features,
+    said: Labelling,
+    *,
+    folds: int,
+    C: float,
+    seed: int,
+    rows: Labels | None = None,
+    keep: Keep | None = None,
 ) -> Float64[np.ndarray, "n k"]:
-    """Class probabilities of each image by a linear model of the folds that hold nothing of its group.
+    """Class probabilities of each image by a linear model of the folds that hold nothing of its
+    group.
 
-    C is the inverse strength of regularisation; an image of several shares is learned as some of each class. features may be
-    mapped from disk; rows are the images' rows in them, all by default. A model learns from at most folds.LEARN images, drawn
-    so that each class keeps its share. There are no more folds than the rarest class has groups. Where nothing can be learned
-    about an image's own class, because the class has a single group or all of it fell into one fold, its row is uniform: no
-    evidence against the label. keep(fold, judge) returns what judge() computes for a fold, or what it computed before.
+    C is the inverse strength of regularisation; an image of several shares is learned as some of
+    each class. features may be mapped from disk; rows are the images' rows in them, all by default.
+    A model learns from at most folds.LEARN images, drawn so that each class keeps its share. There
+    are no more folds than the rarest class has groups. Where nothing can be learned about an
+    image's own class, because the class has a single group or all of it fell into one fold, its row
+    is uniform: no evidence against the label. keep(fold, judge) returns what judge() computes for a
+    fold, or what it computed before.
     """
     labels, weights = said.labels, said.weights
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
-    numbered = pd.factorize(np.array(said.groups, dtype=object), sort=True)[0]  # an array of names of 64 letters is copied several times
+    numbered = pd.factorize(np.array(said.groups, dtype=object), sort=True)[
+        0
+    ]  # an array of names of 64 letters is copied several times
     for fold, (whole, held_out) in enumerate(_folds(labels, numbered, folds, seed)):
         train = drawn(whole if weights is None else whole[weights[whole] > 0], labels, seed)
         known = np.unique(labels[train])
@@ -78,24 +99,33 @@ def out_of_fold(
         if len(known) < 2 or len(judged) == 0:
             continue
         counted = None if weights is None else table.relative(weights[train])
-        learned, taught, counted = (train, labels[train], counted) if said.shares is None else _graded(train, known, counted, said.shares)
+        learned, taught, counted = (
+            (train, labels[train], counted)
+            if said.shares is None
+            else _graded(train, known, counted, said.shares)
+        )
         judge = partial(_judged, features, place[judged], place[learned], taught, counted, C)
         probs[judged] = 0
         probs[np.ix_(judged, known)] = keep(fold, judge) if keep else judge()
     return probs
 
 
-def suspects(said: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float) -> pd.DataFrame:
+def suspects(
+    said: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float
+) -> pd.DataFrame:
     """One row an image: suspect, suspect_score and suggested class.
 
-    The score is how far the probabilities are from what was said: 1 minus that of the label, and where labels are graded the
-    total variation distance from the shares, which is the same for a certain one.
-    pred_probs must be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
-    the earlier row). A uniform row is never suspect, and its own label is suggested.
+    The score is how far the probabilities are from what was said: 1 minus that of the label, and
+    where labels are graded the total variation distance from the shares, which is the same for a
+    certain one. pred_probs must be out of fold. At most max_fraction of the images are suspect, the
+    highest scores first (on a tie the earlier row). A uniform row is never suspect, and its own
+    label is suggested.
     """
     labels, shares = said.labels, said.shares
     if len(labels) == 0:
-        return pd.DataFrame({"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels})
+        return pd.DataFrame(
+            {"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels}
+        )
     informed = np.ptp(pred_probs, axis=1) > 0
     if shares is None:
         score = 1 - get_label_quality_scores(labels, pred_probs, method="self_confidence")
@@ -126,9 +156,14 @@ def _folds(
 
 
 def _graded(
-    train: Int64[np.ndarray, " r"], known: Int64[np.ndarray, " c"], counted: Float64[np.ndarray, " r"] | None, shares: Shares
+    train: Int64[np.ndarray, " r"],
+    known: Int64[np.ndarray, " c"],
+    counted: Float64[np.ndarray, " r"] | None,
+    shares: Shares,
 ) -> tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " s"], Float64[np.ndarray, " s"]]:
-    """Rows, labels and weights: a row for each class that it has a share of. Of very many the smallest shares are left out."""
+    """Rows, labels and weights: a row for each class that it has a share of. Of very many the
+    smallest shares are left out.
+    """
     said = shares[np.ix_(train, known)]
     which, label = np.nonzero(said)
     weight = said[which, label] * (1.0 if counted is None else counted[which])
@@ -137,9 +172,13 @@ def _graded(
 
 
 def _judged(
-    features: Features, judged: Int64[np.ndarray, " j"], learned: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " r"],
-    counted: Float64[np.ndarray, " r"] | None, C: float,
-) -> Probs:  # fmt: skip
+    features: Features,
+    judged: Int64[np.ndarray, " j"],
+    learned: Int64[np.ndarray, " r"],
+    labels: Int64[np.ndarray, " r"],
+    counted: Float64[np.ndarray, " r"] | None,
+    C: float,
+) -> Probs:
     """What a model that has learned some rows says of the judged ones."""
     scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
     seen = _scaled(features, learned, scaler)
@@ -149,13 +188,19 @@ def _judged(
     del seen  # or else the largest array of all would be there beside the answer
     probs = np.empty((len(judged), len(model.classes_)))
     for some in np.array_split(np.arange(len(judged)), -(-len(judged) // AT_ONCE)):
-        probs[some] = model.predict_proba(scaler.transform(features[judged[some]].astype(np.float64)))
+        probs[some] = model.predict_proba(
+            scaler.transform(features[judged[some]].astype(np.float64))
+        )
         store.release(features)
     return probs
 
 
-def _scaled(features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardScaler) -> Float64[np.ndarray, "r d"]:
-    """The rows in double precision under the scaler, which is fitted to them; a part at a time, or else there would be four copies."""
+def _scaled(
+    features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardScaler
+) -> Float64[np.ndarray, "r d"]:
+    """The rows in double precision under the scaler, which is fitted to them; a part at a time, or
+    else there would be four copies.
+    """
     wide = np.empty((len(rows), features.shape[1]))
     parts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
     for part in parts:

@@ -1,4 +1,5 @@
-"""Stratified folds that keep groups whole, and the sample that a model learns from where there are many images.
+"""Stratified folds that keep groups whole, and the sample that a model learns from where there are
+many images.
 
 Axes: n images, f folds, k classes.
 """
@@ -13,10 +14,15 @@ LEARN = 20_000
 
 
 class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
-    """scikit-learn's StratifiedGroupKFold: the same folds, some ten times as fast, by trying all folds for a group at once."""
+    """scikit-learn's StratifiedGroupKFold: the same folds, some ten times as fast, by trying all
+    folds for a group at once.
+    """
 
     def _find_best_fold(
-        self, y_counts_per_fold: Float64[np.ndarray, "f k"], y_cnt: Int64[np.ndarray, " k"], group_y_counts: Float64[np.ndarray, " k"]
+        self,
+        y_counts_per_fold: Float64[np.ndarray, "f k"],
+        y_cnt: Int64[np.ndarray, " k"],
+        group_y_counts: Float64[np.ndarray, " k"],
     ) -> int:
         tried = np.eye(self.n_splits)[:, :, None] * group_y_counts + y_counts_per_fold
         # np.std by hand, which on so few numbers takes longer to start than to compute.
@@ -24,7 +30,10 @@ class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
         tried -= tried.sum(axis=1, keepdims=True) / self.n_splits
         tried *= tried
         spread = np.sqrt(tried.sum(axis=1) / self.n_splits)
-        uneven, size = (spread.sum(axis=1) / len(y_cnt)).tolist(), y_counts_per_fold.sum(axis=1).tolist()
+        uneven, size = (
+            (spread.sum(axis=1) / len(y_cnt)).tolist(),
+            y_counts_per_fold.sum(axis=1).tolist(),
+        )
         best = 0
         for fold in range(1, self.n_splits):
             alike = abs(uneven[fold] - uneven[best]) <= 1e-8 + 1e-5 * uneven[best]  # np.isclose
@@ -33,8 +42,12 @@ class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
         return best
 
 
-def drawn(rows: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " n"], seed: int) -> Int64[np.ndarray, " t"]:
-    """A random choice of at most LEARN rows, in order, in which each class keeps its share and one row at least."""
+def drawn(
+    rows: Int64[np.ndarray, " r"], labels: Int64[np.ndarray, " n"], seed: int
+) -> Int64[np.ndarray, " t"]:
+    """A random choice of at most LEARN rows, in order, in which each class keeps its share and one
+    row at least.
+    """
     if len(rows) <= LEARN:
         return rows
     chance = pd.Series(np.random.default_rng(seed).permutation(len(rows)))

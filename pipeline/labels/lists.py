@@ -1,4 +1,6 @@
-"""What label-check found, written as lists for people to read, with pictures of the first cases for the report."""
+"""What label-check found, written as lists for people to read, with pictures of the first cases for
+the report.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,9 @@ OUTLIERS = 6
 
 
 def write(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -> None:
-    """suspects, outliers, near-duplicates and classes, as the stage's docstring says. rows: the whole table of label-check."""
+    """suspects, outliers, near-duplicates and classes, as the stage's docstring says. rows: the
+    whole table of label-check.
+    """
     _write_suspects(rows, squares, out)
     _write_outliers(rows, squares, out)
     _write_pairs(rows, pairs, squares, out)
@@ -26,13 +30,20 @@ def write(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -
 
 def _write_suspects(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
-    doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(out / "suspects.csv", index=False)
+    doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(
+        out / "suspects.csv", index=False
+    )
     first = doubted.head(SUSPECTS)
     pictures = squares.stack(first.index.to_numpy())
     np.save(out / "suspects.npy", pictures)
-    captions = [f"{label}? {suggested}" for label, suggested in zip(first["label"], first["suggested_label"], strict=True)]
+    captions = [
+        f"{label}? {suggested}"
+        for label, suggested in zip(first["label"], first["suggested_label"], strict=True)
+    ]
     if captions:
-        (out / "suspects.png").write_bytes(sheets.sheet(list(pictures), captions, columns=6, cell_px=160))
+        (out / "suspects.png").write_bytes(
+            sheets.sheet(list(pictures), captions, columns=6, cell_px=160)
+        )
 
 
 def _write_outliers(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
@@ -45,8 +56,14 @@ def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: 
     id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
     columns = ["name", "other", "label", "other_label", "cosine"]
     i, j = pairs.first, pairs.second
-    alike = dict(zip(columns, (name[i], name[j], label[i], label[j], pairs.cosine.astype(float)), strict=True))
-    pd.DataFrame({**alike, "id": id[i], "other_id": id[j]}).to_csv(out / "near_duplicates.csv", index=False)
+    alike = dict(
+        zip(
+            columns, (name[i], name[j], label[i], label[j], pairs.cosine.astype(float)), strict=True
+        )
+    )
+    pd.DataFrame({**alike, "id": id[i], "other_id": id[j]}).to_csv(
+        out / "near_duplicates.csv", index=False
+    )
     shown = summary.telling_pairs(rows, pairs, at_most=PAIRS)
     told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
     pd.DataFrame(told, columns=["why", *columns]).to_csv(out / "pairs.csv", index=False)

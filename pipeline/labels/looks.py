@@ -20,13 +20,21 @@ from pipeline import config, images, parallel, shards, store
 from pipeline.features import cache
 from pipeline.labels import duplicates, quality
 
-# hash: see duplicates.perceptual_hash; scores: quality.FIGURES; key: of the square, in the feature cache
-LOOK = np.dtype([("hash", np.uint8, duplicates.HASH_BYTES), ("scores", np.float64, len(quality.FIGURES)), ("key", cache.KEY)])
+# hash: see duplicates.perceptual_hash; scores: quality.FIGURES; key: of the square, in the feature
+# cache
+LOOK = np.dtype(
+    [
+        ("hash", np.uint8, duplicates.HASH_BYTES),
+        ("scores", np.float64, len(quality.FIGURES)),
+        ("key", cache.KEY),
+    ]
+)
 EVERY = 1024  # images between two files: no more are looked at again after a kill
 
 
 class Squares(Sequence[np.ndarray]):
-    """The images of an ingest, in the order of its table, as uint8 (size_px, size_px, 3), decoded when they are asked for.
+    """The images of an ingest, in the order of its table, as uint8 (size_px, size_px, 3), decoded
+    when they are asked for.
 
     Threads may share it, and it is small where it is pickled.
     """
@@ -43,11 +51,15 @@ class Squares(Sequence[np.ndarray]):
 
     def stack(self, rows: np.ndarray) -> UInt8[np.ndarray, "n s s 3"]:
         """Those of some rows, in memory."""
-        return np.array([self[i] for i in rows.tolist()], np.uint8).reshape(-1, self._size_px, self._size_px, 3)
+        return np.array([self[i] for i in rows.tolist()], np.uint8).reshape(
+            -1, self._size_px, self._size_px, 3
+        )
 
 
 def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
-    """An array of LOOK (n,), in the order of the table of the ingest; only images that the cache lacks are decoded."""
+    """An array of LOOK (n,), in the order of the table of the ingest; only images that the cache
+    lacks are decoded.
+    """
     folder = config.cache_folder() / "looks" / _settings(size_px, blur_faces)
     ids = store.ids(ingest)
     found, missing = np.zeros(len(ids), LOOK), np.ones(len(ids), bool)
@@ -71,22 +83,40 @@ def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> shards
     pixels = _decoded(data)
     scores = quality.scores(pixels)
     figures = tuple(scores[figure] for figure in quality.FIGURES)
-    return id.encode(), np.array((duplicates.perceptual_hash(pixels), figures, cache.key(_square(pixels, size_px, blur_faces))), LOOK)
+    return id.encode(), np.array(
+        (
+            duplicates.perceptual_hash(pixels),
+            figures,
+            cache.key(_square(pixels, size_px, blur_faces)),
+        ),
+        LOOK,
+    )
 
 
 def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return images.decode(data, max_pixels=None)  # ingest kept nothing too large
 
 
-def _square(pixels: UInt8[np.ndarray, "h w 3"], size_px: int, blur_faces: bool) -> UInt8[np.ndarray, "s s 3"]:
+def _square(
+    pixels: UInt8[np.ndarray, "h w 3"], size_px: int, blur_faces: bool
+) -> UInt8[np.ndarray, "s s 3"]:
     return images.square(
-        pixels, size_px=size_px, fit="stretch", denoise=0.0, clahe=0.0, normalise_brightness=False, blur_faces=blur_faces
+        pixels,
+        size_px=size_px,
+        fit="stretch",
+        denoise=0.0,
+        clahe=0.0,
+        normalise_brightness=False,
+        blur_faces=blur_faces,
     )
 
 
 def _settings(size_px: int, blur_faces: bool) -> str:
     """What else than the bytes of an image decides on its look."""
     faces = Path(images.__file__).with_name("faces.py")
-    code = b"".join(Path(file).read_bytes() for file in (images.__file__, faces, quality.__file__, duplicates.__file__, __file__))
+    code = b"".join(
+        Path(file).read_bytes()
+        for file in (images.__file__, faces, quality.__file__, duplicates.__file__, __file__)
+    )
     versions = size_px, blur_faces, pillow_version, cv2.__version__, imagehash.__version__
     return hashlib.blake2b(f"{versions} ".encode() + code, digest_size=16).hexdigest()

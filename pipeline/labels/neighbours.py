@@ -1,7 +1,9 @@
-"""Which images look most alike, by the cosine of their embeddings; the review page shows them beside each image.
+"""Which images look most alike, by the cosine of their embeddings; the review page shows them
+beside each image.
 
-Few images are all compared with all. Of many, an inverted file (Jégou, Douze and Schmid, PAMI 2011) of shortened
-embeddings proposes candidates, which are then compared exactly. Axes: n images, d numbers an embedding, k neighbours.
+Few images are all compared with all. Of many, an inverted file (Jégou, Douze and Schmid, PAMI 2011)
+of shortened embeddings proposes candidates, which are then compared exactly. Axes: n images, d
+numbers an embedding, k neighbours.
 """
 
 from typing import Any
@@ -13,7 +15,8 @@ from jaxtyping import Float, Int32
 from pipeline import store
 from pipeline.labels.duplicates import unit
 
-# Bounds the memory of the search: this many images are compared with all others at once, or with their candidates.
+# Bounds the memory of the search: this many images are compared with all others at once, or with
+# their candidates.
 QUERIES_AT_ONCE = 512
 CANDIDATES_AT_ONCE = 64
 # Up to here all pairs are compared, which takes seconds.
@@ -30,15 +33,18 @@ Neighbours = Int32[np.ndarray, "n k2"]
 
 
 def nearest(embeddings: Embeddings, *, k: int) -> Neighbours:
-    """Rows of the k others most alike, the most alike first (on a tie the earlier row); fewer where there are fewer.
+    """Rows of the k others most alike, the most alike first (on a tie the earlier row); fewer where
+    there are fewer.
 
-    Of more than EXACT images a few of the rows may be the next ones instead. Embeddings need no normalisation, and may
-    be mapped from disk; one of zeros has a cosine of 0 with all others.
+    Of more than EXACT images a few of the rows may be the next ones instead. Embeddings need no
+    normalisation, and may be mapped from disk; one of zeros has a cosine of 0 with all others.
     """
     k = max(0, min(k, len(embeddings) - 1))
     if k == 0:
         return np.empty((len(embeddings), 0), np.int32)
-    return _of_all(unit(embeddings), k) if len(embeddings) <= EXACT else _of_candidates(embeddings, k)
+    return (
+        _of_all(unit(embeddings), k) if len(embeddings) <= EXACT else _of_candidates(embeddings, k)
+    )
 
 
 def _of_all(unit: Embeddings, k: int) -> Neighbours:
@@ -60,7 +66,9 @@ def _of_candidates(embeddings: Embeddings, k: int) -> Neighbours:
     for start in range(0, len(embeddings), CANDIDATES_AT_ONCE):
         asked = unit(embeddings[start : start + CANDIDATES_AT_ONCE])
         near = _proposed(index, cells, asked, 1 + CANDIDATES * k)
-        alike = np.einsum("qd,qcd->qc", asked, unit(embeddings[near.ravel()]).reshape(*near.shape, -1))
+        alike = np.einsum(
+            "qd,qcd->qc", asked, unit(embeddings[near.ravel()]).reshape(*near.shape, -1)
+        )
         alike[near == start + np.arange(len(near))[:, None]] = -np.inf
         order = np.argsort(-alike, axis=1, kind="stable")[:, :k]
         found[start : start + len(near)] = np.take_along_axis(near, order, axis=1)

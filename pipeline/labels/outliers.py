@@ -1,4 +1,5 @@
-"""Images unlike all others, by the distance to their nearest neighbours (Ramaswamy et al., SIGMOD 2000).
+"""Images unlike all others, by the distance to their nearest neighbours (Ramaswamy et al., SIGMOD
+2000).
 
 Axes: n images, d numbers an embedding, k neighbours.
 """
@@ -15,7 +16,9 @@ AT_ONCE = 1024
 MAD_TO_STD = 1.4826
 
 
-def distances(embeddings: Float[np.ndarray, "n d"], nearest: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
+def distances(
+    embeddings: Float[np.ndarray, "n d"], nearest: Int32[np.ndarray, "n k"]
+) -> Float64[np.ndarray, " n"]:
     """Mean of 1 - cosine to the k nearest others, 0 to 2; zeros where there are no others.
 
     Embeddings need no normalisation, and may be mapped from disk.
@@ -30,9 +33,11 @@ def distances(embeddings: Float[np.ndarray, "n d"], nearest: Int32[np.ndarray, "
 
 
 def outliers(distance: Float64[np.ndarray, " n"], *, deviations: float) -> Bool[np.ndarray, " n"]:
-    """Which distances exceed the median by more than so many robust standard deviations (of the logarithm).
+    """Which distances exceed the median by more than so many robust standard deviations (of the
+    logarithm).
 
-    Distances are skewed; their logarithm is not, and the median and its deviation do not feel the outliers themselves.
+    Distances are skewed; their logarithm is not, and the median and its deviation do not feel the
+    outliers themselves.
     """
     logs = np.log(np.maximum(distance, 1e-6))
     middle = np.median(logs) if len(logs) else 0.0

@@ -1,7 +1,10 @@
-"""How usable each image is, from cheap figures of its pixels, and which images fall outside the limits.
+"""How usable each image is, from cheap figures of its pixels, and which images fall outside the
+limits.
 
-dark             99th percentile of luminance, 0 to 1: even the brightest parts of a dark image are dark
-bright           5th percentile of luminance, 0 to 1: even the darkest parts of an overexposed image are bright
+dark             99th percentile of luminance, 0 to 1: even the brightest parts of a dark image are
+                 dark
+bright           5th percentile of luminance, 0 to 1: even the darkest parts of an overexposed image
+                 are bright
 brightness       mean luminance, 0 to 1
 contrast         standard deviation of luminance, 0 to 0.5 (RMS contrast, Peli 1990)
 blur             variance of the Laplacian of luminance in grey levels 0 to 255; low means blurred
@@ -24,7 +27,10 @@ FIGURES = ["dark", "bright", "brightness", "contrast", "blur", "low_information"
 def scores(pixels: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
     """The figures of one RGB image, as the module says."""
     grey = cv2.cvtColor(_shrunk(pixels), cv2.COLOR_RGB2GRAY)
-    shares = cv2.calcHist([grey], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64) / grey.size
+    shares = (
+        cv2.calcHist([grey], [0], None, [LEVELS], [0, LEVELS]).ravel().astype(np.float64)
+        / grey.size
+    )
     levels = np.arange(LEVELS) / (LEVELS - 1)
     brightness = float(shares @ levels)
     seen = shares[shares > 0]
@@ -50,8 +56,9 @@ def problems(
 ) -> pd.DataFrame:
     """Which image has which problem: one bool column a limit, named like it; rows as in scores.
 
-    scores has the figures and width and height in pixels. odd_size is a factor: areas larger than the median by more
-    than it, or smaller, are odd. odd_aspect is the longer side over the shorter one.
+    scores has the figures and width and height in pixels. odd_size is a factor: areas larger than
+    the median by more than it, or smaller, are odd. odd_aspect is the longer side over the shorter
+    one.
     """
     width, height = scores["width"].astype(float), scores["height"].astype(float)
     times_median = width * height / (width * height).median()

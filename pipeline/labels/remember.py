@@ -1,7 +1,8 @@
 """A cache of what takes minutes for many images, by the content of all that it depends on.
 
 .fieldmark/cache/folds/<content>.npy          out-of-fold probabilities, float64 (n, k)
-.fieldmark/cache/folds/<content>-<fold>.npy   those of one fold, until all folds are done: a killed run goes on where it was
+.fieldmark/cache/folds/<content>-<fold>.npy   those of one fold, until all folds are done: a killed
+                                              run goes on where it was
 .fieldmark/cache/nearest/<content>.npy        rows of the most alike, int32 (n, k)
 The folders may be deleted at any time.
 """
@@ -26,11 +27,24 @@ JUDGING, LOOKING_ROUND = (errors, folds), (neighbours, duplicates)  # another me
 
 
 def out_of_fold(
-    features: Features, said: Labelling, *, folds: int, C: float, seed: int, rows: Labels | None = None
+    features: Features,
+    said: Labelling,
+    *,
+    folds: int,
+    C: float,
+    seed: int,
+    rows: Labels | None = None,
 ) -> Float64[np.ndarray, "n k"]:
     """errors.out_of_fold, cached."""
-    arrays = [features, said.labels, *(given for given in (said.weights, said.shares, rows) if given is not None)]
-    folder, content = config.cache_folder() / "folds", _content(arrays, [*said.groups, str((folds, C, seed)), sklearn.__version__], JUDGING)
+    arrays = [
+        features,
+        said.labels,
+        *(given for given in (said.weights, said.shares, rows) if given is not None),
+    ]
+    folder, content = (
+        config.cache_folder() / "folds",
+        _content(arrays, [*said.groups, str((folds, C, seed)), sklearn.__version__], JUDGING),
+    )
 
     def keep(fold: int, judge: Callable[[], errors.Probs]) -> errors.Probs:
         return _once(folder / f"{content}-{fold}.npy", judge)
@@ -47,12 +61,17 @@ def out_of_fold(
 def nearest(embeddings: Features, *, k: int) -> neighbours.Neighbours:
     """neighbours.nearest, cached."""
     content = _content([embeddings], [str(k), faiss.__version__], LOOKING_ROUND)
-    return _once(config.cache_folder() / "nearest" / f"{content}.npy", lambda: neighbours.nearest(embeddings, k=k))
+    return _once(
+        config.cache_folder() / "nearest" / f"{content}.npy",
+        lambda: neighbours.nearest(embeddings, k=k),
+    )
 
 
 def _once(file: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """The array in the file, or else what is computed and then stands there."""
-    with suppress(OSError, EOFError, ValueError):  # none, or one cut short: a disk was full, or the machine lost power
+    with suppress(
+        OSError, EOFError, ValueError
+    ):  # none, or one cut short: a disk was full, or the machine lost power
         kept: np.ndarray = np.load(file, allow_pickle=False)
         return kept
     computed = compute()

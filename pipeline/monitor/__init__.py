@@ -1,1 +1,3 @@
-"""Watching a model in production: records of its predictions, drift, accuracy, alerts, and the page that shows them."""
+"""Watching a model in production: records of its predictions, drift, accuracy, alerts, and the page
+that shows them.
+"""

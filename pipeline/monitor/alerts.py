@@ -10,9 +10,13 @@ from pipeline.monitor.summary import Summary, Version
 
 Kind = Literal["drift", "errors", "latency", "accuracy", "records"]
 WORDS = {
-    "brightness": "brightness of the images", "sharpness": "sharpness of the images", "confidence": "confidence",
-    "ood": "strangeness", "classes": "mix of predicted classes", "sketch": "embeddings",
-}  # fmt: skip
+    "brightness": "brightness of the images",
+    "sharpness": "sharpness of the images",
+    "confidence": "confidence",
+    "ood": "strangeness",
+    "classes": "mix of predicted classes",
+    "sketch": "embeddings",
+}
 
 
 class Alert(BaseModel):
@@ -24,10 +28,18 @@ class Alert(BaseModel):
 
 
 def find(summary: Summary, cfg: schema.Monitor) -> list[Alert]:
-    """The alerts of the period that the summary covers. A rate is above its limit only where chance would hardly put it there."""
+    """The alerts of the period that the summary covers. A rate is above its limit only where chance
+    would hardly put it there.
+    """
     found = [alert for version in summary.versions for alert in _of(version, cfg)]
     if summary.lost:
-        found.append(Alert(kind="records", version="", message=f"{summary.lost} records of predictions could not be written"))
+        found.append(
+            Alert(
+                kind="records",
+                version="",
+                message=f"{summary.lost} records of predictions could not be written",
+            )
+        )
     return found
 
 
@@ -38,7 +50,11 @@ def _of(version: Version, cfg: schema.Monitor) -> list[Alert]:
         "latency": _latency(version, cfg.max_p95_ms),
         "accuracy": _wrong(version),
     }
-    return [Alert.model_validate({"kind": kind, "version": version.version, "message": text}) for kind, text in messages.items() if text]
+    return [
+        Alert.model_validate({"kind": kind, "version": version.version, "message": text})
+        for kind, text in messages.items()
+        if text
+    ]
 
 
 def _drift(version: Version) -> str | None:
@@ -47,13 +63,20 @@ def _drift(version: Version) -> str | None:
         return None
     names = {name for windows in alarming for name in windows.alarming}
     what = ", ".join(words for name, words in WORDS.items() if name in names)
-    where = ", ".join(f"{windows.alarms} of {windows.n} windows of {windows.size} images" for windows in alarming)
+    where = ", ".join(
+        f"{windows.alarms} of {windows.n} windows of {windows.size} images" for windows in alarming
+    )
     still = any(min(windows.last_p.values()) <= windows.level for windows in alarming)
-    return f"unlike the validation images: {what} ({where}{'' if still else '; the latest are like them again'})"
+    return (
+        f"unlike the validation images: {what} "
+        f"({where}{'' if still else '; the latest are like them again'})"
+    )
 
 
 def _errors(version: Version, limit: float) -> str | None:
-    asked = version.answered + version.failed  # without what was refused: a flood of that must not hide a failing server
+    asked = (
+        version.answered + version.failed
+    )  # without what was refused: a flood of that must not hide a failing server
     if not accuracy.above(version.failed, asked, limit):
         return None
     return f"{version.failed} of {asked} requests failed, more than {limit:.1%}"
@@ -66,9 +89,16 @@ def _latency(version: Version, limit_ms: float) -> str | None:
 
 
 def _wrong(version: Version) -> str | None:
-    """People mostly report what is wrong, so the share of wrong among labelled says little; among all it is a lower bound."""
+    """People mostly report what is wrong, so the share of wrong among labelled says little; among
+    all it is a lower bound.
+    """
     figures = version.accuracy
     wrong = figures.labelled - figures.right
-    if figures.in_reference is None or not accuracy.above(wrong, version.answered, 1 - figures.in_reference_low):
+    if figures.in_reference is None or not accuracy.above(
+        wrong, version.answered, 1 - figures.in_reference_low
+    ):
         return None
-    return f"{wrong} of {version.answered} predictions were reported wrong; {1 - figures.in_reference:.1%} were expected"
+    return (
+        f"{wrong} of {version.answered} predictions were reported wrong; "
+        f"{1 - figures.in_reference:.1%} were expected"
+    )

@@ -1,4 +1,6 @@
-"""Prometheus gauges of alerts, drift and accuracy, read from the watcher's last look at each scrape."""
+"""Prometheus gauges of alerts, drift and accuracy, read from the watcher's last look at each
+scrape.
+"""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -10,7 +12,9 @@ from pipeline.monitor.alerts import Alert, Kind
 from pipeline.monitor.summary import Summary, Version
 from pipeline.monitor.watch import Watcher
 
-OF_VERSIONS = tuple(kind for kind in get_args(Kind) if kind != "records")  # those are the server's as a whole
+OF_VERSIONS = tuple(
+    kind for kind in get_args(Kind) if kind != "records"
+)  # those are the server's as a whole
 
 
 def collect(registry: CollectorRegistry, watcher: Watcher) -> None:
@@ -34,9 +38,13 @@ class _Gauges(Collector):
 
 
 def _alerts(summary: Summary, alerts: list[Alert]) -> Metric:
-    family = GaugeMetricFamily("fieldmark_alert", "1 while there is an alert of the kind", labels=["kind", "version"])
+    family = GaugeMetricFamily(
+        "fieldmark_alert", "1 while there is an alert of the kind", labels=["kind", "version"]
+    )
     raised = {(alert.kind, alert.version) for alert in alerts}
-    known = {(kind, version.version) for version in summary.versions for kind in OF_VERSIONS} | {("records", "")}
+    known = {(kind, version.version) for version in summary.versions for kind in OF_VERSIONS} | {
+        ("records", "")
+    }
     for kind, version in sorted(known | raised):
         family.add_metric([kind, version], float((kind, version) in raised))
     return family
@@ -44,7 +52,9 @@ def _alerts(summary: Summary, alerts: list[Alert]) -> Metric:
 
 def _drift(summary: Summary) -> Metric:
     labels = ["version", "size", "test"]
-    family = GaugeMetricFamily("fieldmark_drift_p_value", "adjusted p-value in the last window of each size", labels=labels)
+    family = GaugeMetricFamily(
+        "fieldmark_drift_p_value", "adjusted p-value in the last window of each size", labels=labels
+    )
     for version in summary.versions:
         for windows in version.drift:
             for test, p in windows.last_p.items():

@@ -1,4 +1,6 @@
-"""GET /monitor: the last look as one page that loads nothing else, in light and dark, wide and narrow."""
+"""GET /monitor: the last look as one page that loads nothing else, in light and dark, wide and
+narrow.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,7 +18,8 @@ from pipeline.monitor.summary import by_status
 from pipeline.monitor.watch import Look, Watcher
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors "
+    "'none'",
     "Cache-Control": "no-store",
 }
 WIDTH, HEIGHT = 480, 96  # of a chart, in units that stretch with the page
@@ -26,32 +29,56 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
     """The page as a route; it shows the watcher's last look and never waits for the store."""
     routes = APIRouter()
 
-    @routes.get("/monitor", response_class=HTMLResponse, summary="How the model does in production, as a page")
+    @routes.get(
+        "/monitor",
+        response_class=HTMLResponse,
+        summary="How the model does in production, as a page",
+    )
     def monitor(held: bool = False) -> HTMLResponse:
-        return HTMLResponse(render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, held=held), headers=HEADERS)
+        return HTMLResponse(
+            render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, held=held),
+            headers=HEADERS,
+        )
 
     return routes
 
 
 def render(look: Look | None, *, every_s: float, lost: int = 0, held: bool = False) -> str:
-    """The page; without a look it says that none is there yet. It loads itself anew unless it is `held`, for who reads slowly or by ear."""
-    return _template().render(look=look, every_s=max(1, round(every_s)), lost=lost, held=held, words=WORDS)
+    """The page; without a look it says that none is there yet. It loads itself anew unless it is
+    `held`, for who reads slowly or by ear.
+    """
+    return _template().render(
+        look=look, every_s=max(1, round(every_s)), lost=lost, held=held, words=WORDS
+    )
 
 
 def bars(values: Sequence[int | float], top: int | float) -> str:
     """An SVG path of upright bars, `top` being the full height; the smallest can still be seen."""
     step = WIDTH / max(len(values), 1)
-    corners = [(i * step, max(2.0, HEIGHT * min(value / top, 1))) for i, value in enumerate(values) if value > 0]
-    return "".join(f"M{x + 0.12 * step:.1f} {HEIGHT}v{-tall:.1f}h{0.76 * step:.1f}v{tall:.1f}z" for x, tall in corners)
+    corners = [
+        (i * step, max(2.0, HEIGHT * min(value / top, 1)))
+        for i, value in enumerate(values)
+        if value > 0
+    ]
+    return "".join(
+        f"M{x + 0.12 * step:.1f} {HEIGHT}v{-tall:.1f}h{0.76 * step:.1f}v{tall:.1f}z"
+        for x, tall in corners
+    )
 
 
 def line(values: Sequence[float | None], low: int | float, high: int | float) -> str:
-    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is missing, a dash where one is alone."""
+    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is
+    missing, a dash where one is alone.
+    """
     step, path = WIDTH / max(len(values), 1), ""
     for missing, run in groupby(enumerate(values), key=lambda each: each[1] is None):
         if missing:
             continue
-        points = [((i + 0.5) * step, HEIGHT * (1 - (value - low) / (high - low))) for i, value in run if value is not None]
+        points = [
+            ((i + 0.5) * step, HEIGHT * (1 - (value - low) / (high - low)))
+            for i, value in run
+            if value is not None
+        ]
         if len(points) == 1:
             points = [(points[0][0] + side * 0.38 * step, points[0][1]) for side in (-1, 1)]
         path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
@@ -59,7 +86,9 @@ def line(values: Sequence[float | None], low: int | float, high: int | float) ->
 
 
 def round_up(value: int | float) -> float:
-    """The next number of the form 1, 2 or 5 times a power of ten, for the top of an axis; at least 1."""
+    """The next number of the form 1, 2 or 5 times a power of ten, for the top of an axis; at least
+    1.
+    """
     power = 1.0
     while power * 5 < value:
         power *= 10
@@ -93,12 +122,23 @@ def _chance(p: float) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("pipeline.monitor", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("pipeline.monitor", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "clock": clock, "share": _share, "number": _number, "duration": _duration, "chance": _chance,
-        "by_status": by_status, "bars": bars, "line": line, "top": _top,
-    }  # fmt: skip
+        "clock": clock,
+        "share": _share,
+        "number": _number,
+        "duration": _duration,
+        "chance": _chance,
+        "by_status": by_status,
+        "bars": bars,
+        "line": line,
+        "top": _top,
+    }
     environment.filters.update(filters)
     environment.globals.update(width=WIDTH, height=HEIGHT)
     return environment.get_template("page.html.jinja")

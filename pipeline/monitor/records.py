@@ -1,4 +1,6 @@
-"""Writes the records of predictions off the request path: a bounded queue and one thread that empties it."""
+"""Writes the records of predictions off the request path: a bounded queue and one thread that
+empties it.
+"""
 
 import logging
 import math
@@ -27,10 +29,18 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Takes records at any rate; what does not fit, or cannot be written, is counted in `lost`, never waited for."""
+    """Takes records at any rate; what does not fit, or cannot be written, is counted in `lost`,
+    never waited for.
+    """
 
     def __init__(
-        self, url: str, max_rows: int, *, queue_size: int = 10_000, retry_s: float = 1.0, on_loss: Callable[[int], None] = lambda n: None
+        self,
+        url: str,
+        max_rows: int,
+        *,
+        queue_size: int = 10_000,
+        retry_s: float = 1.0,
+        on_loss: Callable[[int], None] = lambda n: None,
     ) -> None:
         self._engine = tables.connect(url)
         self._max_rows, self._retry_s, self._on_loss = max_rows, retry_s, on_loss
@@ -58,19 +68,25 @@ class Recorder:
         return self._away
 
     def put(self, record: Mapping[str, Any]) -> bool:
-        """Take the record of one prediction; False where it had to be dropped. Never waits, never raises.
+        """Take the record of one prediction; False where it had to be dropped. Never waits, never
+        raises.
 
-        Keys: id, time (seconds since 1970), version, status, latency_ms, class, confidence, ood, brightness, sharpness,
-        sketch (16 floats). Others are left out; id, time and status have defaults, the others may be missing.
+        Keys: id, time (seconds since 1970), version, status, latency_ms, class, confidence, ood,
+        brightness, sharpness, sketch (16 floats). Others are left out; id, time and status have
+        defaults, the others may be missing.
         """
         return self._offer("record", record)
 
     def label(self, id: str, label: str) -> bool:
-        """What the image of a prediction really showed; the last word wins. False where it had to be dropped."""
+        """What the image of a prediction really showed; the last word wins. False where it had to
+        be dropped.
+        """
         return self._offer("label", {"id": id, "label": label, "time": time.time()})
 
     def refuse(self, version: str, status: int) -> None:
-        """Count a request that got no prediction. Never waits; a thousand take no more room than one."""
+        """Count a request that got no prediction. Never waits; a thousand take no more room than
+        one.
+        """
         key = (60.0 * (time.time() // 60), _text(version), status)
         with self._lock:
             if key in self._refused or len(self._refused) < PENDING:
@@ -106,7 +122,9 @@ class Recorder:
         self._engine.dispose()
 
     def _take(self) -> list[tuple[str, Any]] | None:
-        """The next items, those of a pause together; none where only refusals are to be written, None when closed and empty."""
+        """The next items, those of a pause together; none where only refusals are to be written,
+        None when closed and empty.
+        """
         while True:
             closed = self._queue.qsize() < BATCH and self._closing.wait(PAUSE_S)
             if not self._queue.empty() or self._refusals_due():
@@ -122,7 +140,10 @@ class Recorder:
         with self._lock:
             taken, self._refused = self._refused, Counter()
         self._refused_written = time.monotonic()
-        return [{"time": minute, "version": version, "status": status, "n": n} for (minute, version, status), n in taken.items()]
+        return [
+            {"time": minute, "version": version, "status": status, "n": n}
+            for (minute, version, status), n in taken.items()
+        ]
 
     def _write_in_the_end(self, batch: Sequence[tuple[str, Any]]) -> None:
         """Try until it works; meanwhile the queue fills, and what comes after that is lost."""
@@ -146,7 +167,12 @@ class Recorder:
                 log.warning("a record that cannot be written was left out: %s", error)
         return rows
 
-    def _write(self, rows: Sequence[Mapping[str, Any]], labels: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]]) -> bool:
+    def _write(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        labels: Sequence[Mapping[str, Any]],
+        refused: Sequence[Mapping[str, Any]],
+    ) -> bool:
         lost = self._lost
         try:
             tables.ready(self._engine)
@@ -155,7 +181,9 @@ class Recorder:
                 if refused:
                     connection.execute(tables.add(self._engine, tables.refusals), refused)
                 if lost > self._told:
-                    connection.execute(sa.insert(tables.losses), [{"time": time.time(), "n": lost - self._told}])
+                    connection.execute(
+                        sa.insert(tables.losses), [{"time": time.time(), "n": lost - self._told}]
+                    )
                 self._trim(connection)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if not self._away:
@@ -167,11 +195,15 @@ class Recorder:
         self._away, self._told = False, lost
         return True
 
-    def _insert(self, connection: sa.Connection, rows: Sequence[Any], labels: Sequence[Any]) -> None:
+    def _insert(
+        self, connection: sa.Connection, rows: Sequence[Any], labels: Sequence[Any]
+    ) -> None:
         if rows:
             connection.execute(tables.insert_new(self._engine, tables.predictions), rows)
         if labels:
-            newest = {text_only(each)["id"]: text_only(each) for each in labels}  # one row is not touched twice
+            newest = {
+                text_only(each)["id"]: text_only(each) for each in labels
+            }  # one row is not touched twice
             connection.execute(tables.upsert(self._engine, tables.labels), list(newest.values()))
 
     def _trim(self, connection: sa.Connection) -> None:
@@ -185,7 +217,9 @@ class Recorder:
             (tables.refusals, tables.refusals.c.time, 50_000),
         ]
         for table, column, keep in kept:
-            oldest = sa.select(column).order_by(column.desc()).offset(keep).limit(1).scalar_subquery()
+            oldest = (
+                sa.select(column).order_by(column.desc()).offset(keep).limit(1).scalar_subquery()
+            )
             connection.execute(sa.delete(table).where(column <= oldest))
 
 

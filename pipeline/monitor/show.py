@@ -19,7 +19,9 @@ HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 def show(*, since: str, json: bool) -> bool:
-    """Print the period; whether there is an alert. Raises FieldmarkError where the store cannot be read."""
+    """Print the period; whether there is an alert. Raises FieldmarkError where the store cannot be
+    read.
+    """
     cfg = config.load("monitor").monitor
     hours = cfg.hours if not since else _hours(since)
     try:
@@ -36,19 +38,27 @@ def show(*, since: str, json: bool) -> bool:
 def _hours(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text.strip())
     if not found or float(found[1]) == 0:
-        raise FieldmarkError(f"--since: {text!r} is no length of time; write for example 30m, 24h or 7d")
+        raise FieldmarkError(
+            f"--since: {text!r} is no length of time; write for example 30m, 24h or 7d"
+        )
     return float(found[1]) * HOURS[found[2]]
 
 
 def _print(seen: Look, console: Console) -> None:
     span = seen.summary
-    console.print(f"{clock(span.since, dated=True)} to {clock(span.until, dated=True)}", highlight=False)
+    console.print(
+        f"{clock(span.since, dated=True)} to {clock(span.until, dated=True)}", highlight=False
+    )
     if not span.versions:
         console.print("No prediction is on record in this time; `fieldmark serve` writes them.")
     else:
         console.print(_traffic(span))
         for version in (version for version in span.versions if version.statuses):
-            console.print(f"Without a prediction, version {_short(version.version)}, by status: {by_status(version.statuses)}", highlight=False)
+            console.print(
+                f"Without a prediction, version {_short(version.version)}, by status: "
+                f"{by_status(version.statuses)}",
+                highlight=False,
+            )
         console.print(_accuracy(span))
         console.print(*(_classes(version) for version in span.versions))
         if any(version.drift for version in span.versions):
@@ -65,18 +75,36 @@ def _traffic(span: Summary) -> Table:
     table = _table("\nTraffic", "version", *columns)
     for v in span.versions:
         minutes = max((v.last - v.first) / 60, 1 / 60)
-        quantiles = [f"{v.latency_ms[q]:.1f}" if q in v.latency_ms else "" for q in ("p50", "p95", "p99")]
-        table.add_row(_short(v.version), f"{v.n:,}", f"{v.n / minutes:.1f}", f"{v.refused}", f"{v.failed}", *quantiles)
+        quantiles = [
+            f"{v.latency_ms[q]:.1f}" if q in v.latency_ms else "" for q in ("p50", "p95", "p99")
+        ]
+        table.add_row(
+            _short(v.version),
+            f"{v.n:,}",
+            f"{v.n / minutes:.1f}",
+            f"{v.refused}",
+            f"{v.failed}",
+            *quantiles,
+        )
     return table
 
 
 def _accuracy(span: Summary) -> Table:
     columns = _right("validation", "expected", "by conf.", "labelled", "right (95 % interval)")
-    table = _table("\nAccuracy: expected from confidence, and by people's labels", "version", *columns)
+    table = _table(
+        "\nAccuracy: expected from confidence, and by people's labels", "version", *columns
+    )
     for v in span.versions:
         a = v.accuracy
         right = f"{a.right / a.labelled:.1%} ({a.low:.1%} to {a.high:.1%})" if a.labelled else ""
-        table.add_row(_short(v.version), _share(a.in_reference), _share(a.by_threshold), _share(a.by_confidence), f"{a.labelled}", right)
+        table.add_row(
+            _short(v.version),
+            _share(a.in_reference),
+            _share(a.by_threshold),
+            _share(a.by_confidence),
+            f"{a.labelled}",
+            right,
+        )
     return table
 
 
@@ -90,18 +118,30 @@ def _classes(version: Version) -> Table:
 
 def _drift(span: Summary) -> Table:
     columns = _right("images", "windows", "alarms", "last", "smallest p")
-    table = _table("\nDrift: windows compared with the validation images", "version", *columns, "where")
+    table = _table(
+        "\nDrift: windows compared with the validation images", "version", *columns, "where"
+    )
     for version in span.versions:
         for w in version.drift:
             name, p = min(w.last_p.items(), key=lambda each: each[1])
             alarm = p <= w.level
-            row = [_short(version.version), f"{w.size}", f"{w.n}", f"{w.alarms}", clock(w.last_end), f"{p:.2g}", WORDS[name].split()[0]]
+            row = [
+                _short(version.version),
+                f"{w.size}",
+                f"{w.n}",
+                f"{w.alarms}",
+                clock(w.last_end),
+                f"{p:.2g}",
+                WORDS[name].split()[0],
+            ]
             table.add_row(*row, style="bold red" if alarm else None)
     return table
 
 
 def _table(title: str, *columns: Column | str) -> Table:
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    return Table(
+        *columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
 
 
 def _right(*names: str) -> list[Column]:

@@ -1,4 +1,6 @@
-"""A period of production in figures, by model version: traffic, latency, confidence, accuracy and drift."""
+"""A period of production in figures, by model version: traffic, latency, confidence, accuracy and
+drift.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,9 @@ class Share(BaseModel):
 
 
 class Slice(BaseModel):
-    """A part of the period: `start` in seconds since 1970; figures are missing where nothing was answered."""
+    """A part of the period: `start` in seconds since 1970; figures are missing where nothing was
+    answered.
+    """
 
     start: float
     n: int
@@ -36,7 +40,9 @@ class Slice(BaseModel):
 
 
 class Accuracy(BaseModel):
-    """Fractions. `low` and `high` are Wilson's 95 % interval of right among labelled; `in_reference_low` is its lower end."""
+    """Fractions. `low` and `high` are Wilson's 95 % interval of right among labelled;
+    `in_reference_low` is its lower end.
+    """
 
     in_reference: float | None
     in_reference_low: float
@@ -49,7 +55,9 @@ class Accuracy(BaseModel):
 
 
 class Windows(BaseModel):
-    """The tests of the windows of one size: how many alarmed, and what the last one found (test -> adjusted p-value)."""
+    """The tests of the windows of one size: how many alarmed, and what the last one found (test ->
+    adjusted p-value).
+    """
 
     size: int
     n: int
@@ -61,7 +69,8 @@ class Windows(BaseModel):
 
 
 class Version(BaseModel):
-    """One model version: counts of requests, latencies in milliseconds, the rest as the classes above say.
+    """One model version: counts of requests, latencies in milliseconds, the rest as the classes
+    above say.
 
     `statuses` has those that got no prediction: HTTP status -> how many.
     """
@@ -94,11 +103,18 @@ class Summary(BaseModel):
 
 
 def read(engine: sa.Engine, *, since: float, until: float, slow_ms: float) -> Summary:
-    """What the store says about a period; requests that took longer than `slow_ms` are slow. Raises SQLAlchemyError where it cannot be reached."""
+    """What the store says about a period; requests that took longer than `slow_ms` are slow. Raises
+    SQLAlchemyError where it cannot be reached.
+    """
     tables.ready(engine)
     with engine.connect() as connection:
-        rows, tested = reading.recent(connection, since, until), reading.finished(connection, since, until)
-        references = {version: reading.reference(connection, version) for version in rows["version"].unique()}
+        rows, tested = (
+            reading.recent(connection, since, until),
+            reading.finished(connection, since, until),
+        )
+        references = {
+            version: reading.reference(connection, version) for version in rows["version"].unique()
+        }
         lost = reading.lost(connection, since, until)
     return summarise(rows, references, tested, since=since, until=until, slow_ms=slow_ms, lost=lost)
 
@@ -116,18 +132,38 @@ def summarise(
     """The frames of reading.py in figures; the version that answered last comes first."""
     parts = sorted(rows.groupby("version"), key=lambda part: -part[1]["time"].max())
     versions = [
-        _version(str(name), part, references.get(str(name)), tested[tested["version"] == name], since, until, slow_ms) for name, part in parts
+        _version(
+            str(name),
+            part,
+            references.get(str(name)),
+            tested[tested["version"] == name],
+            since,
+            until,
+            slow_ms,
+        )
+        for name, part in parts
     ]
     return Summary(since=since, until=until, lost=lost, versions=versions)
 
 
 def by_status(statuses: Mapping[int, int]) -> str:
     """`429: 17, 413: 2`, the most frequent first."""
-    return ", ".join(f"{status}: {n}" for status, n in sorted(statuses.items(), key=lambda each: -each[1])) or "none"
+    return (
+        ", ".join(
+            f"{status}: {n}" for status, n in sorted(statuses.items(), key=lambda each: -each[1])
+        )
+        or "none"
+    )
 
 
 def _version(
-    name: str, rows: pd.DataFrame, reference: pd.DataFrame | None, tested: pd.DataFrame, since: float, until: float, slow_ms: float
+    name: str,
+    rows: pd.DataFrame,
+    reference: pd.DataFrame | None,
+    tested: pd.DataFrame,
+    since: float,
+    until: float,
+    slow_ms: float,
 ) -> Version:
     reference = None if reference is None or reference.empty else reference
     answered = rows[rows["status"] < 400]
@@ -137,16 +173,28 @@ def _version(
         answered=len(answered),
         refused=int(rows["n"][rows["status"].between(400, 499)].sum()),
         failed=_failed(rows),
-        statuses={int(str(status)): int(n) for status, n in rows[rows["status"] >= 400].groupby("status")["n"].sum().items()},
+        statuses={
+            int(str(status)): int(n)
+            for status, n in rows[rows["status"] >= 400].groupby("status")["n"].sum().items()
+        },
         first=float(rows["time"].min()),
         last=float(rows["time"].max()),
-        latency_ms={key: value for key, q in QUANTILES.items() if (value := _quantile(answered["latency_ms"], q)) is not None},
+        latency_ms={
+            key: value
+            for key, q in QUANTILES.items()
+            if (value := _quantile(answered["latency_ms"], q)) is not None
+        },
         slow=int((answered["latency_ms"].astype(float) > slow_ms).sum()),
         confidence=_mean(answered["confidence"]),
         confidence_in_reference=None if reference is None else _mean(reference["confidence"]),
-        classes=_classes(answered["predicted"], None if reference is None else reference["predicted"]),
+        classes=_classes(
+            answered["predicted"], None if reference is None else reference["predicted"]
+        ),
         accuracy=_accuracy(answered, reference),
-        drift=[_windows(size, tested[tested["size"] == size]) for size in sorted(map(int, tested["size"].unique()))],
+        drift=[
+            _windows(size, tested[tested["size"] == size])
+            for size in sorted(map(int, tested["size"].unique()))
+        ],
         over_time=_slices(rows, since, until),
     )
 
@@ -157,7 +205,12 @@ def _classes(predicted: pd.Series, reference: pd.Series | None) -> list[Share]:
     names = sorted({*counts.index, *([] if before is None else before.index)})
     n = max(int(counts.sum()), 1)
     return [
-        Share(name=name, n=(k := int(counts.get(name, 0))), share=k / n, reference=None if before is None else float(before.get(name, 0.0)))
+        Share(
+            name=name,
+            n=(k := int(counts.get(name, 0))),
+            share=k / n,
+            reference=None if before is None else float(before.get(name, 0.0)),
+        )
         for name in names
     ]
 
@@ -168,23 +221,43 @@ def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accurac
     low, high = wilson(right, len(labelled))
     confidence = answered["confidence"].dropna().astype(float)
     known = reference is not None and len(confidence) > 0
-    mean, above = accuracy.expected(reference, confidence) if reference is not None and known else (None, None)
-    correct = pd.Series(dtype=bool) if reference is None else reference["label"] == reference["predicted"]
+    mean, above = (
+        accuracy.expected(reference, confidence)
+        if reference is not None and known
+        else (None, None)
+    )
+    correct = (
+        pd.Series(dtype=bool) if reference is None else reference["label"] == reference["predicted"]
+    )
     return Accuracy(
-        in_reference=float(correct.mean()) if len(correct) else None, in_reference_low=wilson(int(correct.sum()), len(correct))[0],
-        by_confidence=mean, by_threshold=above, labelled=len(labelled), right=right, low=low, high=high,
-    )  # fmt: skip
+        in_reference=float(correct.mean()) if len(correct) else None,
+        in_reference_low=wilson(int(correct.sum()), len(correct))[0],
+        by_confidence=mean,
+        by_threshold=above,
+        labelled=len(labelled),
+        right=right,
+        low=low,
+        high=high,
+    )
 
 
 def _windows(size: int, tested: pd.DataFrame) -> Windows:
     tested = tested.sort_values("end")
     last = tested.iloc[-1]
-    below = [[name for name, p in ps.items() if p <= level] for ps, level in zip(tested["p"], tested["level"], strict=True)]
+    below = [
+        [name for name, p in ps.items() if p <= level]
+        for ps, level in zip(tested["p"], tested["level"], strict=True)
+    ]
     alarming = pd.Series([name for names in below for name in names], dtype=object).value_counts()
     return Windows(
-        size=size, n=len(tested), alarms=sum(map(bool, below)), level=float(last["level"]), last_end=float(last["end"]),
-        last_p=last["p"], alarming={str(name): int(n) for name, n in alarming.items()},
-    )  # fmt: skip
+        size=size,
+        n=len(tested),
+        alarms=sum(map(bool, below)),
+        level=float(last["level"]),
+        last_end=float(last["end"]),
+        last_p=last["p"],
+        alarming={str(name): int(n) for name, n in alarming.items()},
+    )
 
 
 def _slices(rows: pd.DataFrame, since: float, until: float) -> list[Slice]:
@@ -197,9 +270,13 @@ def _slices(rows: pd.DataFrame, since: float, until: float) -> list[Slice]:
 def _slice(start: float, rows: pd.DataFrame) -> Slice:
     answered = rows[rows["status"] < 400]
     return Slice(
-        start=start, n=int(rows["n"].sum()), failed=_failed(rows), p50_ms=_quantile(answered["latency_ms"], 0.5),
-        p95_ms=_quantile(answered["latency_ms"], 0.95), confidence=_mean(answered["confidence"]),
-    )  # fmt: skip
+        start=start,
+        n=int(rows["n"].sum()),
+        failed=_failed(rows),
+        p50_ms=_quantile(answered["latency_ms"], 0.5),
+        p95_ms=_quantile(answered["latency_ms"], 0.95),
+        confidence=_mean(answered["confidence"]),
+    )
 
 
 def _failed(rows: pd.DataFrame) -> int:

@@ -1,8 +1,10 @@
 """The tables of the monitor store, in SQLite or, by URL, PostgreSQL.
 
 predictions   a row an image: what was answered, how fast, and of what kind it was; no image
-refusals      how many requests got no prediction: a row a minute, version and status, so that no flood of them displaces records
-labels        what people said it really was, by the prediction's id; it may come before the row, or after it went
+refusals      how many requests got no prediction: a row a minute, version and status, so that no
+              flood of them displaces records
+labels        what people said it really was, by the prediction's id; it may come before the row, or
+              after it went
 sources       the rows of reference.parquet of each model version that predicted
 checks        a row a finished window: the smallest adjusted p-value of each test (see windows.py)
 losses        how many records could not be written, and when
@@ -24,7 +26,9 @@ FEATURES = ("confidence", "ood", "brightness", "sharpness")
 BUSY_S = 5.0  # how long a writer waits for another one's transaction
 
 metadata = sa.MetaData()
-_key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up by itself only for INTEGER
+_key = sa.BigInteger().with_variant(
+    sa.Integer, "sqlite"
+)  # SQLite counts up by itself only for INTEGER
 
 predictions = sa.Table(
     "predictions",
@@ -43,7 +47,9 @@ predictions = sa.Table(
 refusals = sa.Table(
     "refusals",
     metadata,
-    sa.Column("time", sa.Double, primary_key=True),  # the start of the minute, in seconds since 1970
+    sa.Column(
+        "time", sa.Double, primary_key=True
+    ),  # the start of the minute, in seconds since 1970
     sa.Column("version", sa.String, primary_key=True),
     sa.Column("status", sa.Integer, primary_key=True, autoincrement=False),  # of HTTP
     sa.Column("n", sa.Integer, nullable=False),
@@ -92,19 +98,25 @@ def url() -> str:
 
 
 def connect(address: str) -> sa.Engine:
-    """An engine; nothing is opened yet. Raises FieldmarkError for an address that SQLAlchemy does not know.
+    """An engine; nothing is opened yet. Raises FieldmarkError for an address that SQLAlchemy does
+    not know.
 
-    A SQLite file is opened anew for every transaction, so that a file that was deleted or replaced is noticed.
+    A SQLite file is opened anew for every transaction, so that a file that was deleted or replaced
+    is noticed.
     """
     try:
         target = make_url(address)
         if target.get_backend_name() == "sqlite":
-            engine = sa.create_engine(target, poolclass=sa.NullPool, connect_args={"timeout": BUSY_S})
+            engine = sa.create_engine(
+                target, poolclass=sa.NullPool, connect_args={"timeout": BUSY_S}
+            )
             sa.event.listen(engine, "connect", _tune)
         else:
             if target.drivername == "postgresql":
                 target = target.set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(target, pool_pre_ping=True, connect_args={"connect_timeout": int(BUSY_S)})
+            engine = sa.create_engine(
+                target, pool_pre_ping=True, connect_args={"connect_timeout": int(BUSY_S)}
+            )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise FieldmarkError(
             f"{VARIABLE}: {error}; write sqlite:///FILE or postgresql://USER@HOST/NAME "
@@ -114,7 +126,9 @@ def connect(address: str) -> sa.Engine:
 
 
 def ready(engine: sa.Engine) -> None:
-    """Make the tables that are not there; raises SQLAlchemyError or OSError where the store cannot be reached."""
+    """Make the tables that are not there; raises SQLAlchemyError or OSError where the store cannot
+    be reached.
+    """
     if engine.dialect.name == "sqlite" and engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -132,13 +146,18 @@ def upsert(engine: sa.Engine, table: sa.Table) -> Any:
     """An INSERT that replaces the row with the same primary key."""
     new = _insert(engine, table)
     keys = [column.name for column in table.primary_key]
-    return new.on_conflict_do_update(index_elements=keys, set_={c.name: c for c in new.excluded if c.name not in keys})
+    return new.on_conflict_do_update(
+        index_elements=keys, set_={c.name: c for c in new.excluded if c.name not in keys}
+    )
 
 
 def add(engine: sa.Engine, table: sa.Table) -> Any:
     """An INSERT that adds its `n` to that of the row with the same primary key."""
     new = _insert(engine, table)
-    return new.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_={"n": table.c.n + new.excluded.n})
+    return new.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={"n": table.c.n + new.excluded.n},
+    )
 
 
 def _insert(engine: sa.Engine, table: sa.Table) -> Any:
@@ -147,4 +166,6 @@ def _insert(engine: sa.Engine, table: sa.Table) -> Any:
 
 def _tune(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")  # readers do not stop the writer
-    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last records, never the file
+    connection.execute(
+        "PRAGMA synchronous = NORMAL"
+    )  # a power cut may lose the last records, never the file

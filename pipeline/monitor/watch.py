@@ -1,4 +1,6 @@
-"""Looks at the store at intervals, logs each new alert once, and keeps the last look for the page and for Prometheus."""
+"""Looks at the store at intervals, logs each new alert once, and keeps the last look for the page
+and for Prometheus.
+"""
 
 import logging
 import threading
@@ -37,13 +39,20 @@ def look(engine: sa.Engine, cfg: schema.Monitor, *, hours: float, until: float) 
 
 
 class Watcher:
-    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and where the store is away.
+    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and
+    where the store is away.
 
-    `served` names the version that answers now, and its reference (None where it has none); `speaks` says whether this
-    process is the one that logs.
+    `served` names the version that answers now, and its reference (None where it has none);
+    `speaks` says whether this process is the one that logs.
     """
 
-    def __init__(self, url: str, cfg: schema.Monitor, served: Served = lambda: ("", None), speaks: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        url: str,
+        cfg: schema.Monitor,
+        served: Served = lambda: ("", None),
+        speaks: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.cfg, self._served, self._remembered, self._speaks = cfg, served, "", speaks
         self.last: Look | None = None
         self._engine, self._stop = tables.connect(url), threading.Event()
@@ -54,7 +63,9 @@ class Watcher:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Ends after the look that is under way, which is not waited for longer than `timeout_s`."""
+        """Ends after the look that is under way, which is not waited for longer than
+        `timeout_s`.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -94,4 +105,7 @@ class Watcher:
 
 def line(alert: Alert) -> str:
     """An alert as one line of a log."""
-    return f"alert: {alert.kind}{f', version {alert.version}' if alert.version else ''}: {alert.message}"
+    return (
+        f"alert: {alert.kind}{f', version {alert.version}' if alert.version else ''}: "
+        f"{alert.message}"
+    )

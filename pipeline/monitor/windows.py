@@ -1,8 +1,10 @@
-"""When drift is tested: disjoint windows of fixed sizes, each tested once, so that looking often raises no false alarms.
+"""When drift is tested: disjoint windows of fixed sizes, each tested once, so that looking often
+raises no false alarms.
 
-The chance of a false alarm in a day is divided evenly among all the windows that may be tested in a day (Bonferroni), so
-that no number of looks, processes or visitors of the page raises it: a verdict is stored, and later looks only read it.
-The images of a window were in no other window of its size. Where traffic is dense, windows keep their distance.
+The chance of a false alarm in a day is divided evenly among all the windows that may be tested in a
+day (Bonferroni), so that no number of looks, processes or visitors of the page raises it: a verdict
+is stored, and later looks only read it. The images of a window were in no other window of its size.
+Where traffic is dense, windows keep their distance.
 """
 
 import time
@@ -23,9 +25,11 @@ def level(cfg: schema.Drift) -> float:
 
 
 def update(engine: sa.Engine, cfg: schema.Drift, *, budget_s: float = 30.0) -> int:
-    """Test the windows that have filled since the last look, and keep the verdicts; how many there were.
+    """Test the windows that have filled since the last look, and keep the verdicts; how many there
+    were.
 
-    Stops after `budget_s`, to go on the next time. Raises SQLAlchemyError where the store cannot be reached.
+    Stops after `budget_s`, to go on the next time. Raises SQLAlchemyError where the store cannot be
+    reached.
     """
     tables.ready(engine)
     end, n = time.monotonic() + budget_s, 0
@@ -40,22 +44,36 @@ def update(engine: sa.Engine, cfg: schema.Drift, *, budget_s: float = 30.0) -> i
     return n
 
 
-def _test_next(engine: sa.Engine, cfg: schema.Drift, version: str, size: int, reference: pd.DataFrame) -> bool:
+def _test_next(
+    engine: sa.Engine, cfg: schema.Drift, version: str, size: int, reference: pd.DataFrame
+) -> bool:
     with engine.connect() as connection:  # closed before the test, which takes seconds
         mine = (checks.c.version == version) & (checks.c.size == size)
-        last = connection.execute(sa.select(checks).where(mine).order_by(checks.c.last_seq.desc()).limit(1)).first()
+        last = connection.execute(
+            sa.select(checks).where(mine).order_by(checks.c.last_seq.desc()).limit(1)
+        ).first()
         gap = DAY_S / cfg.looks_per_day
-        ahead = last is not None and last.start > time.time() + gap  # of a clock that was put back since, whose time may never come
+        ahead = (
+            last is not None and last.start > time.time() + gap
+        )  # of a clock that was put back since, whose time may never come
         start = last.start + gap if last and not ahead else 0.0
-        window = reading.next_window(connection, version, size, after=last.last_seq if last else 0, not_before=start)
+        window = reading.next_window(
+            connection, version, size, after=last.last_seq if last else 0, not_before=start
+        )
     if len(window) < size:
         return False
     last_seq = int(window["seq"].iloc[-1])
     verdict = {
-        "version": version, "size": size, "last_seq": last_seq, "level": level(cfg),
-        "start": float(window["time"].iloc[0]), "end": float(window["time"].iloc[-1]),
+        "version": version,
+        "size": size,
+        "last_seq": last_seq,
+        "level": level(cfg),
+        "start": float(window["time"].iloc[0]),
+        "end": float(window["time"].iloc[-1]),
         "p": drift.p_values(reference, window, level=level(cfg), seed=last_seq),
-    }  # fmt: skip
+    }
     with engine.begin() as connection:
-        connection.execute(tables.insert_new(engine, checks), [verdict])  # another process may have been faster
+        connection.execute(
+            tables.insert_new(engine, checks), [verdict]
+        )  # another process may have been faster
     return True

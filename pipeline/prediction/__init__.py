@@ -1,1 +1,3 @@
-"""`fieldmark predict`: images, folders, videos and cameras through a model in production, streamed, without torch."""
+"""`fieldmark predict`: images, folders, videos and cameras through a model in production, streamed,
+without torch.
+"""

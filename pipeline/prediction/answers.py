@@ -13,7 +13,9 @@ PIXELS_AT_ONCE = 50_000_000  # of them together, or one picture's that has more
 
 
 class Answer(NamedTuple):
-    """What the model says of a picture; `top` is the likeliest classes with their probabilities, [] where it could not be read."""
+    """What the model says of a picture; `top` is the likeliest classes with their probabilities, []
+    where it could not be read.
+    """
 
     name: str
     top: list[tuple[str, float]]
@@ -23,7 +25,9 @@ class Answer(NamedTuple):
     error: str = ""
 
 
-def answers(model: Model, pictures: Iterable[Picture], *, top: int) -> Iterator[tuple[Answer, Picture]]:
+def answers(
+    model: Model, pictures: Iterable[Picture], *, top: int
+) -> Iterator[tuple[Answer, Picture]]:
     """In the order of the pictures, of which a few are in memory at a time."""
     for some in store.portions(pictures, _n_pixels, PIXELS_AT_ONCE, AT_ONCE):
         read = [picture for picture in some if picture.pixels is not None]
@@ -31,7 +35,14 @@ def answers(model: Model, pictures: Iterable[Picture], *, top: int) -> Iterator[
         del read
         while some:
             picture = some.pop(0)
-            yield (Answer(picture.name, [], error=picture.error) if picture.pixels is None else next(said)), picture
+            yield (
+                (
+                    Answer(picture.name, [], error=picture.error)
+                    if picture.pixels is None
+                    else next(said)
+                ),
+                picture,
+            )
 
 
 def _n_pixels(picture: Picture) -> int:

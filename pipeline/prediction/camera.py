@@ -14,16 +14,21 @@ PATIENCE_S = 5.0  # for a camera that is waiting for its next frame when it is p
 
 
 def frames(source: str) -> Iterator[Picture]:
-    """Frames of a camera (a number), a stream's address or a video file, at its own rate; named by their number.
+    """Frames of a camera (a number), a stream's address or a video file, at its own rate; named by
+    their number.
 
-    Those that come while nobody takes one are dropped, but for the newest. Raises FieldmarkError where nothing opens.
+    Those that come while nobody takes one are dropped, but for the newest. Raises FieldmarkError
+    where nothing opens.
     """
     capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
     newest = _Newest(capture)
     follower = threading.Thread(target=newest.follow, daemon=True)
     try:
         if not capture.isOpened():
-            raise FieldmarkError(f"camera {source} cannot be opened; name a number, a stream's address or a video file")
+            raise FieldmarkError(
+                f"camera {source} cannot be opened; name a number, a stream's address or a "
+                f"video file"
+            )
         follower.start()
         while (shot := newest.take()) is not None:
             number, bgr = shot
@@ -40,7 +45,8 @@ class _Newest:
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
-        # A file comes as fast as it can be decoded; what is live does not know how many frames it has.
+        # A file comes as fast as it can be decoded; what is live does not know how many frames it
+        # has.
         rate, live = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0
         self._gap = 0.0 if live or rate <= 0 else 1 / rate
         self._frame: tuple[int, np.ndarray] | None = None

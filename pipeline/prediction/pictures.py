@@ -1,4 +1,6 @@
-"""Pictures of files, of the files below folders and of videos, in order; what cannot be read comes with the reason."""
+"""Pictures of files, of the files below folders and of videos, in order; what cannot be read comes
+with the reason.
+"""
 
 import mimetypes
 import os
@@ -26,7 +28,8 @@ class Picture(NamedTuple):
 
 
 def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) -> Iterator[Picture]:
-    """Of files, of the files below folders, and a frame of each video every so often; what cannot be read has an error.
+    """Of files, of the files below folders, and a frame of each video every so often; what cannot
+    be read has an error.
 
     Raises FieldmarkError at once for a path that is not there: nobody waits for a model to be told.
     """
@@ -40,16 +43,22 @@ def pictures(paths: Sequence[Path], *, every_seconds: float, max_pixels: int) ->
 def _items(paths: Sequence[Path], every_seconds: float) -> Iterator[Item | Skipped]:
     for named, path in ((given, file) for given in paths for file in _files(given)):
         if path != named and path.exists() and not path.is_file():
-            yield Skipped(printable(str(path)), "neither a file nor a folder")  # a pipe would be waited for, as it should where it is named
+            yield Skipped(
+                printable(str(path)), "neither a file nor a folder"
+            )  # a pipe would be waited for, as it should where it is named
         elif (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
             placed = Placed(printable(str(path)), path, "", "")
-            yield from video.frames(placed, every_seconds=every_seconds, scene_change=None, min_difference=0.0)
+            yield from video.frames(
+                placed, every_seconds=every_seconds, scene_change=None, min_difference=0.0
+            )
         else:
             yield Item(printable(str(path)), path.read_bytes, "")
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or the files below the folder, sorted; without hidden ones and the litter of file managers."""
+    """The file itself, or the files below the folder, sorted; without hidden ones and the litter of
+    file managers.
+    """
     if not path.is_dir():
         yield path
         return

@@ -1,4 +1,6 @@
-"""Answers as lines of JSON, as CSV, or written below the pictures; each is out before the next is made."""
+"""Answers as lines of JSON, as CSV, or written below the pictures; each is out before the next is
+made.
+"""
 
 import csv
 import json
@@ -47,7 +49,11 @@ def as_csv(stream: Stream) -> Write:
 
     def write(answer: Answer, _: Picture) -> None:
         first = (answer.top[0][0], f"{answer.top[0][1]:.6f}") if answer.top else ("", "")
-        flags = (str(answer.abstain).lower(), str(answer.ood).lower(), f"{answer.ood_score:.6g}") if answer.top else ("", "", "")
+        flags = (
+            (str(answer.abstain).lower(), str(answer.ood).lower(), f"{answer.ood_score:.6g}")
+            if answer.top
+            else ("", "", "")
+        )
         lines.writerow([answer.name, *first, *flags, answer.error])
         stream.flush()
 
@@ -55,7 +61,9 @@ def as_csv(stream: Stream) -> Write:
 
 
 def as_pictures(folder: Path) -> Write:
-    """A PNG a picture, with the answer written below it; raises FieldmarkError where the folder is not empty."""
+    """A PNG a picture, with the answer written below it; raises FieldmarkError where the folder is
+    not empty.
+    """
     from pipeline import sheets  # matplotlib, for its fonts, takes a second
 
     if folder.exists() and any(folder.iterdir()):
@@ -67,7 +75,10 @@ def as_pictures(folder: Path) -> Write:
         if picture.pixels is None:
             return
         data = sheets.sheet([picture.pixels], [caption(answer)], columns=1, cell_px=CELL_PX)
-        name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in Path(answer.name).name)
+        name = "".join(
+            letter if letter.isalnum() or letter in "-._" else "_"
+            for letter in Path(answer.name).name
+        )
         with store.whole(folder / f"{next(numbers):05d}-{name[:80]}.png") as half:
             half.write_bytes(data)
 
@@ -77,7 +88,11 @@ def as_pictures(folder: Path) -> Write:
 def caption(answer: Answer) -> str:
     """The answer in words, as the page says it, in lines that fit below a picture."""
     (name, prob), *_ = answer.top
-    lines = ["not sure: perhaps"] * answer.abstain + [f"{name} ({prob:.0%})"] + ["a strange image"] * answer.ood
+    lines = (
+        ["not sure: perhaps"] * answer.abstain
+        + [f"{name} ({prob:.0%})"]
+        + ["a strange image"] * answer.ood
+    )
     return "\n".join(textwrap.fill(line, LINE) for line in lines)
 
 
@@ -85,4 +100,10 @@ def _plain(answer: Answer) -> dict[str, Any]:
     if answer.error:
         return {"name": answer.name, "error": answer.error}
     top = [{"class": name, "prob": prob} for name, prob in answer.top]
-    return {"name": answer.name, "top": top, "abstain": answer.abstain, "ood": answer.ood, "ood_score": answer.ood_score}
+    return {
+        "name": answer.name,
+        "top": top,
+        "abstain": answer.abstain,
+        "ood": answer.ood,
+        "ood_score": answer.ood_score,
+    }

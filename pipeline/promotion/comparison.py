@@ -1,4 +1,6 @@
-"""Two registered versions on the same test images, each as it is served: its ONNX file in ONNX Runtime."""
+"""Two registered versions on the same test images, each as it is served: its ONNX file in ONNX
+Runtime.
+"""
 
 import json
 import tempfile
@@ -31,9 +33,15 @@ class Pair:
 
     @property
     def p_worse(self) -> float:
-        """The chance of so many lost, or more, if both were equally good: exact McNemar test, one-sided (McNemar 1947)."""
+        """The chance of so many lost, or more, if both were equally good: exact McNemar test,
+        one-sided (McNemar 1947).
+        """
         differing = self.gained + self.lost
-        return float(binomtest(self.lost, differing, alternative="greater").pvalue) if differing else 1.0
+        return (
+            float(binomtest(self.lost, differing, alternative="greater").pvalue)
+            if differing
+            else 1.0
+        )
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,32 @@ def compare(cfg: Config, wanted: ModelVersion, now: ModelVersion) -> Pair:
     Raises FieldmarkError that says why they cannot be compared and what to do.
     """
     if not (TEST / table.FILE).exists():
-        raise FieldmarkError(f"there are no test images in {TEST}; `dvc repro preprocess` makes them, then promote again")
-    labels, images = table.read(TEST)["label"].to_numpy(dtype=object), store.read_array(TEST / "images.npy")
+        raise FieldmarkError(
+            f"there are no test images in {TEST}; `dvc repro preprocess` makes them, then "
+            f"promote again"
+        )
+    labels, images = (
+        table.read(TEST)["label"].to_numpy(dtype=object),
+        store.read_array(TEST / "images.npy"),
+    )
     if len(labels) == 0:
-        raise FieldmarkError(f"there is no image in {TEST}; add labelled images and run `dvc repro`")
+        raise FieldmarkError(
+            f"there is no image in {TEST}; add labelled images and run `dvc repro`"
+        )
     with tempfile.TemporaryDirectory() as folder:
         pair = [_fetch(version, Path(folder) / str(version.version)) for version in (wanted, now)]
         for served in pair:
-            _check(served, cfg.preprocess.model_dump(mode="json") | {"blur_faces": cfg.blur_faces}, set(labels))
+            _check(
+                served,
+                cfg.preprocess.model_dump(mode="json") | {"blur_faces": cfg.blur_faces},
+                set(labels),
+            )
         if set(pair[0].classes) != set(pair[1].classes):
             differing = ", ".join(sorted(set(pair[0].classes) ^ set(pair[1].classes)))
-            raise FieldmarkError(f"the two do not tell the same classes apart ({differing}): no image is the same task for both; {ANYWAY}")
+            raise FieldmarkError(
+                f"the two do not tell the same classes apart ({differing}): no image is the "
+                f"same task for both; {ANYWAY}"
+            )
         new, old = (_predict(served, images) == labels for served in pair)
     return Pair(len(labels), int((new & ~old).sum()), int((old & ~new).sum()))
 
@@ -73,29 +96,47 @@ def _fetch(version: ModelVersion, to: Path) -> Served:
         to.mkdir()
         folder = tracking.download(f"models:/{version.name}/{version.version}", to)
         signature = json.loads((folder / "signature.json").read_text())
-        return Served(title, folder / "model.onnx", signature["classes"], {"blur_faces": False, **signature["preprocess"]})
+        return Served(
+            title,
+            folder / "model.onnx",
+            signature["classes"],
+            {"blur_faces": False, **signature["preprocess"]},
+        )
     except (*NO_ANSWER, KeyError, ValueError) as error:
-        raise FieldmarkError(f"the files of {title} are not all there ({one_line(error)}); {ANYWAY}") from error
+        raise FieldmarkError(
+            f"the files of {title} are not all there ({one_line(error)}); {ANYWAY}"
+        ) from error
 
 
 def _check(served: Served, preprocess: dict[str, Any], labels: set[str]) -> None:
     differing = sorted(key for key in preprocess if served.preprocess.get(key) != preprocess[key])
     if differing:
-        there = ", ".join(f"{key} {served.preprocess.get(key)} there, {preprocess[key]} here" for key in differing)
+        there = ", ".join(
+            f"{key} {served.preprocess.get(key)} there, {preprocess[key]} here" for key in differing
+        )
         raise FieldmarkError(
             f"{served.title} takes other images than params.yaml prepares ({there}); "
             f"set `preprocess` as it was and run `dvc repro preprocess`, or {ANYWAY}"
         )
     if unknown := sorted(labels - set(served.classes)):
-        raise FieldmarkError(f"{served.title} does not know the classes {', '.join(unknown)} of today's test images; {ANYWAY}")
+        raise FieldmarkError(
+            f"{served.title} does not know the classes {', '.join(unknown)} of today's test "
+            f"images; {ANYWAY}"
+        )
 
 
 def _predict(served: Served, images: np.ndarray) -> np.ndarray:
     """The class names (n,) of uint8 images (n, h, w, 3); the first one on a tie."""
     try:
         ready = ort.InferenceSession(served.file, providers=["CPUExecutionProvider"])
-        parts = [ready.run(["probs"], {"images": np.stack(part)})[0] for part in store.chunks(images, BATCH)]
+        parts = [
+            ready.run(["probs"], {"images": np.stack(part)})[0]
+            for part in store.chunks(images, BATCH)
+        ]
     except Exception as error:  # ONNX Runtime has a dozen of them without a common base
-        raise FieldmarkError(f"{served.title} does not run on {TEST} ({one_line(error)}); run `dvc repro`, or {ANYWAY}") from error
+        raise FieldmarkError(
+            f"{served.title} does not run on {TEST} ({one_line(error)}); run `dvc repro`, or "
+            f"{ANYWAY}"
+        ) from error
     names: np.ndarray = np.array(served.classes, dtype=object)[np.concatenate(parts).argmax(axis=1)]
     return names

@@ -1,4 +1,5 @@
-"""The history of the alias `production`: a run in MLflow for each move, written before the move and never changed after it.
+"""The history of the alias `production`: a run in MLflow for each move, written before the move and
+never changed after it.
 
 RUNNING   under way, or left by a process that died; the next move finds out which and closes it
 FINISHED  the alias moved
@@ -52,30 +53,49 @@ class Record:
 
 
 def read(registry: Registry) -> list[Record]:
-    """The records of this model, oldest first; those that were deleted in MLflow too, while its database holds them."""
+    """The records of this model, oldest first; those that were deleted in MLflow too, while its
+    database holds them.
+    """
     query = f"tags.model = '{registry.name}'"
     order = ["attributes.start_time ASC"]
     found = every(
-        lambda token: registry.client.search_runs([registry.experiment], query, ViewType.ALL, order_by=order, page_token=token)
+        lambda token: registry.client.search_runs(
+            [registry.experiment], query, ViewType.ALL, order_by=order, page_token=token
+        )
     )
     return [_of(run) for run in found]
 
 
 @contextmanager
 def opened(
-    registry: Registry, what: str, *, before: str | None, after: str, why: str, known: Sequence[Record], forced: bool = False
+    registry: Registry,
+    what: str,
+    *,
+    before: str | None,
+    after: str,
+    why: str,
+    known: Sequence[Record],
+    forced: bool = False,
 ) -> Iterator[Record]:
-    """A new record for as long as the move takes; FINISHED when `production` is where it should go, else FAILED.
+    """A new record for as long as the move takes; FINISHED when `production` is where it should go,
+    else FAILED.
 
-    Raises Refused where another record is under way, or one that is not `known` has moved the alias: of two that write
-    theirs before they look, one at least sees the other. Raises it too where another machine took this one for dead.
+    Raises Refused where another record is under way, or one that is not `known` has moved the
+    alias: of two that write theirs before they look, one at least sees the other. Raises it too
+    where another machine took this one for dead.
     """
     who = processes.person()
     tags = {
-        "what": what, "who": who, "why": why.strip() or "not said",
-        "from": before or NONE, "to": after, "model": registry.name, "forced": str(forced).lower(),
-        "process": processes.name(), "mlflow.user": who,
-    }  # fmt: skip
+        "what": what,
+        "who": who,
+        "why": why.strip() or "not said",
+        "from": before or NONE,
+        "to": after,
+        "model": registry.name,
+        "forced": str(forced).lower(),
+        "process": processes.name(),
+        "mlflow.user": who,
+    }
     record = _create(registry, tags, known)
     try:
         _look_around(registry, record, known)
@@ -97,13 +117,24 @@ def opened(
 def settle(registry: Registry, record: Record, problem: str = "") -> None:
     """Close a record by what the alias says, whatever the process that wrote it came to."""
     moved = registry.aliases().get(PRODUCTION) == record.after
-    _close(registry, record, moved=moved, outcome=MOVED if moved else problem or "ended before the move")
+    _close(
+        registry,
+        record,
+        moved=moved,
+        outcome=MOVED if moved else problem or "ended before the move",
+    )
 
 
 def settle_dead(registry: Registry, *, all_dead: bool) -> bool:
-    """Close what ended processes left, which may be said of everything unfinished; whether there was any."""
+    """Close what ended processes left, which may be said of everything unfinished; whether there
+    was any.
+    """
     now = time.time()
-    left = [record for record in read(registry) if record.status == "RUNNING" and (all_dead or _ended(record, now))]
+    left = [
+        record
+        for record in read(registry)
+        if record.status == "RUNNING" and (all_dead or _ended(record, now))
+    ]
     for record in left:
         settle(registry, record, CUT_OFF)
     return bool(left)
@@ -114,10 +145,15 @@ def _ended(record: Record, now: float) -> bool:
 
 
 def _create(registry: Registry, tags: Mapping[str, str], known: Sequence[Record]) -> Record:
-    """A record that comes after the known ones, also where the clock of the machine that wrote those is ahead."""
+    """A record that comes after the known ones, also where the clock of the machine that wrote
+    those is ahead.
+    """
     now = datetime.now(UTC)
     start = max([int(now.timestamp() * 1000), *(1 + round(record.when * 1000) for record in known)])
-    title = {"when": now.isoformat(timespec="seconds"), "mlflow.runName": f"{tags['what']} {tags['from']} to {tags['to']}"}
+    title = {
+        "when": now.isoformat(timespec="seconds"),
+        "mlflow.runName": f"{tags['what']} {tags['from']} to {tags['to']}",
+    }
     return _of(registry.client.create_run(registry.experiment, start, {**tags, **title}))
 
 
@@ -132,21 +168,32 @@ def _look_around(registry: Registry, record: Record, known: Sequence[Record]) ->
         if other.status == "RUNNING" and other.run_id != record.run_id:
             host = other.tags["process"].partition("/")[0]
             raise Refused(
-                f"{other.tags['who']} is moving `production` from {host} since {other.tags['when']}; try again when that is done; "
+                f"{other.tags['who']} is moving `production` from {host} since "
+                f"{other.tags['when']}; try again when that is done; "
                 "where you know that it died, --take-over closes its record"
             )
         if other.moved and other.run_id not in seen:
-            raise Refused(f"{other.tags['who']} moved `production` to {other.after} at this moment; look again before you try again")
+            raise Refused(
+                f"{other.tags['who']} moved `production` to {other.after} at this moment; look "
+                f"again before you try again"
+            )
 
 
 def _add_overtaken(registry: Registry, record: Record) -> None:
-    """A second record, after those of whoever took this process for dead and moved the alias before it did."""
+    """A second record, after those of whoever took this process for dead and moved the alias before
+    it did.
+    """
     if (now := registry.aliases().get(PRODUCTION)) != record.after:
-        raise Refused(f"another machine took this one for dead, and `production` is {now} now; try again")
+        raise Refused(
+            f"another machine took this one for dead, and `production` is {now} now; try again"
+        )
     known = read(registry)
     again = _create(registry, {**record.tags, "from": last(known) or NONE}, known)
     _close(registry, again, moved=True, outcome=OVERTOOK)
-    print(f"another machine had taken this one for dead and moved `production` to {again.before}; it is {record.after} now")
+    print(
+        f"another machine had taken this one for dead and moved `production` to "
+        f"{again.before}; it is {record.after} now"
+    )
 
 
 def _told(error: BaseException) -> str:
@@ -166,9 +213,11 @@ def last(records: Sequence[Record]) -> str | None:
 
 
 def formers(records: Sequence[Record], current: str | None) -> list[str]:
-    """Where rollbacks lead from `current`, nearest first: each takes back the promotion before those taken back already.
+    """Where rollbacks lead from `current`, nearest first: each takes back the promotion before
+    those taken back already.
 
-    A version that came into production by another way than a recorded move counts from where a record names it.
+    A version that came into production by another way than a recorded move counts from where a
+    record names it.
     """
     stack: list[str] = []
     for record in (record for record in records if record.moved):

@@ -18,10 +18,15 @@ from pipeline.errors import FieldmarkError, one_line
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 keep a person waiting for minutes, at each request
-logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)  # it logs with a traceback what it raises then
+os.environ.setdefault(
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
+)  # its own 7 keep a person waiting for minutes, at each request
+logging.getLogger("mlflow.store.db.utils").addFilter(
+    lambda record: not record.exc_info
+)  # it logs with a traceback what it raises then
 T = TypeVar("T")
-# What a store raises that does not answer: MLflow's own, the database's, the network's and the file system's.
+# What a store raises that does not answer: MLflow's own, the database's, the network's and the file
+# system's.
 NO_ANSWER = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
 
 
@@ -39,7 +44,10 @@ class Registry:
             found = self.client.get_registered_model(self.name).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                how = "`dvc repro` registers one, or, where that has nothing to do, `dvc repro --force --single-item export`"
+                how = (
+                    "`dvc repro` registers one, or, where that has nothing to do, `dvc repro "
+                    "--force --single-item export`"
+                )
                 raise FieldmarkError(f"no model {self.name} is registered yet; {how}") from error
             raise
         return {alias: str(version) for alias, version in found.items()}
@@ -56,16 +64,23 @@ class Registry:
         there = {str(version.version): version for version in self.versions()}
         number = aliases.get(wanted.lower(), wanted)
         if number not in there:
-            raise FieldmarkError(f"{self.name} has no version or alias {wanted!r}; there are {', '.join([*there, *aliases]) or 'none'}")
+            raise FieldmarkError(
+                f"{self.name} has no version or alias {wanted!r}; there are "
+                f"{', '.join([*there, *aliases]) or 'none'}"
+            )
         return there[number]
 
     def production(self) -> ModelVersion | None:
         """The version in production, or None."""
         number = self.aliases().get(PRODUCTION)
-        return next((version for version in self.versions() if str(version.version) == number), None)
+        return next(
+            (version for version in self.versions() if str(version.version) == number), None
+        )
 
     def point(self, alias: str, version: str | None) -> None:
-        """Move an alias: one row in one transaction, so whoever reads sees the old version or the new one. None takes it away."""
+        """Move an alias: one row in one transaction, so whoever reads sees the old version or the
+        new one. None takes it away.
+        """
         if version is None:
             self.client.delete_registered_model_alias(self.name, alias)
         else:
@@ -73,7 +88,9 @@ class Registry:
 
 
 def connect(name: str) -> Registry:
-    """The registry of the store in use; a history that was deleted in MLflow is taken out of its bin."""
+    """The registry of the store in use; a history that was deleted in MLflow is taken out of its
+    bin.
+    """
     client = tracking.connect()
     there = client.get_experiment_by_name(EXPERIMENT)
     if there is not None and there.lifecycle_stage == "deleted":
@@ -86,11 +103,15 @@ def connect(name: str) -> Registry:
 
 @contextmanager
 def answering(advice: str = "try again once it answers") -> Iterator[None]:
-    """Raise FieldmarkError, in one line and with what to do, where the store does not answer inside."""
+    """Raise FieldmarkError, in one line and with what to do, where the store does not answer
+    inside.
+    """
     try:
         yield
     except NO_ANSWER as error:
-        raise FieldmarkError(f"the store failed ({one_line(error).partition(' [SQL')[0]}); {advice}") from error
+        raise FieldmarkError(
+            f"the store failed ({one_line(error).partition(' [SQL')[0]}); {advice}"
+        ) from error
 
 
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

@@ -14,18 +14,35 @@ from pipeline.promotion import records
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
 
-CAPTION = "accuracy on the test images; ECE: calibration error; ms: median time\nfor one image on a CPU; commit+: with edits that are in no commit"
+CAPTION = (
+    "accuracy on the test images; ECE: calibration error; ms: median time\nfor one image "
+    "on a CPU; commit+: with edits that are in no commit"
+)
 
 
 @answering()
 def models(cfg: Config) -> None:
-    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is registered, or the store does not answer."""
+    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is
+    registered, or the store does not answer.
+    """
     registry = connect(cfg.export.registered_name)
     aliases = registry.aliases()
     shown = Table(
-        Column("", justify="right"), Column("aliases", min_width=len(PRODUCTION)), "accuracy", "interval", "ECE", Column("ms", justify="right"), "commit", "data", "made",
-        box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=registry.name, caption=CAPTION,
-    )  # fmt: skip
+        Column("", justify="right"),
+        Column("aliases", min_width=len(PRODUCTION)),
+        "accuracy",
+        "interval",
+        "ECE",
+        Column("ms", justify="right"),
+        "commit",
+        "data",
+        "made",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        title=registry.name,
+        caption=CAPTION,
+    )
     for version in registry.versions():
         named = [alias for alias, number in aliases.items() if number == str(version.version)]
         shown.add_row(str(version.version), "\n".join(sorted(named)), *_told(version))
@@ -38,20 +55,37 @@ def _told(version: ModelVersion) -> list[str]:
     edited = "+" if tags.get("git.dirty") == "true" else ""
     made = time.strftime("%Y-%m-%d", time.localtime(version.creation_timestamp / 1000))
     return [
-        tags.get("test/accuracy", "-"), f"{low[:5]}-{high[:5]}", tags.get("test/ece", "-")[:5],
-        tags.get("latency/p50_ms", "-")[:5], tags.get("git.commit", "-")[:7] + edited, tags.get("data.ingest", "-")[:7], made,
-    ]  # fmt: skip
+        tags.get("test/accuracy", "-"),
+        f"{low[:5]}-{high[:5]}",
+        tags.get("test/ece", "-")[:5],
+        tags.get("latency/p50_ms", "-")[:5],
+        tags.get("git.commit", "-")[:7] + edited,
+        tags.get("data.ingest", "-")[:7],
+        made,
+    ]
 
 
 @answering()
 def history(cfg: Config) -> None:
-    """Every move of `production`, made or refused, and where it was moved without one; raises FieldmarkError where the store does not answer."""
+    """Every move of `production`, made or refused, and where it was moved without one; raises
+    FieldmarkError where the store does not answer.
+    """
     registry = connect(cfg.export.registered_name)
     rows = _rows(records.read(registry), registry)
     if not rows:
         print("nothing was promoted yet; `fieldmark promote` does")
         return
-    shown = Table("when", "who", "what", "from", "to", "outcome", "why", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = Table(
+        "when",
+        "who",
+        "what",
+        "from",
+        "to",
+        "outcome",
+        "why",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for row in reversed(rows):
         shown.add_row(*row)
     Console(highlight=False).print(shown)
@@ -90,4 +124,12 @@ def _arrived(record: Record, now: str | None) -> bool:
 
 
 def _unrecorded(before: str | None, after: str | None) -> list[str]:
-    return ["", "", "", before or records.NONE, after or records.NONE, "moved", "without a record, in MLflow"]
+    return [
+        "",
+        "",
+        "",
+        before or records.NONE,
+        after or records.NONE,
+        "moved",
+        "without a record, in MLflow",
+    ]

@@ -1,7 +1,8 @@
 """The HTTP interface of the review page, for one person on this machine.
 
-It writes files, so a page from elsewhere must not reach it: requests under another host name (DNS rebinding) and from
-another origin are refused, and the page may load nothing but what comes from here.
+It writes files, so a page from elsewhere must not reach it: requests under another host name (DNS
+rebinding) and from another origin are refused, and the page may load nothing but what comes from
+here.
 """
 
 from collections.abc import Awaitable, Callable
@@ -43,7 +44,9 @@ Call = Callable[[Request], Awaitable[Response]]
 
 def create_app(project_folder: Path, by: str) -> FastAPI:
     """The application; raises FieldmarkError where label-check has not run."""
-    app = FastAPI(title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}})
+    app = FastAPI(
+        title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}}
+    )
     board = Board(project_folder, by)
     app.state.learner = Learner(board)
     _guard(app)
@@ -56,7 +59,9 @@ def create_app(project_folder: Path, by: str) -> FastAPI:
 def _guard(app: FastAPI) -> None:
     @app.middleware("http")
     async def guarded(request: Request, call_next: Call) -> Response:
-        if pages.from_another_page(request.headers, opens_page=request.url.path == "/" and request.method == "GET"):
+        if pages.from_another_page(
+            request.headers, opens_page=request.url.path == "/" and request.method == "GET"
+        ):
             return JSONResponse({"detail": "Requests from another page are refused."}, 403, HEADERS)
         response = await call_next(request)
         response.headers.update(HEADERS)
@@ -75,7 +80,9 @@ def _show(app: FastAPI, pictures: Pictures) -> None:
 
     @app.get("/", response_class=HTMLResponse)
     def show() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+        return HTMLResponse(
+            page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+        )
 
     @app.get("/favicon.ico", include_in_schema=False)
     def icon() -> Response:
@@ -100,14 +107,21 @@ def _list(app: FastAPI, board: Board, learner: Learner) -> None:
 
     @app.get("/api/items")
     def items(
-        kind: str = "", decided: bool = False, skip: Annotated[int, Query(ge=0)] = 0,
-        n: Annotated[int, Query(ge=1, le=AT_ONCE)] = 50, id: Annotated[list[str], Query(max_length=AT_ONCE)] = [],  # noqa: B006
-    ) -> list[Item]:  # fmt: skip
+        kind: str = "",
+        decided: bool = False,
+        skip: Annotated[int, Query(ge=0)] = 0,
+        n: Annotated[int, Query(ge=1, le=AT_ONCE)] = 50,
+        id: Annotated[list[str], Query(max_length=AT_ONCE)] = [],  # noqa: B006
+    ) -> list[Item]:
         """The next images of a kind of finding, or the named images."""
         board.refresh()
         if id:
             return [_item(board, learner, board.row(each)) for each in id]
-        rows = learner.one_by_one() if kind == "unlabelled" and not decided else board.queue(kind, decided=decided)
+        rows = (
+            learner.one_by_one()
+            if kind == "unlabelled" and not decided
+            else board.queue(kind, decided=decided)
+        )
         return [_item(board, learner, row) for row in rows[skip : skip + n]]
 
     @app.get("/api/groups")
@@ -123,7 +137,9 @@ def _list(app: FastAPI, board: Board, learner: Learner) -> None:
         measured = learner.growth
         return Growth(
             measured=[Point(n=n, accuracy=accuracy) for n, accuracy in measured],
-            expected=[Point(n=n, accuracy=accuracy) for n, accuracy in proposals.expected(measured)],
+            expected=[
+                Point(n=n, accuracy=accuracy) for n, accuracy in proposals.expected(measured)
+            ],
         )
 
 
@@ -140,29 +156,52 @@ def _write(app: FastAPI, board: Board) -> None:
 
 def _summary(board: Board) -> Summary:
     when, rows = board.last_action()
-    kinds = {kind: Progress(n=n, n_decided=decided) for kind, (n, decided) in board.counts().items()}
+    kinds = {
+        kind: Progress(n=n, n_decided=decided) for kind, (n, decided) in board.counts().items()
+    }
     ids = [board.found.ids[row] for row in rows]
-    return Summary(by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids))
+    return Summary(
+        by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids)
+    )
 
 
 def _item(board: Board, learner: Learner, row: int) -> Item:
     values = board.found.rows.iloc[row]
-    votes = [VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when) for vote in board.votes.get(row, [])]
+    votes = [
+        VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when)
+        for vote in board.votes.get(row, [])
+    ]
     told = values["given_label"] or row in board.found.predicted
     suggested, chance = (values["suggested_label"], 0.0) if told else learner.proposed(row)
     return Item(
-        id=values["id"], name=values["name"], label=values["given_label"], suggested_label=suggested, chance=chance,
-        suspect_score=values["suspect_score"], kinds=board.kinds_of(row), width_px=values["width"],
-        height_px=values["height"], predicted=board.found.predicted.get(row, ""), split=values["split"], votes=votes, conflict=board.in_conflict(row),
+        id=values["id"],
+        name=values["name"],
+        label=values["given_label"],
+        suggested_label=suggested,
+        chance=chance,
+        suspect_score=values["suspect_score"],
+        kinds=board.kinds_of(row),
+        width_px=values["width"],
+        height_px=values["height"],
+        predicted=board.found.predicted.get(row, ""),
+        split=values["split"],
+        votes=votes,
+        conflict=board.in_conflict(row),
         neighbours=[_neighbour(board, other, twin=twin) for other, twin in board.neighbours(row)],
-    )  # fmt: skip
+    )
 
 
 def _neighbour(board: Board, row: int, *, twin: bool) -> Neighbour:
-    return Neighbour(id=board.found.ids[row], name=board.found.names[row], label=board.label_now(row), twin=twin)
+    return Neighbour(
+        id=board.found.ids[row], name=board.found.names[row], label=board.label_now(row), twin=twin
+    )
 
 
 def _group(board: Board, learner: Learner, rows: list[int]) -> Group:
     proposed = [learner.proposed(row) for row in rows]
     members = [Member(id=board.found.ids[row], name=board.found.names[row]) for row in rows]
-    return Group(label=proposed[0][0], probability=sum(chance for _, chance in proposed) / len(rows), members=members)
+    return Group(
+        label=proposed[0][0],
+        probability=sum(chance for _, chance in proposed) / len(rows),
+        members=members,
+    )

@@ -1,4 +1,6 @@
-"""The board that the page shows: what label-check found, what people said, and what is still to decide."""
+"""The board that the page shows: what label-check found, what people said, and what is still to
+decide.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -26,12 +28,18 @@ class Board:
 
     def __init__(self, project: Path, by: str) -> None:
         self.by = by
-        self._found_in, self._said_in = project / "data" / "label-check", project / "data" / "decisions"
+        self._found_in, self._said_in = (
+            project / "data" / "label-check",
+            project / "data" / "decisions",
+        )
         self._lock_file = project / ".fieldmark" / "decisions.lock"
         self._lock = threading.RLock()
         self._stamps: tuple[object, object] = (None, None)
         self._last = datetime.min.replace(tzinfo=UTC)
-        self._inbox, self._accepted = feedback.Inbox(project / feedback.FOLDER), project / feedback.ACCEPTED
+        self._inbox, self._accepted = (
+            feedback.Inbox(project / feedback.FOLDER),
+            project / feedback.ACCEPTED,
+        )
         self._waiting = self._inbox.waiting()
         self._checked = findings.load(self._found_in)
         self._take()
@@ -42,7 +50,10 @@ class Board:
     def refresh(self) -> None:
         """Take in what `dvc repro`, another person or an editor changed on disk."""
         with self._lock:
-            found, said = decisions.stamp(self._found_in / "table.parquet"), decisions.stamp(self._said_in / decisions.FILE)
+            found, said = (
+                decisions.stamp(self._found_in / "table.parquet"),
+                decisions.stamp(self._said_in / decisions.FILE),
+            )
             fresh = found not in (None, self._stamps[0]) and self._stamps[0] is not None
             waiting = self._inbox.waiting()
             more = waiting != self._waiting
@@ -61,21 +72,34 @@ class Board:
         return sorted((self._given | said) - {""})
 
     def queue(self, kind: str, *, decided: bool) -> list[int]:
-        """The rows of a kind in the order to look at them; `decided` adds those that someone has decided."""
+        """The rows of a kind in the order to look at them; `decided` adds those that someone has
+        decided.
+        """
         votes = self.votes  # another request may replace it meanwhile
         if kind == "conflict":
             return [row for row, each in votes.items() if len(each) > 1 and self.in_conflict(row)]
         if kind == "unsure":
-            return [row for row, each in votes.items() if "unsure" in [vote.decision for vote in each]]
+            return [
+                row for row, each in votes.items() if "unsure" in [vote.decision for vote in each]
+            ]
         if kind == "decided":
-            return sorted(votes, key=lambda row: max(vote.instant for vote in votes[row]), reverse=True)
+            return sorted(
+                votes, key=lambda row: max(vote.instant for vote in votes[row]), reverse=True
+            )
         rows = self.found.kinds.get(kind, [])
         return rows if decided else [row for row in rows if row not in votes]
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Kind -> how many rows, and how many of them are decided."""
-        found = {kind: (len(rows), sum(row in self.votes for row in rows)) for kind, rows in self.found.kinds.items()}
-        own = {kind: (len(self.queue(kind, decided=True)), 0) for kind in OWN_KINDS if kind != "decided"}
+        found = {
+            kind: (len(rows), sum(row in self.votes for row in rows))
+            for kind, rows in self.found.kinds.items()
+        }
+        own = {
+            kind: (len(self.queue(kind, decided=True)), 0)
+            for kind in OWN_KINDS
+            if kind != "decided"
+        }
         return {**found, **own, "decided": (len(self.votes), 0)}
 
     def kinds_of(self, row: int) -> list[str]:
@@ -83,7 +107,9 @@ class Board:
         return [kind for kind, rows in self._members.items() if row in rows]
 
     def neighbours(self, row: int) -> list[tuple[int, bool]]:
-        """Rows to compare with, and whether each is a near-duplicate with another label; those come first."""
+        """Rows to compare with, and whether each is a near-duplicate with another label; those come
+        first.
+        """
         if self.from_feedback(row):
             return []
         twins = self.found.twins.get(row, [])
@@ -97,22 +123,38 @@ class Board:
         return agreed or str(self.found.rows["given_label"].iat[row])
 
     def labels_now(self) -> dict[int, str]:
-        """Every label that holds, by row: the given ones first, then those that people said, by time."""
+        """Every label that holds, by row: the given ones first, then those that people said, by
+        time.
+        """
         votes = self.votes
-        left_out = {row for row, each in votes.items() if self.in_conflict(row) or each[0].decision in ("drop", "unsure")}
+        left_out = {
+            row
+            for row, each in votes.items()
+            if self.in_conflict(row) or each[0].decision in ("drop", "unsure")
+        }
         said = sorted(votes, key=lambda row: votes[row][0].instant)
-        given = (int(row) for row in np.flatnonzero(self.found.rows["given_label"] != "") if row not in votes)
-        return {row: self.label_now(row) for row in [*given, *said] if row not in left_out and self.label_now(row)}
+        given = (
+            int(row)
+            for row in np.flatnonzero(self.found.rows["given_label"] != "")
+            if row not in votes
+        )
+        return {
+            row: self.label_now(row)
+            for row in [*given, *said]
+            if row not in left_out and self.label_now(row)
+        }
 
     def in_conflict(self, row: int) -> bool:
         """Whether people say different things about the image."""
         return len({(vote.decision, vote.label) for vote in self.votes.get(row, [])}) > 1
 
     def decide(self, ids: Sequence[str], decision: str, label: str, *, new: bool) -> str:
-        """Write one person's decision on these images, at once; returns the time that names this action.
+        """Write one person's decision on these images, at once; returns the time that names this
+        action.
 
-        What the person says already is not written again, so an answer that got lost may be asked for twice. A label
-        that is the given one is a keep. Raises Refused for an unknown image, and for an unknown class unless `new`.
+        What the person says already is not written again, so an answer that got lost may be asked
+        for twice. A label that is the given one is a keep. Raises Refused for an unknown image, and
+        for an unknown class unless `new`.
         """
         with self._lock:
             self.refresh()
@@ -132,10 +174,16 @@ class Board:
             return when if lines else max(same, default="")
 
     def undo(self, when: str) -> list[str]:
-        """Take back this person's action of that time, as far as it still holds; the ids concerned."""
+        """Take back this person's action of that time, as far as it still holds; the ids
+        concerned.
+        """
         with self._lock:
             self.refresh()
-            rows = [row for row, votes in self.votes.items() if any(v.by == self.by and v.when == when for v in votes)]
+            rows = [
+                row
+                for row, votes in self.votes.items()
+                if any(v.by == self.by and v.when == when for v in votes)
+            ]
             ids = [self.found.ids[row] for row in rows]
             now = self._now()
             self._write([[id, decisions.WITHDRAW, "", self.by, now] for id in ids])
@@ -144,7 +192,9 @@ class Board:
 
     def last_action(self) -> tuple[str, list[int]]:
         """Time and rows of this person's latest action that still holds; ("", []) for none."""
-        mine = [(vote, row) for row, votes in self.votes.items() for vote in votes if vote.by == self.by]
+        mine = [
+            (vote, row) for row, votes in self.votes.items() for vote in votes if vote.by == self.by
+        ]
         when = max((vote for vote, _ in mine), key=lambda vote: vote.instant).when if mine else ""
         return when, sorted(row for vote, row in mine if vote.when == when)
 
@@ -162,7 +212,9 @@ class Board:
         self._given = {*self.found.rows["given_label"].unique(), *self.found.rows["label"].unique()}
 
     def _settle(self, rows: Sequence[int]) -> None:
-        """What came as feedback lies in data/feedback as long as it has a label that people agree on."""
+        """What came as feedback lies in data/feedback as long as it has a label that people agree
+        on.
+        """
         for row in filter(self.from_feedback, rows):
             labelled = bool(self.label_now(row)) and row in self.labels_now()
             if labelled:
@@ -201,7 +253,9 @@ class Board:
     def _write(self, lines: list[list[str]]) -> None:
         if lines:
             before, after = decisions.append(self._said_in, lines, self._lock_file)
-            if before == self._stamps[1]:  # nobody else wrote: all other lines are known, and there may be thousands to read
+            if (
+                before == self._stamps[1]
+            ):  # nobody else wrote: all other lines are known, and there may be thousands to read
                 self._hear([decisions.line(*fields) for fields in lines], {**self.votes})
                 self._stamps = (self._stamps[0], after)
             self.refresh()
@@ -212,7 +266,9 @@ class Board:
         self._hear(lines, votes={})
 
     def _hear(self, lines: Sequence[Line], votes: dict[int, list[Line]]) -> None:
-        """Replace the votes by these and what the lines add to them; nobody has said anything of an image later than they do."""
+        """Replace the votes by these and what the lines add to them; nobody has said anything of an
+        image later than they do.
+        """
         for line in lines:
             decisions.hear(self._spoken, line)
             if line.by == self.by:

@@ -1,4 +1,5 @@
-"""What label-check found and what came back from production, as the review page shows it: a snapshot.
+"""What label-check found and what came back from production, as the review page shows it: a
+snapshot.
 
 Axes: n images, d numbers an embedding, k neighbours.
 """
@@ -29,10 +30,12 @@ PRESENT = "run `dvc repro label-check` first, in the folder that holds dvc.yaml"
 
 @dataclass(frozen=True)
 class Findings:
-    """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear another label.
+    """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear
+    another label.
 
-    `rows` begins with those of the table, which alone have an embedding and neighbours; images that came as feedback and
-    are not in the data yet stand behind them. `predicted`: what the model in production said, by row.
+    `rows` begins with those of the table, which alone have an embedding and neighbours; images that
+    came as feedback and are not in the data yet stand behind them. `predicted`: what the model in
+    production said, by row.
     """
 
     rows: pd.DataFrame
@@ -47,10 +50,14 @@ class Findings:
 
 
 def load(folder: Path) -> Findings:
-    """What label-check wrote into its folder. Raises FieldmarkError where it has not run, or not with this version."""
+    """What label-check wrote into its folder. Raises FieldmarkError where it has not run, or not
+    with this version.
+    """
     try:
         rows = table.read(folder)
-        embedding, neighbours = (store.read_array(folder / f"{name}.npy") for name in ("embedding", "neighbours"))
+        embedding, neighbours = (
+            store.read_array(folder / f"{name}.npy") for name in ("embedding", "neighbours")
+        )
         pairs = pd.read_csv(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FieldmarkError(f"{error.filename or folder} is missing; {PRESENT}") from error
@@ -63,11 +70,17 @@ def load(folder: Path) -> Findings:
 
 
 def with_feedback(found: Findings, waiting: Sequence[Waiting]) -> Findings:
-    """Findings with the kinds `feedback` (someone objected) and `abstained` (the model was not sure), in the order given.
+    """Findings with the kinds `feedback` (someone objected) and `abstained` (the model was not
+    sure), in the order given.
 
-    An image whose very file is in the data already is shown as that; one that was accepted and came in is shown no more.
+    An image whose very file is in the data already is shown as that; one that was accepted and came
+    in is shown no more.
     """
-    unseen = {each.id: each for each in reversed(waiting) if not {each.id, each.upload} & found.row_of.keys()}
+    unseen = {
+        each.id: each
+        for each in reversed(waiting)
+        if not {each.id, each.upload} & found.row_of.keys()
+    }
     new = [*reversed(unseen.values())]
     told = [each for each in waiting if each.upload in found.row_of and each.label]
     rows = found.rows.copy()
@@ -76,18 +89,35 @@ def with_feedback(found: Findings, waiting: Sequence[Waiting]) -> Findings:
     rows = pd.concat([rows, _as_rows(new, rows)], ignore_index=True) if new else rows
     ids, names = rows["id"].tolist(), rows["name"].tolist()
     row_of = {id: i for i, id in enumerate(ids)}
-    place = {each.upload: row_of.get(each.id, row_of.get(each.upload, -1)) for each in [*told, *new]}
+    place = {
+        each.upload: row_of.get(each.id, row_of.get(each.upload, -1)) for each in [*told, *new]
+    }
     kinds = {
         "feedback": [place[each.upload] for each in waiting if each.upload in place and each.label],
         "abstained": [place[each.upload] for each in new if not each.label],
     }
     predicted = {place[each.upload]: each.predicted for each in [*told, *new]}
-    return replace(found, rows=rows, ids=ids, names=names, row_of=row_of, kinds={**found.kinds, **kinds}, predicted=predicted)
+    return replace(
+        found,
+        rows=rows,
+        ids=ids,
+        names=names,
+        row_of=row_of,
+        kinds={**found.kinds, **kinds},
+        predicted=predicted,
+    )
 
 
 def _as_rows(waiting: Sequence[Waiting], like: pd.DataFrame) -> pd.DataFrame:
     """Rows of the same columns and types, in which no finding is made and no label given."""
-    blank = {name: "" if like[name].dtype.kind not in "biuf" else False if like[name].dtype.kind == "b" else 0 for name in like}
+    blank = {
+        name: ""
+        if like[name].dtype.kind not in "biuf"
+        else False
+        if like[name].dtype.kind == "b"
+        else 0
+        for name in like
+    }
     rows = pd.DataFrame(blank, index=range(len(waiting)))
     return rows.assign(
         id=[each.id for each in waiting],
@@ -101,7 +131,9 @@ def _as_rows(waiting: Sequence[Waiting], like: pd.DataFrame) -> pd.DataFrame:
 
 
 def _twins(pairs: pd.DataFrame, row_of: dict[str, int]) -> dict[int, list[int]]:
-    differ = pairs[pairs["label"] != pairs["other_label"]].sort_values("cosine", ascending=False, kind="stable")
+    differ = pairs[pairs["label"] != pairs["other_label"]].sort_values(
+        "cosine", ascending=False, kind="stable"
+    )
     twins: dict[int, list[int]] = {}
     for id, other in zip(differ["id"], differ["other_id"], strict=True):
         first, second = row_of[id], row_of[other]

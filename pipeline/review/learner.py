@@ -16,7 +16,9 @@ EVERY = 10  # new labels before learning again
 
 
 class Learner:
-    """Proposals for the unlabelled images of a board. Until the first model is there, they are by likeness alone."""
+    """Proposals for the unlabelled images of a board. Until the first model is there, they are by
+    likeness alone.
+    """
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -28,7 +30,9 @@ class Learner:
         self.growth: list[tuple[int, float]] = []
 
     def groups(self, n: int) -> list[list[int]]:
-        """The next groups to label at once, the first by what it teaches; no image is in two of them."""
+        """The next groups to label at once, the first by what it teaches; no image is in two of
+        them.
+        """
         # Here, since scikit-learn takes a second to import, and a review of suspects does without.
         from pipeline.review import proposals
 
@@ -48,7 +52,11 @@ class Learner:
         """The likeliest class of an image and its probability; ("", 0) before there is a model."""
         guessed = self.guessed
         known = guessed and row < len(guessed.label)  # what came as feedback is not on the map
-        return (guessed.label[row], float(guessed.probability[row])) if guessed and known else ("", 0.0)
+        return (
+            (guessed.label[row], float(guessed.probability[row]))
+            if guessed and known
+            else ("", 0.0)
+        )
 
     def survey(self) -> Map:
         """The map of the images; made at the first call, and again after another label-check."""
@@ -83,7 +91,11 @@ class Learner:
         self.growth = proposals.growth(where, rows, names)
 
     def _labels(self) -> dict[int, str]:
-        return {row: label for row, label in self._board.labels_now().items() if not self._board.from_feedback(row)}
+        return {
+            row: label
+            for row, label in self._board.labels_now().items()
+            if not self._board.from_feedback(row)
+        }
 
     def _waiting(self) -> list[int]:
         return self._board.queue("unlabelled", decided=False)

@@ -1,4 +1,6 @@
-"""What the review page and its server say to each other. Labels are class names, "" for none; fractions are 0 to 1."""
+"""What the review page and its server say to each other. Labels are class names, "" for none;
+fractions are 0 to 1.
+"""
 
 from typing import Literal
 
@@ -28,10 +30,18 @@ class Item(BaseModel):
     name: str
     label: str = Field(description="as given, before any decision")
     suggested_label: str
-    chance: float = Field(description="0 to 1; of the suggested label by a model of the labels so far, where none is given")
-    suspect_score: float = Field(description="0 to 1; how far a model of the other images is from the label: 1 minus its probability, where it is certain")
+    chance: float = Field(
+        description="0 to 1; of the suggested label by a model of the labels so far, where "
+        "none is given"
+    )
+    suspect_score: float = Field(
+        description="0 to 1; how far a model of the other images is from the label: 1 minus "
+        "its probability, where it is certain"
+    )
     kinds: list[str]
-    predicted: str = Field(description="by the model in production, of an image that came as feedback")
+    predicted: str = Field(
+        description="by the model in production, of an image that came as feedback"
+    )
     width_px: int
     height_px: int
     split: str
@@ -60,7 +70,9 @@ class Summary(BaseModel):
 
 
 class Decision(BaseModel):
-    """One person's decision on one or several images; `new` confirms a class that nobody used before."""
+    """One person's decision on one or several images; `new` confirms a class that nobody used
+    before.
+    """
 
     ids: list[str] = Field(min_length=1, max_length=AT_ONCE)
     decision: Literal["keep", "relabel", "drop", "unsure"]

@@ -1,4 +1,6 @@
-"""Pictures for a browser: the untouched file where it can show it, else a copy no larger than asked for."""
+"""Pictures for a browser: the untouched file where it can show it, else a copy no larger than asked
+for.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,7 +14,13 @@ from pipeline import images, store
 
 # Larger files are sent as a smaller copy: a page that shows hundreds an hour must not wait for any.
 SENT_UNTOUCHED_BYTES = 400_000
-SHOWN_BY_BROWSERS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
+SHOWN_BY_BROWSERS = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
 KEPT = 512
 
 
@@ -24,14 +32,18 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """The images of data/ingest, by id, and those found `elsewhere`; the last ones sent stay in memory."""
+    """The images of data/ingest, by id, and those found `elsewhere`; the last ones sent stay in
+    memory.
+    """
 
     def __init__(self, ingest: Path, elsewhere: Callable[[str], bytes]) -> None:
         self._packed, self._elsewhere = store.PackedImages(ingest), elsewhere
         self.get = lru_cache(maxsize=KEPT)(self._get)
 
     def _get(self, id: str, side_px: int) -> Picture:
-        """The whole image, its longer side at most side_px unless the file is small. KeyError for an unknown id."""
+        """The whole image, its longer side at most side_px unless the file is small. KeyError for
+        an unknown id.
+        """
         data = self._packed[id] if id in self._packed else self._elsewhere(id)
         with Image.open(BytesIO(data), formats=images.FORMATS) as header:
             media_type = SHOWN_BY_BROWSERS.get(header.format or "")

@@ -1,6 +1,8 @@
-"""What to label next where images have no label: groups that look alike, and a model of the labels so far.
+"""What to label next where images have no label: groups that look alike, and a model of the labels
+so far.
 
-Nothing here changes a result: it only orders what a person looks at. Axes: n images, d dimensions, k classes.
+Nothing here changes a result: it only orders what a person looks at. Axes: n images, d dimensions,
+k classes.
 """
 
 from collections.abc import Sequence
@@ -39,7 +41,9 @@ class Map:
 
 @dataclass(frozen=True)
 class Guess:
-    """What a model of the labels so far says: the likeliest class of each image and its probability."""
+    """What a model of the labels so far says: the likeliest class of each image and its
+    probability.
+    """
 
     label: list[str]
     probability: Float32[np.ndarray, " n"]
@@ -50,14 +54,27 @@ def survey(embedding: np.ndarray) -> Map:
     seen = unit(embedding)
     fitted = np.random.default_rng(0).permutation(len(seen))[:FITTED_ON]
     dimensions = min(DIMENSIONS, len(fitted), seen.shape[1])
-    points = PCA(dimensions, svd_solver="randomized" if dimensions < min(seen.shape) else "full", random_state=0).fit(seen[fitted]).transform(seen)
+    points = (
+        PCA(
+            dimensions,
+            svd_solver="randomized" if dimensions < min(seen.shape) else "full",
+            random_state=0,
+        )
+        .fit(seen[fitted])
+        .transform(seen)
+    )
     points = (points / max(float(points.std()), 1e-9)).astype(np.float32)
     k = int(np.clip(len(seen) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
     means = KMeans(k, n_init=1, max_iter=30, random_state=0).fit(points[fitted])
     cluster = means.predict(points).astype(np.int64)
     centres = means.cluster_centers_.astype(np.float32)
     middle = int(np.linalg.norm(centres - centres.mean(0), axis=1).argmin())
-    return Map(points, cluster, np.linalg.norm(points - centres[cluster], axis=1), _far_apart(centres, first=middle))
+    return Map(
+        points,
+        cluster,
+        np.linalg.norm(points - centres[cluster], axis=1),
+        _far_apart(centres, first=middle),
+    )
 
 
 def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | None:
@@ -71,30 +88,51 @@ def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | Non
 
 
 def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> list[int]:
-    """The unlabelled images, those whose label teaches most first: one of each cluster in turn, the most uncertain first."""
+    """The unlabelled images, those whose label teaches most first: one of each cluster in turn, the
+    most uncertain first.
+    """
     waiting: dict[int, list[int]] = {}
     for row in sorted(unlabelled, key=lambda row: _certainty(where, guessed, row)):
         waiting.setdefault(int(where.cluster[row]), []).append(row)
-    clusters = [number for number in (where.order if guessed is None else waiting) if number in waiting]
+    clusters = [
+        number for number in (where.order if guessed is None else waiting) if number in waiting
+    ]
     rounds = range(max(map(len, waiting.values()), default=0))
-    return [waiting[number][turn] for turn in rounds for number in clusters if turn < len(waiting[number])]
+    return [
+        waiting[number][turn]
+        for turn in rounds
+        for number in clusters
+        if turn < len(waiting[number])
+    ]
 
 
-def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None, *, n: int) -> list[list[int]]:
-    """n groups of images to label at once, each of one cluster and, once there is a model, of one predicted class.
+def groups(
+    where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None, *, n: int
+) -> list[list[int]]:
+    """n groups of images to label at once, each of one cluster and, once there is a model, of one
+    predicted class.
 
-    Clusters with the fewest labels for their size come first, among them the most uncertain or, without a model, those far
-    apart; very small groups come last. Each of the groups returned is unlike those before it.
+    Clusters with the fewest labels for their size come first, among them the most uncertain or,
+    without a model, those far apart; very small groups come last. Each of the groups returned is
+    unlike those before it.
     """
-    known = np.bincount(where.cluster[list(labelled)], minlength=len(where.order)) if labelled else np.zeros(len(where.order))
+    known = (
+        np.bincount(where.cluster[list(labelled)], minlength=len(where.order))
+        if labelled
+        else np.zeros(len(where.order))
+    )
     members: dict[tuple[int, str], list[int]] = {}
     for row in sorted(unlabelled, key=lambda row: where.to_centre[row]):
-        members.setdefault((int(where.cluster[row]), guessed.label[row] if guessed else ""), []).append(row)
+        members.setdefault(
+            (int(where.cluster[row]), guessed.label[row] if guessed else ""), []
+        ).append(row)
     place = {number: i for i, number in enumerate(where.order)}
 
     def teaches(key: tuple[int, str]) -> tuple[bool, float, float, int]:
         rows = members[key][:GROUP]
-        unsure = float(np.mean([_certainty(where, guessed, row) for row in rows])) if guessed else 0.0
+        unsure = (
+            float(np.mean([_certainty(where, guessed, row) for row in rows])) if guessed else 0.0
+        )
         return len(rows) < GROUP // 3, float(known[key[0]]) / (1 + len(rows)), unsure, place[key[0]]
 
     best = [members[key][:GROUP] for key in sorted(members, key=teaches)[: CHOICE * n]]
@@ -105,14 +143,19 @@ def groups(where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guess
 
 
 def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple[int, float]]:
-    """(labels, cross-validated accuracy) for the first quarter, half, three quarters and all labels, in their order.
+    """(labels, cross-validated accuracy) for the first quarter, half, three quarters and all
+    labels, in their order.
 
-    Whole clusters are held out: what was labelled as one group is too alike to judge itself. Only classes of at least two
-    clusters count; sizes with fewer than two such classes are left out.
+    Whole clusters are held out: what was labelled as one group is too alike to judge itself. Only
+    classes of at least two clusters count; sizes with fewer than two such classes are left out.
     """
     found = {}
     for n in sorted({round(share * len(rows)) for share in SHARES}):
-        x, y, cluster = where.points[list(rows[:n])], np.array(labels[:n], dtype=str), where.cluster[list(rows[:n])]
+        x, y, cluster = (
+            where.points[list(rows[:n])],
+            np.array(labels[:n], dtype=str),
+            where.cluster[list(rows[:n])],
+        )
         spread = {name: len(set(cluster[y == name])) for name in set(y)}
         usable = np.array([spread[name] > 1 for name in y], dtype=bool)
         folds = min([FOLDS, *(k for k in spread.values() if k > 1)])
@@ -122,7 +165,9 @@ def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple
 
 
 def expected(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """How accuracy may go on to twice the labels: errors fall as a power of the number (fit on a log scale)."""
+    """How accuracy may go on to twice the labels: errors fall as a power of the number (fit on a
+    log scale).
+    """
     wrong = [(n, 1 - accuracy) for n, accuracy in points if accuracy < 1]
     if len(wrong) < 3:
         return []
@@ -130,12 +175,19 @@ def expected(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     slope, start = np.polyfit(sizes, errors, 1)
     last = points[-1][0]
     # More labels never harm in the long run; a slope that says so comes from too few of them.
-    return [(n, float(1 - np.exp(start + min(slope, 0.0) * np.log(n)))) for n in (last, round(1.5 * last), 2 * last)]
+    return [
+        (n, float(1 - np.exp(start + min(slope, 0.0) * np.log(n))))
+        for n in (last, round(1.5 * last), 2 * last)
+    ]
 
 
-def _held_out_accuracy(x: Points, y: np.ndarray, cluster: Int64[np.ndarray, " n"], folds: int) -> float:
+def _held_out_accuracy(
+    x: Points, y: np.ndarray, cluster: Int64[np.ndarray, " n"], folds: int
+) -> float:
     right = np.zeros(len(y), dtype=bool)
-    for known, asked in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, cluster):
+    for known, asked in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(
+        x, y, cluster
+    ):
         if len(set(y[known])) > 1:
             right[asked] = _model().fit(x[known], y[known]).predict(x[asked]) == y[asked]
     return float(right.mean())

@@ -15,7 +15,8 @@ HOST = "127.0.0.1"
 
 
 def serve(*, by: str, port: int, browser: bool) -> None:
-    """Serve the project of the working folder until Ctrl-C; an empty `by` is git's user.name or the system's.
+    """Serve the project of the working folder until Ctrl-C; an empty `by` is git's user.name or the
+    system's.
 
     Raises FieldmarkError where label-check has not run, or the port is taken.
     """
@@ -26,11 +27,17 @@ def serve(*, by: str, port: int, browser: bool) -> None:
         try:
             listening.bind((HOST, port))
         except OSError as error:
-            raise FieldmarkError(f"port {port} is taken; name another one with --port, or 0 for any") from error
+            raise FieldmarkError(
+                f"port {port} is taken; name another one with --port, or 0 for any"
+            ) from error
         listening.listen()  # from here on a browser waits instead of failing
         url = f"http://{HOST}:{listening.getsockname()[1]}"
-        print(f"Reviewing as {person}: {url} (Ctrl-C ends it; every decision is on disk at once)", flush=True)
+        print(
+            f"Reviewing as {person}: {url} (Ctrl-C ends it; every decision is on disk at once)",
+            flush=True,
+        )
         if browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listening])
-
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(
+            sockets=[listening]
+        )

@@ -1,4 +1,6 @@
-"""A quick look at each candidate: trained on part of the training images, judged on the validation images."""
+"""A quick look at each candidate: trained on part of the training images, judged on the validation
+images.
+"""
 
 import time
 from collections.abc import Mapping
@@ -25,14 +27,27 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def screen(
-    candidates: Mapping[str, Candidate], train: Samples, val: Samples, *, symmetry: str, policy: Policy, seed: int,
+    candidates: Mapping[str, Candidate],
+    train: Samples,
+    val: Samples,
+    *,
+    symmetry: str,
+    policy: Policy,
+    seed: int,
     latency_runs: int,
-) -> pd.DataFrame:  # fmt: skip
-    """One row a candidate: its slot and name, val metrics, latency (one image, CPU, median), size_mb, train_seconds."""
+) -> pd.DataFrame:
+    """One row a candidate: its slot and name, val metrics, latency (one image, CPU, median),
+    size_mb, train_seconds.
+    """
     rows = []
     for name, candidate in candidates.items():
         print(f"candidate {name}: {candidate.title}", flush=True)
-        settings = {"seed": seed, "symmetry": symmetry, "n_train": len(train), **candidate.model_dump()}
+        settings = {
+            "seed": seed,
+            "symmetry": symmetry,
+            "n_train": len(train),
+            **candidate.model_dump(),
+        }
         with tracking.trial_run(candidate.title, settings):
             start = time.perf_counter()
             fitted = fit.fit(candidate, train, val, symmetry=symmetry, policy=policy, seed=seed)
@@ -40,8 +55,13 @@ def screen(
             assert fitted.val_logits is not None
             row = {
                 **classifier.validation(fitted.val_logits, val.labels),
-                "latency/p50_ms": engine.latency_ms(fitted.network, train[0].shape[0], latency_runs),
-                "size_mb": sum(t.numel() * t.element_size() for t in fitted.network.state_dict().values()) / 1e6,
+                "latency/p50_ms": engine.latency_ms(
+                    fitted.network, train[0].shape[0], latency_runs
+                ),
+                "size_mb": sum(
+                    t.numel() * t.element_size() for t in fitted.network.state_dict().values()
+                )
+                / 1e6,
                 "train_seconds": seconds,
             }
             tracking.log_history(fitted.history)
@@ -52,7 +72,8 @@ def screen(
 
 
 def rank(board: pd.DataFrame, metric: str, latency_budget_ms: float) -> pd.DataFrame:
-    """The leaderboard, best first, those over the latency budget behind the others; equal ones by latency.
+    """The leaderboard, best first, those over the latency budget behind the others; equal ones by
+    latency.
 
     Raises FieldmarkError when no candidate is within the budget.
     """
@@ -60,20 +81,32 @@ def rank(board: pd.DataFrame, metric: str, latency_budget_ms: float) -> pd.DataF
     if not ranked["within_budget"].any():
         fastest = board["latency/p50_ms"].min()
         raise FieldmarkError(
-            f"no candidate answers within model_search.latency_budget_ms = {latency_budget_ms:g}: the fastest takes "
-            f"{fastest:.1f} ms; raise the budget, lower preprocess.size_px, or set average_views: false"
+            f"no candidate answers within model_search.latency_budget_ms = "
+            f"{latency_budget_ms:g}: the fastest takes "
+            f"{fastest:.1f} ms; raise the budget, lower preprocess.size_px, or set "
+            f"average_views: false"
         )
     by = ["within_budget", f"val/{metric}", "latency/p50_ms"]
-    return ranked.sort_values(by, ascending=[False, not LARGER_IS_BETTER[metric], True], kind="stable", ignore_index=True)
+    return ranked.sort_values(
+        by, ascending=[False, not LARGER_IS_BETTER[metric], True], kind="stable", ignore_index=True
+    )
 
 
 def better_but_slow(ranked: pd.DataFrame, metric: str, latency_budget_ms: float) -> list[str]:
-    """A sentence for each candidate of a leaderboard that beats the winner and is left out for its latency."""
+    """A sentence for each candidate of a leaderboard that beats the winner and is left out for its
+    latency.
+    """
     column, winner = f"val/{metric}", ranked.iloc[0]
-    ahead = ranked[column] > winner[column] if LARGER_IS_BETTER[metric] else ranked[column] < winner[column]
+    ahead = (
+        ranked[column] > winner[column]
+        if LARGER_IS_BETTER[metric]
+        else ranked[column] < winner[column]
+    )
     return [
-        f"{row['name']} was better, {column} {row[column]:.3g} against {winner[column]:.3g}, and was left out: {row['latency/p50_ms']:.0f} ms "
-        f"for an image, and model_search.latency_budget_ms is {latency_budget_ms:g}. Raise that, or, if the machine was "
+        f"{row['name']} was better, {column} {row[column]:.3g} against {winner[column]:.3g}, "
+        f"and was left out: {row['latency/p50_ms']:.0f} ms "
+        f"for an image, and model_search.latency_budget_ms is {latency_budget_ms:g}. Raise "
+        f"that, or, if the machine was "
         "busy, measure again: dvc repro --single-item --force model-search && dvc repro"
         for _, row in ranked[ahead & ~ranked["within_budget"]].iterrows()
     ]

@@ -1,7 +1,8 @@
 """The Optuna study over the winner's hyperparameters: seeded, pruned, resumed after a kill.
 
-optuna's journal in the scratch folder keeps every trial as it ends. The sampler is seeded anew for each trial by the
-number of those that count, so a study that was killed and resumed asks what an uninterrupted one would have asked.
+optuna's journal in the scratch folder keeps every trial as it ends. The sampler is seeded anew for
+each trial by the number of those that count, so a study that was killed and resumed asks what an
+uninterrupted one would have asked.
 """
 
 import os
@@ -24,29 +25,41 @@ Report = Callable[[dict[str, float]], None]
 Objective = Callable[[Candidate, int, Report], float]
 
 
-def search(winner: Candidate, settings: Tune, objective: Objective, *, seed: int, scratch: Path) -> optuna.Study:
+def search(
+    winner: Candidate, settings: Tune, objective: Objective, *, seed: int, scratch: Path
+) -> optuna.Study:
     """Run trials until `settings.trials` count. The first one is the configuration as it stands.
 
-    objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's numbers, which may
-    raise optuna.TrialPruned; a Diverged training counts as pruned, too. Raises FieldmarkError where no trial ended.
+    objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's
+    numbers, which may raise optuna.TrialPruned; a Diverged training counts as pruned, too. Raises
+    FieldmarkError where no trial ended.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(settings, scratch)
     space = winner.model.space
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
-    while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (space or not done):
-        study.sampler = optuna.samplers.TPESampler(seed=seed + done, n_startup_trials=settings.startup_trials)
+    while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (
+        space or not done
+    ):
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + done, n_startup_trials=settings.startup_trials
+        )
         if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial({key: value(winner, key) for key in space})
         study.optimize(lambda trial: _try(trial, winner, space, settings, objective), n_trials=1)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise FieldmarkError("the training diverged in every trial of tune; lower fit.lr and the range in model.space")
+        raise FieldmarkError(
+            "the training diverged in every trial of tune; lower fit.lr and the range in "
+            "model.space"
+        )
     return study
 
 
 def chosen(candidate: Candidate, params: Mapping[str, Any]) -> Candidate:
-    """The candidate with some hyperparameters set by their dotted names (`fit.lr`, `model.head.dropout`)."""
+    """The candidate with some hyperparameters set by their dotted names (`fit.lr`,
+    `model.head.dropout`).
+    """
     node = candidate.model_dump()
     for key, value in params.items():
         *path, last = key.split(".")
@@ -78,7 +91,9 @@ def _study(settings: Tune, scratch: Path) -> optuna.Study:
 
 
 def _mend(journal: Path) -> None:
-    """Remove what a process leaves that is killed while it writes; only one runs a search, so nobody holds this lock."""
+    """Remove what a process leaves that is killed while it writes; only one runs a search, so
+    nobody holds this lock.
+    """
     for left in journal.parent.glob(f"{journal.name}.lock*"):
         left.unlink()  # Optuna would wait for it for ever
     if journal.exists():
@@ -87,9 +102,16 @@ def _mend(journal: Path) -> None:
 
 
 def _try(
-    trial: optuna.Trial, winner: Candidate, space: Mapping[str, Range], settings: Tune, objective: Objective
+    trial: optuna.Trial,
+    winner: Candidate,
+    space: Mapping[str, Range],
+    settings: Tune,
+    objective: Objective,
 ) -> float:
-    candidate = chosen(winner, {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()})
+    candidate = chosen(
+        winner,
+        {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()},
+    )
 
     def report(epoch: dict[str, float]) -> None:
         trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
@@ -103,9 +125,13 @@ def _try(
 
 
 def _suggested(trial: optuna.Trial, key: str, span: Range, now: Any) -> Any:
-    """Asked of the range, stretched to where the configuration stands; whole numbers where it has one."""
+    """Asked of the range, stretched to where the configuration stands; whole numbers where it has
+    one.
+    """
     if span.choices is not None:
-        return trial.suggest_categorical(key, [*span.choices, *([] if now in span.choices else [now])])
+        return trial.suggest_categorical(
+            key, [*span.choices, *([] if now in span.choices else [now])]
+        )
     assert span.low is not None and span.high is not None
     low, high = min(span.low, now), max(span.high, now)
     log = span.log and low > 0  # what was switched off cannot be searched by its logarithm

@@ -1,4 +1,6 @@
-"""What goes over the wire: the schemas of requests and answers, as the OpenAPI document shows them."""
+"""What goes over the wire: the schemas of requests and answers, as the OpenAPI document shows
+them.
+"""
 
 from typing import Any
 
@@ -30,14 +32,22 @@ class Prediction(BaseModel):
 
     id: str = Field(description="names this prediction in records and feedback")
     top: list[Chance] = Field(description="the likeliest classes, best first")
-    abstain: bool = Field(description="the best probability is below the threshold: better ask a person")
+    abstain: bool = Field(
+        description="the best probability is below the threshold: better ask a person"
+    )
     ood: bool = Field(description="the image is unlike those the model was trained on")
     ood_score: float
-    explanation: str | None = Field(None, description="with explain=true: where the model looked, a PNG in base64; null where the server was too busy to find out in time")
+    explanation: str | None = Field(
+        None,
+        description="with explain=true: where the model looked, a PNG in base64; null where "
+        "the server was too busy to find out in time",
+    )
 
 
 class Latency(BaseModel):
-    """Milliseconds: decoding, waiting for the engine and its run, and all from the last byte of the upload."""
+    """Milliseconds: decoding, waiting for the engine and its run, and all from the last byte of the
+    upload.
+    """
 
     decode: float
     engine: float
@@ -67,7 +77,9 @@ class About(Named):
     engine: str
     since: float = Field(description="seconds since 1970")
     thresholds: dict[str, Any]
-    refused: Refused | None = Field(description="a newer version that failed its checks, while this one goes on")
+    refused: Refused | None = Field(
+        description="a newer version that failed its checks, while this one goes on"
+    )
 
 
 class Health(BaseModel):

@@ -1,4 +1,6 @@
-"""The server as an application. The page, the monitor and feedback are routers that come on top, by `create(routers=...)`."""
+"""The server as an application. The page, the monitor and feedback are routers that come on top, by
+`create(routers=...)`.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,7 +27,11 @@ from pipeline.serving.swap import Keeper, Source
 
 PREDICT = "/predict"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-FORM = {"type": "object", "properties": {"files": {"type": "array", "items": BINARY["schema"], "minItems": 1}}, "required": ["files"]}
+FORM = {
+    "type": "object",
+    "properties": {"files": {"type": "array", "items": BINARY["schema"], "minItems": 1}},
+    "required": ["files"],
+}
 BODY = {
     "required": True,
     "content": {
@@ -40,7 +46,14 @@ BODY = {
 class Server:
     """What the routes share."""
 
-    def __init__(self, cfg: Serving, source: Source, explain: Explain | None, keeping: Keeping | None, draining: c_bool) -> None:
+    def __init__(
+        self,
+        cfg: Serving,
+        source: Source,
+        explain: Explain | None,
+        keeping: Keeping | None,
+        draining: c_bool,
+    ) -> None:
         self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
         self.door = Door(cfg.max_waiting, cfg.max_waiting_mb * MB)
         self.batcher = Batcher(cfg.max_batch, self._ran)
@@ -75,13 +88,21 @@ class Server:
 
 
 def create(
-    cfg: Serving, source: Source, *, keys: Keys | None = None, recorder: Recorder | None = None, explain: Explain | None = None,
-    keeping: Keeping | None = None, routers: Sequence[APIRouter] = (), draining: c_bool | None = None,
-) -> FastAPI:  # fmt: skip
+    cfg: Serving,
+    source: Source,
+    *,
+    keys: Keys | None = None,
+    recorder: Recorder | None = None,
+    explain: Explain | None = None,
+    keeping: Keeping | None = None,
+    routers: Sequence[APIRouter] = (),
+    draining: c_bool | None = None,
+) -> FastAPI:
     """Loads the first version; raises FieldmarkError where that is not possible.
 
-    With `keeping`, images are kept for people to look at. `app.state.server` holds what the routes share. Without keys only this machine's own names are answered to.
-    `draining` is set, from another process where it lies in shared memory, once the server is to look busy before it stops.
+    With `keeping`, images are kept for people to look at. `app.state.server` holds what the routes
+    share. Without keys only this machine's own names are answered to. `draining` is set, from
+    another process where it lies in shared memory, once the server is to look busy before it stops.
     """
     server = Server(cfg, source, explain, keeping, c_bool(False) if draining is None else draining)
 
@@ -97,14 +118,26 @@ def create(
         if keeping:
             keeping.close()
 
-    app = FastAPIOffline(title="Fieldmark", description="Predictions of a model in production.", lifespan=life, redoc_url=None, static_url=DOCS_FILES)
+    app = FastAPIOffline(
+        title="Fieldmark",
+        description="Predictions of a model in production.",
+        lifespan=life,
+        redoc_url=None,
+        static_url=DOCS_FILES,
+    )
     app.state.server, app.state.recorder = server, recorder
     problems.install(app)
     app.include_router(_predict(server))
     app.include_router(_tell(server))
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Guard, keys=keys or Keys({}, 1.0, 1), hosts=cfg.hosts or ([] if keys else LOOPBACK), streamed=PREDICT, ended=server.ended)
+    app.add_middleware(
+        Guard,
+        keys=keys or Keys({}, 1.0, 1),
+        hosts=cfg.hosts or ([] if keys else LOOPBACK),
+        streamed=PREDICT,
+        ended=server.ended,
+    )
     _describe(app)
     return app
 
@@ -113,11 +146,18 @@ def _predict(server: Server) -> APIRouter:
     routes = APIRouter()
     told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 
-    @routes.post(PREDICT, responses={200: {"model": Answer}, **told}, openapi_extra={"requestBody": BODY}, summary="Predict images")
+    @routes.post(
+        PREDICT,
+        responses={200: {"model": Answer}, **told},
+        openapi_extra={"requestBody": BODY},
+        summary="Predict images",
+    )
     async def predict(
         request: Request,
         top_k: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
-        explain: Annotated[bool, Query(description="also show where the model looked, which takes longer")] = False,
+        explain: Annotated[
+            bool, Query(description="also show where the model looked, which takes longer")
+        ] = False,
     ) -> Response:
         """One image as the body, several as a form's files or as base64 in JSON."""
         with server.door.inside() as visit:
@@ -140,21 +180,34 @@ def _tell(server: Server) -> APIRouter:
         keeper = server.keeper
         now = keeper.model
         return About(
-            name=now.name, version=now.version, classes=now.classes, size_px=now.size_px, engine=now.engine.name, since=keeper.since,
-            thresholds=now.thresholds.model_dump(), refused=keeper.refused,
-        )  # fmt: skip
+            name=now.name,
+            version=now.version,
+            classes=now.classes,
+            size_px=now.size_px,
+            engine=now.engine.name,
+            since=keeper.since,
+            thresholds=now.thresholds.model_dump(),
+            refused=keeper.refused,
+        )
 
     @routes.get("/health/live", summary="Whether the server runs")
     async def live() -> Health:
         return Health(status="live")
 
-    @routes.get("/health/ready", summary="Whether it wants requests", responses=problems.described(503))
+    @routes.get(
+        "/health/ready", summary="Whether it wants requests", responses=problems.described(503)
+    )
     async def ready() -> Health:
         if server.draining.value:
             raise Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"})
         return Health(status="ready")
 
-    @routes.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @routes.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
     def metrics() -> Response:
         return Response(server.counters.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -162,7 +215,9 @@ def _tell(server: Server) -> APIRouter:
 
 
 def _describe(app: FastAPI) -> None:
-    """The document also has what FastAPI cannot see: bodies read by hand, and problems in place of its own errors."""
+    """The document also has what FastAPI cannot see: bodies read by hand, and problems in place of
+    its own errors.
+    """
     original = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Dynamic batching: an idle engine starts at once, and what arrives meanwhile goes together.
 
-There is no timer to tune: under light load an image waits for nothing and has all cores, under heavy load each core has
-a batch of its own (a lane), and batches grow to their limit (as in Clipper, NSDI 2017, section 4.3, with the delay left
-out). What nobody waits for in a hurry (explanations) stands aside: it gets an idle engine, and of a busy one a small
-share, which grows once it is late.
+There is no timer to tune: under light load an image waits for nothing and has all cores, under
+heavy load each core has a batch of its own (a lane), and batches grow to their limit (as in
+Clipper, NSDI 2017, section 4.3, with the delay left out). What nobody waits for in a hurry
+(explanations) stands aside: it gets an idle engine, and of a busy one a small share, which grows
+once it is late.
 """
 
 import asyncio
@@ -32,9 +33,17 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Runs images through the engine, one batch on all cores or one on each lane; used from one event loop."""
+    """Runs images through the engine, one batch on all cores or one on each lane; used from one
+    event loop.
+    """
 
-    def __init__(self, max_batch: int, ran: Callable[[int, float], None] = lambda n, seconds: None, *, lanes: int = N_CORES) -> None:
+    def __init__(
+        self,
+        max_batch: int,
+        ran: Callable[[int, float], None] = lambda n, seconds: None,
+        *,
+        lanes: int = N_CORES,
+    ) -> None:
         self._max_batch, self._ran, self._lanes = max_batch, ran, lanes
         self._waiting: deque[_Waiting] = deque()
         self._aside: deque[_Waiting] = deque()
@@ -54,8 +63,11 @@ class Batcher:
         """
         return await self._after(self._waiting, model, image[None], math.inf)
 
-    async def stand_aside(self, model: Model, images: np.ndarray, late_at: float = math.inf) -> Outputs:
-        """The outputs of n prepared images that give way to all others, to fewer from `late_at` on (the loop's time).
+    async def stand_aside(
+        self, model: Model, images: np.ndarray, late_at: float = math.inf
+    ) -> Outputs:
+        """The outputs of n prepared images that give way to all others, to fewer from `late_at` on
+        (the loop's time).
 
         Few at a time, since they run as one batch.
         """
@@ -65,7 +77,9 @@ class Batcher:
         """After the last answer."""
         self._threads.shutdown(wait=False)
 
-    async def _after(self, queue: deque[_Waiting], model: Model, images: np.ndarray, late_at: float) -> Outputs:
+    async def _after(
+        self, queue: deque[_Waiting], model: Model, images: np.ndarray, late_at: float
+    ) -> Outputs:
         answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         queue.append(_Waiting(model, images, answer, late_at))
         self._start()
@@ -80,10 +94,14 @@ class Batcher:
             run.add_done_callback(partial(self._hand_out, batch, cores))
 
     def _take(self) -> list[_Waiting]:
-        """The longest waiting, with those behind it of the same version, a lane's share; who has gone away is passed over."""
+        """The longest waiting, with those behind it of the same version, a lane's share; who has
+        gone away is passed over.
+        """
         batch: list[_Waiting] = []
         most = min(self._max_batch, math.ceil(len(self._waiting) / self._lanes))
-        while self._aside and (not self._waiting or self._turns >= self._turns_before(self._aside[0])):
+        while self._aside and (
+            not self._waiting or self._turns >= self._turns_before(self._aside[0])
+        ):
             self._turns = 0
             if not (first := self._aside.popleft()).answer.done():
                 return [first]
@@ -115,6 +133,8 @@ class Batcher:
             if each.answer.done():
                 continue
             if error is not None:
-                each.answer.set_exception(RuntimeError(f"the engine failed: {type(error).__name__}"))
+                each.answer.set_exception(
+                    RuntimeError(f"the engine failed: {type(error).__name__}")
+                )
             else:
                 each.answer.set_result(Outputs(*(output[start:end] for output in done.result())))

@@ -1,7 +1,7 @@
 """Where the model looked: cover the image piece by piece and see what that costs the answer.
 
-Occlusion sensitivity (Zeiler and Fergus, ECCV 2014, section 4.2). It asks only for probabilities, so any engine will do.
-Axes: n images, s side in pixels, k classes, g cells a side.
+Occlusion sensitivity (Zeiler and Fergus, ECCV 2014, section 4.2). It asks only for probabilities,
+so any engine will do. Axes: n images, s side in pixels, k classes, g cells a side.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,9 @@ Probabilities = Callable[[UInt8[np.ndarray, "n s s 3"]], Float32[np.ndarray, "n 
 CELLS = 10  # a side; (CELLS - 1)² covered images are looked at
 BATCH = 3  # of them at a time: whoever comes in between must not wait long
 FAINT = 0.05  # an effect (in log-odds) below this is noise, and is not blown up to look like more
-COLOUR = np.array([255.0, 96.0, 0.0])  # visible on dark and light, and to people who are colour-blind
+COLOUR = np.array(
+    [255.0, 96.0, 0.0]
+)  # visible on dark and light, and to people who are colour-blind
 
 
 def explain(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int) -> bytes:
@@ -25,10 +27,14 @@ def explain(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int
     return overlay(image, occlusion(model, image, target))
 
 
-def occlusion(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int) -> Float32[np.ndarray, "g g"]:
-    """What each cell does for class `target`: the mean loss of its log-odds over the patches of 2 x 2 cells that cover it.
+def occlusion(
+    model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int
+) -> Float32[np.ndarray, "g g"]:
+    """What each cell does for class `target`: the mean loss of its log-odds over the patches of 2 x
+    2 cells that cover it.
 
-    Patches take the image's mean colour. Log-odds instead of the paper's probability, which hardly moves near 1.
+    Patches take the image's mean colour. Log-odds instead of the paper's probability, which hardly
+    moves near 1.
     """
     edges = np.linspace(0, len(image), CELLS + 1).round().astype(int)
     corners = [(row, column) for row in range(CELLS - 1) for column in range(CELLS - 1)]
@@ -44,9 +50,13 @@ def occlusion(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: i
 
 
 def overlay(image: UInt8[np.ndarray, "s s 3"], seen: Float32[np.ndarray, "g g"]) -> bytes:
-    """PNG of the image with what speaks for the class coloured and the rest greyed and dimmed: all of it where nothing stands out."""
+    """PNG of the image with what speaks for the class coloured and the rest greyed and dimmed: all
+    of it where nothing stands out.
+    """
     strength = np.clip(seen / max(float(seen.max()), FAINT), 0, 1)
-    smooth = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
+    smooth = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[
+        ..., None
+    ]
     grey = image.mean(axis=2, keepdims=True) * 0.6 + image * 0.15
     lit = image * 0.65 + COLOUR * 0.35
     return _png((grey * (1 - smooth) + lit * smooth).round().astype(np.uint8))

@@ -1,6 +1,8 @@
-"""Feedback over HTTP: what a person says of a prediction, and the images that are kept so that it means something.
+"""Feedback over HTTP: what a person says of a prediction, and the images that are kept so that it
+means something.
 
-Off, nothing is kept at all. On, one thread decodes and keeps what was answered, after the answer has gone.
+Off, nothing is kept at all. On, one thread decodes and keeps what was answered, after the answer
+has gone.
 """
 
 import asyncio
@@ -26,16 +28,24 @@ from pipeline.serving.limits import MB
 from pipeline.serving.problems import Refusal
 
 log = logging.getLogger(__name__)
-WAITING, WAITING_MB = 64, 64.0  # images and words on their way to the disk, and the files of those images
+WAITING, WAITING_MB = (
+    64,
+    64.0,
+)  # images and words on their way to the disk, and the files of those images
 PATIENCE_S = 20.0  # for a word to get there
-OTHERS_S, AGAIN_S = 5.0, 0.25  # for an image that another process answered to get there, and between two looks
+OTHERS_S, AGAIN_S = (
+    5.0,
+    0.25,
+)  # for an image that another process answered to get there, and between two looks
 
 
 class Objection(BaseModel):
     """What a person says is in the image of a prediction."""
 
     id: str = Field(max_length=64, description="of the prediction")
-    label: str = Field(min_length=1, max_length=500, description="a class, or a new one where that is allowed")
+    label: str = Field(
+        min_length=1, max_length=500, description="a class, or a new one where that is allowed"
+    )
 
 
 class Possible(BaseModel):
@@ -57,18 +67,28 @@ class Keeping:
 
     def __init__(self, cfg: schema.Feedback, max_pixels: int, *, alone: bool = True) -> None:
         """`alone`: no other process keeps images in the same folder."""
-        self.new_classes, self._max_pixels, self._others_s = cfg.new_classes, max_pixels, 0.0 if alone else OTHERS_S
+        self.new_classes, self._max_pixels, self._others_s = (
+            cfg.new_classes,
+            max_pixels,
+            0.0 if alone else OTHERS_S,
+        )
         self._inbox = Inbox(FOLDER.absolute(), round(cfg.max_mb * MB))
         self._left_out = 0  # images since they were last all kept
-        self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(
+            WAITING
+        )
         self._thread = threading.Thread(target=self._work, name="feedback", daemon=True)
         self._thread.start()
 
     def offer(self, files: list[bytes], answer: Answer, *, blur_faces: bool) -> None:
-        """Keep the images of an answer if there is room on the way; never waits. Faces are kept only where the model saw them."""
+        """Keep the images of an answer if there is room on the way; never waits. Faces are kept
+        only where the model saw them.
+        """
         model = f"{answer.model.name}/{answer.model.version}"
         for file, prediction in zip(files, answer.predictions, strict=True):
-            image = _Image.model_construct(file=file, prediction=prediction, model=model, blur_faces=blur_faces)
+            image = _Image.model_construct(
+                file=file, prediction=prediction, model=model, blur_faces=blur_faces
+            )
             try:
                 if self._on_their_way() + len(file) > WAITING_MB * MB:
                     raise queue.Full
@@ -77,7 +97,8 @@ class Keeping:
                 self._leave_out("more come than can be written")
 
     async def say(self, said: Objection) -> bool:
-        """Whether the image is kept, and the word with it; behind all images that came before, here or a moment ago in another process.
+        """Whether the image is kept, and the word with it; behind all images that came before, here
+        or a moment ago in another process.
 
         Raises TooSlow or queue.Full.
         """
@@ -142,24 +163,46 @@ class Keeping:
 
 
 def router(keeping: Keeping | None) -> APIRouter:
-    """GET /feedback says what is taken; POST takes it, and is refused with 404 where nothing is kept."""
+    """GET /feedback says what is taken; POST takes it, and is refused with 404 where nothing is
+    kept.
+    """
     routes = APIRouter()
 
-    @routes.get("/feedback", summary="What feedback is taken", responses=problems.described(400, 401, 403, 429))
+    @routes.get(
+        "/feedback",
+        summary="What feedback is taken",
+        responses=problems.described(400, 401, 403, 429),
+    )
     async def possible() -> Possible:
-        return Possible(on=keeping is not None, new_classes=keeping is not None and keeping.new_classes)
+        return Possible(
+            on=keeping is not None, new_classes=keeping is not None and keeping.new_classes
+        )
 
-    @routes.post("/feedback", status_code=204, summary="Say what is in an image", responses=problems.described(400, 401, 403, 404, 411, 413, 422, 429, 503))
+    @routes.post(
+        "/feedback",
+        status_code=204,
+        summary="Say what is in an image",
+        responses=problems.described(400, 401, 403, 404, 411, 413, 422, 429, 503),
+    )
     async def say(said: Objection, request: Request) -> None:
         """The image of that prediction waits on the review page with what was said."""
         if keeping is None:
-            raise Refusal(404, "feedback-off", "no images are kept here, so there is nothing to object to; see `fieldmark serve --feedback`")
-        label = _label(said.label, request.app.state.server.keeper.model.classes, keeping.new_classes)
+            raise Refusal(
+                404,
+                "feedback-off",
+                "no images are kept here, so there is nothing to object to; see `fieldmark "
+                "serve --feedback`",
+            )
+        label = _label(
+            said.label, request.app.state.server.keeper.model.classes, keeping.new_classes
+        )
         try:
             kept = await keeping.say(Objection(id=said.id, label=label))
         except (TooSlow, queue.Full, OSError, sqlite3.Error) as error:
             log.error("feedback cannot be written: %s", error)
-            raise Refusal(503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}) from error
+            raise Refusal(
+                503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}
+            ) from error
         if not kept:
             raise Refusal(404, "forgotten", "that image is not kept any more; send it again")
         if recorder := request.app.state.recorder:

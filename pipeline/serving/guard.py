@@ -1,4 +1,5 @@
-"""Before and after every request: host, origin, key, rate and size; headers, a problem where something broke, and how it ended.
+"""Before and after every request: host, origin, key, rate and size; headers, a problem where
+something broke, and how it ended.
 
 Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
 """
@@ -23,18 +24,34 @@ FULL = "full"  # in the state of a request that came by one connection too many
 LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
 OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
 LOOKED_AT = "/monitor"  # by people, whose browser asks them for a key where it is told to
-MOST_WORDS = 64 * 1024  # bytes of a body where none is streamed: FastAPI reads it whole before anything else looks at it
+MOST_WORDS = (
+    64 * 1024
+)  # bytes of a body where none is streamed: FastAPI reads it whole before anything else looks at it
 CHALLENGE = 'Basic realm="Fieldmark: any name, and an API key as the password"'
 
 
 class Guard:
-    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key; `streamed` counts itself what it reads.
+    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key;
+    `streamed` counts itself what it reads.
 
     `ended` hears of each answered request: path, status, seconds.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, hosts: Sequence[str], streamed: str, ended: Callable[[str, int, float], None]) -> None:
-        self._app, self._keys, self._hosts, self._streamed, self._ended = app, keys, frozenset(hosts), streamed, ended
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        hosts: Sequence[str],
+        streamed: str,
+        ended: Callable[[str, int, float], None],
+    ) -> None:
+        self._app, self._keys, self._hosts, self._streamed, self._ended = (
+            app,
+            keys,
+            frozenset(hosts),
+            streamed,
+            ended,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,24 +75,39 @@ class Guard:
             await refusal.response()(scope, receive, guarded)
         except asyncio.CancelledError:  # by uvicorn, where it may not wait any longer
             if not status:
-                await Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"}).response()(scope, receive, guarded)
+                await Refusal(
+                    503, "stopping", "the server is being stopped", {"Retry-After": "1"}
+                ).response()(scope, receive, guarded)
         except Exception:
             log.exception("a request failed")
             if not status:
-                await Refusal(500, "internal", "the server failed; its log says why").response()(scope, receive, guarded)
+                await Refusal(500, "internal", "the server failed; its log says why").response()(
+                    scope, receive, guarded
+                )
         finally:
             if status:
                 self._ended(scope["path"], status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
         if scope.get("state", {}).get(FULL) and scope["path"] != LIVE:
-            raise Refusal(503, "full", "the server has as many connections as it may have; try again shortly", {"Retry-After": "1"})
+            raise Refusal(
+                503,
+                "full",
+                "the server has as many connections as it may have; try again shortly",
+                {"Retry-After": "1"},
+            )
         headers = Headers(scope=scope)
         if self._hosts and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(400, "host", "this server is not known under that name")
-        if pages.from_another_page(headers, opens_page=scope["path"] == "/" and scope["method"] == "GET"):
+        if pages.from_another_page(
+            headers, opens_page=scope["path"] == "/" and scope["method"] == "GET"
+        ):
             raise Refusal(403, "origin", "requests from another page are refused")
-        if self._keys and scope["path"] not in OPEN and not scope["path"].startswith(f"{DOCS_FILES}/"):
+        if (
+            self._keys
+            and scope["path"] not in OPEN
+            and not scope["path"].startswith(f"{DOCS_FILES}/")
+        ):
             self._check_key(headers, scope["path"])
         if scope["path"] != self._streamed:
             _check_size(headers)
@@ -86,8 +118,14 @@ class Guard:
         key = headers.get("x-api-key") or ways.get(scheme.lower(), "")
         name = self._keys.name(key) if key else None
         if name is None:
-            why = "that API key is not known" if key else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-            raise Refusal(401, "key", why, {"WWW-Authenticate": CHALLENGE if path == LOOKED_AT else "Bearer"})
+            why = (
+                "that API key is not known"
+                if key
+                else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+            )
+            raise Refusal(
+                401, "key", why, {"WWW-Authenticate": CHALLENGE if path == LOOKED_AT else "Bearer"}
+            )
         if wait := self._keys.wait_s(name):
             raise busy("this API key asks faster than it may", wait)
 

@@ -18,14 +18,20 @@ VARIABLE = "FIELDMARK_API_KEYS"
 
 
 def new(name: str, file: Path) -> str:
-    """Make a key, add its hash to the file (only the owner may read it), and return the key, which nothing keeps.
+    """Make a key, add its hash to the file (only the owner may read it), and return the key, which
+    nothing keeps.
 
-    Raises FieldmarkError for a name that is taken, or with anything but letters, digits, dots, dashes and underscores.
+    Raises FieldmarkError for a name that is taken, or with anything but letters, digits, dots,
+    dashes and underscores.
     """
     if not re.fullmatch(r"[\w.-]{1,64}", name):
-        raise FieldmarkError(f"{name!r} cannot name a key; use letters, digits, dots, dashes and underscores")
+        raise FieldmarkError(
+            f"{name!r} cannot name a key; use letters, digits, dots, dashes and underscores"
+        )
     if name in load(file).values():
-        raise FieldmarkError(f"there is a key {name} already; take another name, or delete its line in {file}")
+        raise FieldmarkError(
+            f"there is a key {name} already; take another name, or delete its line in {file}"
+        )
     key = secrets.token_urlsafe(32)
     file.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as out:
@@ -34,27 +40,41 @@ def new(name: str, file: Path) -> str:
 
 
 def load(file: Path) -> dict[str, str]:
-    """{hash: name} of the file's lines and of the variable FIELDMARK_API_KEYS; raises FieldmarkError for what is neither."""
+    """{hash: name} of the file's lines and of the variable FIELDMARK_API_KEYS; raises
+    FieldmarkError for what is neither.
+    """
     lines = file.read_text().splitlines() if file.exists() else []
-    told = [(str(file), line.split()) for line in lines if line.strip() and not line.startswith("#")]
-    told += [(VARIABLE, item.split(":")) for item in re.split(r"[\s,]+", os.environ.get(VARIABLE, "")) if item]
+    told = [
+        (str(file), line.split()) for line in lines if line.strip() and not line.startswith("#")
+    ]
+    told += [
+        (VARIABLE, item.split(":"))
+        for item in re.split(r"[\s,]+", os.environ.get(VARIABLE, ""))
+        if item
+    ]
     for where, parts in told:
         if len(parts) != 2 or not re.fullmatch(r"[0-9a-f]{64}", parts[1]):
-            raise FieldmarkError(f"{where}: not a name with a SHA-256; make a key with `fieldmark serve --new-key NAME`")
+            raise FieldmarkError(
+                f"{where}: not a name with a SHA-256; make a key with `fieldmark serve "
+                f"--new-key NAME`"
+            )
     return {parts[1]: parts[0] for _, parts in told}
 
 
 class Keys:
-    """Who may ask, and how often: a token bucket a key, filled `rate_per_s` times a second up to `burst`.
+    """Who may ask, and how often: a token bucket a key, filled `rate_per_s` times a second up to
+    `burst`.
 
-    The processes of one server share the buckets. They have no lock, which a killed process would leave shut: two that
-    count at the same microsecond may take the same token.
+    The processes of one server share the buckets. They have no lock, which a killed process would
+    leave shut: two that count at the same microsecond may take the same token.
     """
 
     def __init__(self, known: dict[str, str], rate_per_s: float, burst: int) -> None:
         self._known, self._rate, self._burst = known, rate_per_s, burst
         self._place = {name: 2 * i for i, name in enumerate(sorted(set(known.values())))}
-        self._buckets = RawArray("d", [float(burst), -math.inf] * len(self._place))  # tokens, and when they were counted
+        self._buckets = RawArray(
+            "d", [float(burst), -math.inf] * len(self._place)
+        )  # tokens, and when they were counted
 
     def __bool__(self) -> bool:
         return bool(self._known)

@@ -1,4 +1,6 @@
-"""What a request may bring: how many bytes, which kinds of bodies, how many images; and how much may be inside at once."""
+"""What a request may bring: how many bytes, which kinds of bodies, how many images; and how much
+may be inside at once.
+"""
 
 import asyncio
 import base64
@@ -21,7 +23,9 @@ MB = 10**6
 
 
 class Door:
-    """Counts what is inside, in images and in bytes, and turns away what would be too much: no queue grows without end."""
+    """Counts what is inside, in images and in bytes, and turns away what would be too much: no
+    queue grows without end.
+    """
 
     def __init__(self, max_images: int, max_bytes: float) -> None:
         self._max_images, self._max_bytes = max_images, max_bytes
@@ -65,10 +69,20 @@ class _InMemory(MultiPartParser):
 
 
 async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
-    """The files of the images in a request; raises Refusal for what is too large, too much, too slow or no image at all."""
+    """The files of the images in a request; raises Refusal for what is too large, too much, too
+    slow or no image at all.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data" and kind not in ("application/json", "application/octet-stream") and not kind.startswith("image/"):
-        raise Refusal(415, "media-type", "send multipart/form-data, image/*, application/octet-stream or application/json")
+    if (
+        kind != "multipart/form-data"
+        and kind not in ("application/json", "application/octet-stream")
+        and not kind.startswith("image/")
+    ):
+        raise Refusal(
+            415,
+            "media-type",
+            "send multipart/form-data, image/*, application/octet-stream or application/json",
+        )
     body = await _body(request, visit, cfg)
     if kind == "multipart/form-data":
         files = await _from_form(request, body, cfg)
@@ -77,16 +91,24 @@ async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
     else:
         files = [body]
     if not files or not all(files):
-        raise Refusal(422, "no-image", "there is no image in the request" if not any(files) else "one of the images is empty")
+        raise Refusal(
+            422,
+            "no-image",
+            "there is no image in the request" if not any(files) else "one of the images is empty",
+        )
     if len(files) > cfg.max_images:
-        raise Refusal(413, "too-many", f"{len(files)} images in one request; the limit is {cfg.max_images}")
+        raise Refusal(
+            413, "too-many", f"{len(files)} images in one request; the limit is {cfg.max_images}"
+        )
     visit.add(images=len(files) - 1)
     return files
 
 
 async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
     limit = cfg.max_upload_mb * MB
-    too_large = Refusal(413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB")
+    too_large = Refusal(
+        413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB"
+    )
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:20]) > limit:
         raise too_large
@@ -102,7 +124,9 @@ async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
     except ClientDisconnect:
         raise Refusal(400, "broken-off", "the upload broke off") from None
     except TimeoutError:
-        raise Refusal(408, "slow-upload", f"the upload took longer than {cfg.timeout_s:g} seconds") from None
+        raise Refusal(
+            408, "slow-upload", f"the upload took longer than {cfg.timeout_s:g} seconds"
+        ) from None
     return b"".join(parts)
 
 
@@ -111,12 +135,18 @@ async def _from_form(request: Request, body: bytes, cfg: Serving) -> list[bytes]
         yield body
 
     try:
-        form = await _InMemory(request.headers, once(), max_files=cfg.max_images, max_fields=cfg.max_images).parse()
-        files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        form = await _InMemory(
+            request.headers, once(), max_files=cfg.max_images, max_fields=cfg.max_images
+        ).parse()
+        files = [
+            await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)
+        ]
         await form.close()
     except (MultiPartException, KeyError, ValueError, LookupError) as error:
         if "Too many" in str(error):
-            raise Refusal(413, "too-many", f"the limit is {cfg.max_images} images in one request") from error
+            raise Refusal(
+                413, "too-many", f"the limit is {cfg.max_images} images in one request"
+            ) from error
         raise Refusal(400, "form", "the body is not valid multipart/form-data") from error
     return files
 
@@ -130,12 +160,18 @@ def _from_json(body: bytes, most: int) -> list[bytes]:
         if first["type"] == "too_long":
             raise Refusal(413, "too-many", f"the limit is {most} images in one request") from error
         where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise Refusal(422, "invalid", f'{where}: {first["msg"]}; send {{"images": ["BASE64", ...]}}') from error
+        raise Refusal(
+            422, "invalid", f'{where}: {first["msg"]}; send {{"images": ["BASE64", ...]}}'
+        ) from error
     except (binascii.Error, ValueError) as error:
         raise Refusal(422, "base64", "one of the images is not valid base64") from error
 
 
 @cache
 def _limited(most: int) -> type[Images]:
-    """Looks at no more than so many: what is wrong with each of ten million numbers took a minute to say."""
-    return create_model("Images", __base__=Images, images=(list[str], Field(min_length=1, max_length=most)))
+    """Looks at no more than so many: what is wrong with each of ten million numbers took a minute
+    to say.
+    """
+    return create_model(
+        "Images", __base__=Images, images=(list[str], Field(min_length=1, max_length=most))
+    )

@@ -1,4 +1,6 @@
-"""Records of predictions, completed with figures of their images and handed to the recorder after the answer has gone."""
+"""Records of predictions, completed with figures of their images and handed to the recorder after
+the answer has gone.
+"""
 
 import logging
 import queue
@@ -24,27 +26,37 @@ class Recorder(Protocol):
         """Count a request that got no prediction; never waits."""
 
     def label(self, id: str, label: str, /) -> bool:
-        """What the image of a prediction really showed; False where it had to be dropped, never waits."""
+        """What the image of a prediction really showed; False where it had to be dropped, never
+        waits.
+        """
 
 
 class Notes:
-    """A bounded queue and one thread; brightness and sharpness are those of the reference, by labels.quality."""
+    """A bounded queue and one thread; brightness and sharpness are those of the reference, by
+    labels.quality.
+    """
 
     def __init__(self, recorder: Recorder, size: int = 1000) -> None:
         self._recorder = recorder
-        self._queue: queue.Queue[tuple[dict[str, Any], np.ndarray | None] | None] = queue.Queue(size)
+        self._queue: queue.Queue[tuple[dict[str, Any], np.ndarray | None] | None] = queue.Queue(
+            size
+        )
         self._thread = threading.Thread(target=self._work, name="notes", daemon=True)
         self._thread.start()
 
     def add(self, record: dict[str, Any], image: np.ndarray | None = None) -> None:
-        """Never waits; when the queue is full the record goes on without the figures of its image."""
+        """Never waits; when the queue is full the record goes on without the figures of its
+        image.
+        """
         try:
             self._queue.put_nowait((record, image))
         except queue.Full:
             self._recorder.put(record)
 
     def refuse(self, version: str, status: int) -> None:
-        """Count a request that got no prediction; in no queue, where a flood of them would displace records."""
+        """Count a request that got no prediction; in no queue, where a flood of them would displace
+        records.
+        """
         self._recorder.refuse(version, status)
 
     def close(self, timeout_s: float = 5.0) -> None:

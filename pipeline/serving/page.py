@@ -13,7 +13,10 @@ PAGE = Path(__file__).parent / "page.html"
 def router() -> APIRouter:
     """The page at /, for browsers; the rest of the interface is for them and for programs."""
     page = pages.read(PAGE)
-    headers = {"Content-Security-Policy": pages.content_security_policy(page, "'self' blob: data:"), "Cache-Control": "no-cache"}
+    headers = {
+        "Content-Security-Policy": pages.content_security_policy(page, "'self' blob: data:"),
+        "Cache-Control": "no-cache",
+    }
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/", response_class=HTMLResponse)

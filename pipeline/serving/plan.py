@@ -23,12 +23,15 @@ from pipeline.serving.swap import Folder, Registry, Source
 from pipeline.serving.watched import watch
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-HEARTBEAT_S = 30  # without an answer, because it loads a model or because it hangs, after which a process is replaced
+# without an answer, because it loads a model or because it hangs, after which a process is replaced
+HEARTBEAT_S = 30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to serve, and how: the exported `folder`, or else a `version` of the registered model `name`, or the one in production."""
+    """What to serve, and how: the exported `folder`, or else a `version` of the registered model
+    `name`, or the one in production.
+    """
 
     cfg: Serving
     monitor: Monitor
@@ -44,42 +47,76 @@ class Plan:
 def application(plan: Plan) -> FastAPI:
     """The whole application; raises FieldmarkError where there is no sound model."""
     cfg = plan.cfg
-    source: Source = Folder(plan.folder, plan.name) if plan.folder else Registry(plan.name, plan.version)
-    kept = feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB), alone=cfg.workers == 1) if plan.keep else None
+    source: Source = (
+        Folder(plan.folder, plan.name) if plan.folder else Registry(plan.name, plan.version)
+    )
+    kept = (
+        feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB), alone=cfg.workers == 1)
+        if plan.keep
+        else None
+    )
     routers = [page.router(), feedback.router(kept)]
-    app = create(cfg, source, keys=plan.keys, explain=explanation.explain, keeping=kept, routers=routers, draining=plan.draining)
+    app = create(
+        cfg,
+        source,
+        keys=plan.keys,
+        explain=explanation.explain,
+        keeping=kept,
+        routers=routers,
+        draining=plan.draining,
+    )
     watch(app, plan.monitor, plan.records)
     return app
 
 
 def drain(plan: Plan, end: Callable[[], object]) -> None:
-    """Told to stop: look busy for a while, but go on answering, then end; told again, end at once."""
+    """Told to stop: look busy for a while, but go on answering, then end; told again, end at
+    once.
+    """
     if plan.draining.value or not plan.cfg.drain_s:
         end()
         return
     plan.draining.value = True
-    print("stopping, and finishing what is under way; another signal shortens that", file=sys.stderr, flush=True)
+    print(
+        "stopping, and finishing what is under way; another signal shortens that",
+        file=sys.stderr,
+        flush=True,
+    )
     timer = threading.Timer(plan.cfg.drain_s, end)
     timer.daemon = True
     timer.start()
 
 
 class Settings(uvicorn.Config):
-    """uvicorn's settings for a plan; the application is made when they are loaded, by each process for itself."""
+    """uvicorn's settings for a plan; the application is made when they are loaded, by each process
+    for itself.
+    """
 
     def __init__(self, plan: Plan) -> None:
         cfg, self.plan = plan.cfg, plan
         super().__init__(
-            "", workers=cfg.workers, ws="none", log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(cfg.timeout_s) + 1, timeout_worker_healthcheck=HEARTBEAT_S,
-        )  # fmt: skip
+            "",
+            workers=cfg.workers,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(cfg.timeout_s) + 1,
+            timeout_worker_healthcheck=HEARTBEAT_S,
+        )
 
     def load(self) -> None:
         """Raises FieldmarkError where there is no sound model."""
         app, cfg = application(self.plan), self.plan.cfg
         self.app, self.served = app, app.state.server
         hung_up = self.served.counters.hung_up
-        self.http = partial(Punctual, limit_s=cfg.timeout_s, max_connections=cfg.max_connections, hung_up=lambda why: hung_up.labels(why).inc())  # type: ignore[assignment]
+        self.http = partial(
+            Punctual,
+            limit_s=cfg.timeout_s,
+            max_connections=cfg.max_connections,
+            hung_up=lambda why: hung_up.labels(why).inc(),
+        )  # type: ignore[assignment]
         super().load()
 
     def says(self) -> str:
@@ -89,7 +126,9 @@ class Settings(uvicorn.Config):
 
 
 def share(cfg: Serving) -> Serving:
-    """The limits of one of `cfg.workers` processes, so that those of all together are the limits; the largest request has room in each."""
+    """The limits of one of `cfg.workers` processes, so that those of all together are the limits;
+    the largest request has room in each.
+    """
     n = cfg.workers
     return cfg.model_copy(
         update={

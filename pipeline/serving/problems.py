@@ -1,4 +1,6 @@
-"""Errors as problem JSON (RFC 9457): each says what is wrong, and nothing of the machine it happened on."""
+"""Errors as problem JSON (RFC 9457): each says what is wrong, and nothing of the machine it
+happened on.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,14 +18,26 @@ MEDIA_TYPE = "application/problem+json"
 class Refusal(Exception):
     """An error for the client; `kind` is a short stable name of what happened."""
 
-    def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.kind, self.detail, self.headers = status, kind, detail, dict(headers or {})
+        self.status, self.kind, self.detail, self.headers = (
+            status,
+            kind,
+            detail,
+            dict(headers or {}),
+        )
 
     def response(self) -> Response:
         """As it is sent."""
         title = HTTPStatus(self.status).phrase
-        problem = Problem(type=f"urn:fieldmark:problem:{self.kind}", title=title, status=self.status, detail=self.detail)
+        problem = Problem(
+            type=f"urn:fieldmark:problem:{self.kind}",
+            title=title,
+            status=self.status,
+            detail=self.detail,
+        )
         return Response(problem.model_dump_json(), self.status, self.headers, MEDIA_TYPE)
 
 
@@ -53,4 +67,10 @@ def install(app: FastAPI) -> None:
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The statuses for the OpenAPI document of a route."""
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }

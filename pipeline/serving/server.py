@@ -1,4 +1,6 @@
-"""`fieldmark serve`: one process, since the engine uses all cores by itself, or several; uvicorn in front."""
+"""`fieldmark serve`: one process, since the engine uses all cores by itself, or several; uvicorn in
+front.
+"""
 
 import ipaddress
 import logging
@@ -21,20 +23,43 @@ from pipeline.serving.workers import supervise
 
 
 def serve(
-    *, folder: Path | None, version: str, host: str, port: int | None, workers: int | None = None, keep: bool | None = None
+    *,
+    folder: Path | None,
+    version: str,
+    host: str,
+    port: int | None,
+    workers: int | None = None,
+    keep: bool | None = None,
 ) -> None:
-    """Serve until a signal, keeping images for feedback or not as `keep` or else conf/ says; raises FieldmarkError where keys are missing, the port is taken or there is no sound model."""
+    """Serve until a signal, keeping images for feedback or not as `keep` or else conf/ says; raises
+    FieldmarkError where keys are missing, the port is taken or there is no sound model.
+    """
     cfg = config.load("serving", "export", "monitor")
     given = {"host": host or None, "port": port, "workers": workers}
-    serving = cfg.serving.model_copy(update={key: value for key, value in given.items() if value is not None})
+    serving = cfg.serving.model_copy(
+        update={key: value for key, value in given.items() if value is not None}
+    )
     plan = Plan(
-        cfg=serving, monitor=cfg.monitor, name=cfg.export.registered_name, folder=folder, version=version,
-        keep=serving.feedback.keep if keep is None else keep, keys=guarded(serving), records=tables.url(),
-    )  # fmt: skip
+        cfg=serving,
+        monitor=cfg.monitor,
+        name=cfg.export.registered_name,
+        folder=folder,
+        version=version,
+        keep=serving.feedback.keep if keep is None else keep,
+        keys=guarded(serving),
+        records=tables.url(),
+    )
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     with _listening(serving) as listening:
-        wanted = folder or f"{plan.name}, {f'version {version}' if version else 'the version in production'}"
-        print(f"loading {wanted}, and finding out which engine is the faster", file=sys.stderr, flush=True)
+        wanted = (
+            folder
+            or f"{plan.name}, {f'version {version}' if version else 'the version in production'}"
+        )
+        print(
+            f"loading {wanted}, and finding out which engine is the faster",
+            file=sys.stderr,
+            flush=True,
+        )
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         url = f"http://{shown}:{listening.getsockname()[1]}"
         if serving.workers > 1:
@@ -52,15 +77,22 @@ def new_key(name: str) -> str:
 
 
 def guarded(cfg: Serving) -> Keys | None:
-    """The keys; none are needed where only this machine can ask. Raises FieldmarkError where some are, and there are none."""
+    """The keys; none are needed where only this machine can ask. Raises FieldmarkError where some
+    are, and there are none.
+    """
     known = api_keys.load(Path(cfg.keys_file))
     if not known and not _loopback(cfg.host):
-        raise FieldmarkError(f"{cfg.host} can be reached from elsewhere and there is no API key; make one: fieldmark serve --new-key NAME")
+        raise FieldmarkError(
+            f"{cfg.host} can be reached from elsewhere and there is no API key; make one: "
+            f"fieldmark serve --new-key NAME"
+        )
     return Keys(known, cfg.rate_per_s, cfg.burst) if known else None
 
 
 class Draining(uvicorn.Server):
-    """Told to stop, it says that it is not ready, goes on answering for a while, then ends what is under way."""
+    """Told to stop, it says that it is not ready, goes on answering for a while, then ends what is
+    under way.
+    """
 
     config: Settings
 
@@ -69,12 +101,16 @@ class Draining(uvicorn.Server):
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Says where it serves only once it does: a signal before that finds nobody who would end in order."""
+        """Says where it serves only once it does: a signal before that finds nobody who would end
+        in order.
+        """
         await super().startup(sockets)
         print(f"Serving {self.config.says()}: {self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, another one ends at once; uvicorn's own way to do that would also lose the records that wait."""
+        """The first signal drains, another one ends at once; uvicorn's own way to do that would
+        also lose the records that wait.
+        """
         again = self.config.plan.draining.value
         drain(self.config.plan, partial(self._end, sig, frame))
         if again:
@@ -95,7 +131,9 @@ def _listening(cfg: Serving) -> socket.socket:
         made.listen(2048)  # from here on a client waits instead of failing
     except OSError as error:
         made.close()
-        raise FieldmarkError(f"cannot listen at {cfg.host}, port {cfg.port}; name others with --host and --port") from error
+        raise FieldmarkError(
+            f"cannot listen at {cfg.host}, port {cfg.port}; name others with --host and --port"
+        ) from error
     return made
 
 

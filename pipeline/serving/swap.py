@@ -1,7 +1,8 @@
-"""The model that answers, and the thread that looks for a better one: loaded and tried beside, then put in its place.
+"""The model that answers, and the thread that looks for a better one: loaded and tried beside, then
+put in its place.
 
-A version that fails its checks is refused and stays so until another one is named; the old one goes on. A registry that
-cannot be reached is no reason to stop either.
+A version that fails its checks is refused and stays so until another one is named; the old one goes
+on. A registry that cannot be reached is no reason to stop either.
 """
 
 import ctypes
@@ -32,7 +33,9 @@ class Source(Protocol):
         """What names the version to serve now."""
 
     def load(self, version: str) -> Model:
-        """That version; raises FieldmarkError where it is broken, anything else where it cannot be had just now."""
+        """That version; raises FieldmarkError where it is broken, anything else where it cannot be
+        had just now.
+        """
 
 
 class Folder:
@@ -43,7 +46,8 @@ class Folder:
         self._last = self._settled = ""
 
     def current(self) -> str:
-        """A hash of the files once it was the same at two looks in turn: before, they may still be being written.
+        """A hash of the files once it was the same at two looks in turn: before, they may still be
+        being written.
 
         Raises FieldmarkError where one is missing.
         """
@@ -73,17 +77,25 @@ class Registry:
 
         version = self._version or tracking.alias_version(self._name, self._alias)
         if not version:
-            raise FieldmarkError(f"no version of {self._name} has the alias {self._alias}; promote one, or name a version instead")
+            raise FieldmarkError(
+                f"no version of {self._name} has the alias {self._alias}; promote one, or name "
+                f"a version instead"
+            )
         return version
 
     def load(self, version: str) -> Model:
-        """Downloaded to a folder that is gone once the engine has read it; raises FieldmarkError where it is broken, or some of it is missing."""
+        """Downloaded to a folder that is gone once the engine has read it; raises FieldmarkError
+        where it is broken, or some of it is missing.
+        """
         from pipeline import tracking
 
         with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as to:
             files = tracking.download(f"models:/{self._name}/{version}", Path(to))
             if missing := [name for name in model.FILES if not (files / name).exists()]:
-                raise FieldmarkError(f"{self._name} version {version} has no {', '.join(missing)} where MLflow keeps its files; take another version")
+                raise FieldmarkError(
+                    f"{self._name} version {version} has no {', '.join(missing)} where MLflow "
+                    f"keeps its files; take another version"
+                )
             return model.load(files, name=self._name, version=version)
 
 
@@ -91,7 +103,9 @@ class Keeper:
     """Holds the model; `watch` keeps it up to date."""
 
     def __init__(self, source: Source, told: Callable[[str], None] = lambda event: None) -> None:
-        """Loads the first version; raises FieldmarkError where that is not possible. `told` hears of events by name."""
+        """Loads the first version; raises FieldmarkError where that is not possible. `told` hears
+        of events by name.
+        """
         self._source, self._told = source, told
         self._version = source.current()
         self.model, self.since = source.load(self._version), time.time()
@@ -107,10 +121,14 @@ class Keeper:
         self._stop.set()
 
     def look(self) -> None:
-        """Look once; on return the version that is named is served or refused, if it could be had."""
+        """Look once; on return the version that is named is served or refused, if it could be
+        had.
+        """
         try:
             named = self._source.current()
-        except Exception as error:  # whatever a registry that is away, or a folder being written, comes up with
+        except (
+            Exception
+        ) as error:  # whatever a registry that is away, or a folder being written, comes up with
             self._away(error)
             return
         if named == self._version:
@@ -129,7 +147,11 @@ class Keeper:
         else:
             self._version, self.model, self.since, self.refused = named, made, time.time(), None
             self._told("swapped")
-            log.warning("now serving version %s, after %.1f s of loading beside", made.version, time.perf_counter() - start)
+            log.warning(
+                "now serving version %s, after %.1f s of loading beside",
+                made.version,
+                time.perf_counter() - start,
+            )
 
     def _refuse(self, named: str, reason: str) -> None:
         self.refused = Refused(version=named[:12], reason=reason)
@@ -138,7 +160,11 @@ class Keeper:
 
     def _away(self, error: Exception) -> None:
         self._told("away")
-        log.warning("cannot look for a new version, %s goes on: %s", self.model.version, type(error).__name__)
+        log.warning(
+            "cannot look for a new version, %s goes on: %s",
+            self.model.version,
+            type(error).__name__,
+        )
 
     def _work(self, every_s: float) -> None:
         while not self._stop.wait(every_s):

@@ -19,21 +19,44 @@ from pipeline.serving.counters import SHARED
 
 
 def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
-    """As long as `app` (of app.create, not started yet) runs, what it predicts is recorded and watched.
+    """As long as `app` (of app.create, not started yet) runs, what it predicts is recorded and
+    watched.
 
-    Raises FieldmarkError for an address of no store. A store that is away is no reason not to serve.
+    Raises FieldmarkError for an address of no store. A store that is away is no reason not to
+    serve.
     """
     server = app.state.server
     counters = server.counters
-    lost = Counter("fieldmark_monitor_lost_records", "records of predictions that could not be written", registry=counters.registry)
+    lost = Counter(
+        "fieldmark_monitor_lost_records",
+        "records of predictions that could not be written",
+        registry=counters.registry,
+    )
     recorder = Recorder(url, cfg.max_rows, on_loss=lost.inc)
-    watcher = Watcher(url, cfg, served=lambda: (server.keeper.model.version, server.keeper.model.reference), speaks=_speaker())
-    counters.gauge("fieldmark_monitor_waiting_records", "records in the queue", lambda: recorder.waiting, "livesum")
+    watcher = Watcher(
+        url,
+        cfg,
+        served=lambda: (server.keeper.model.version, server.keeper.model.reference),
+        speaks=_speaker(),
+    )
+    counters.gauge(
+        "fieldmark_monitor_waiting_records",
+        "records in the queue",
+        lambda: recorder.waiting,
+        "livesum",
+    )
     up = "1 while the monitor store can be reached"
-    counters.gauge("fieldmark_monitor_store_up", up, lambda: not recorder.away and watcher.last is not None, "livemin")
+    counters.gauge(
+        "fieldmark_monitor_store_up",
+        up,
+        lambda: not recorder.away and watcher.last is not None,
+        "livemin",
+    )
     gauges.collect(counters.shown, watcher)
     app.state.recorder = recorder
-    app.include_router(page.router(watcher, recorder), responses=problems.described(400, 401, 403, 422, 429, 503))
+    app.include_router(
+        page.router(watcher, recorder), responses=problems.described(400, 401, 403, 422, 429, 503)
+    )
     served = app.router.lifespan_context
 
     @asynccontextmanager
@@ -50,7 +73,9 @@ def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
 
 
 def _speaker() -> Callable[[], bool]:
-    """Whether this process is the one that logs alerts: of several the first, or who comes after it when it has died."""
+    """Whether this process is the one that logs alerts: of several the first, or who comes after it
+    when it has died.
+    """
     if SHARED not in os.environ:
         return lambda: True
     lock = FileLock(Path(os.environ[SHARED]) / "speaker.lock", blocking=False)

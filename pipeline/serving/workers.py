@@ -1,7 +1,8 @@
-"""`fieldmark serve --workers N`: uvicorn's supervisor over N processes, each a whole server that accepts from the same port.
+"""`fieldmark serve --workers N`: uvicorn's supervisor over N processes, each a whole server that
+accepts from the same port.
 
-One that dies is replaced. Signals are uvicorn's: SIGTERM and Ctrl-C end, SIGHUP replaces all in turn, SIGTTIN and SIGTTOU
-add one and take one away.
+One that dies is replaced. Signals are uvicorn's: SIGTERM and Ctrl-C end, SIGHUP replaces all in
+turn, SIGTTIN and SIGTTOU add one and take one away.
 """
 
 import logging
@@ -28,15 +29,24 @@ log = logging.getLogger(__name__)
 
 
 def supervise(plan: Plan, listening: socket) -> None:
-    """Serve with several processes until a signal; raises FieldmarkError where a process cannot start or end in order."""
-    resource_tracker.ensure_running()  # multiprocessing's own process, at whose start it lets all signals in
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches all processes; those to come never see it
+    """Serve with several processes until a signal; raises FieldmarkError where a process cannot
+    start or end in order.
+    """
+    # multiprocessing's own process, at whose start it lets all signals in
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # Ctrl-C reaches all processes; those to come never see it
     with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as figures:
-        os.environ[SHARED] = figures  # for the processes to come: prometheus_client looks when it is imported
+        os.environ[SHARED] = (
+            figures  # for the processes to come: prometheus_client looks when it is imported
+        )
         supervisor = Supervisor(Worker(replace(plan, cfg=share(plan.cfg))), [listening])
         supervisor.run()
     if codes := {process.exitcode for process in supervisor.processes} - {0, -signal.SIGTERM}:
-        raise FieldmarkError(f"a process of the server ended with {codes.pop()}; the reason stands above")
+        raise FieldmarkError(
+            f"a process of the server ended with {codes.pop()}; the reason stands above"
+        )
 
 
 class Worker(Settings):
@@ -60,9 +70,13 @@ class Supervisor(Multiprocess):
     config: Worker
 
     def init_processes(self) -> None:
-        """Until all serve, or one cannot; uvicorn's own look would wait for each that is still loading, deaf to signals."""
+        """Until all serve, or one cannot; uvicorn's own look would wait for each that is still
+        loading, deaf to signals.
+        """
         super().init_processes()
-        while not self.should_exit.is_set() and not all(process.is_ready(ASK_S) for process in self.processes):
+        while not self.should_exit.is_set() and not all(
+            process.is_ready(ASK_S) for process in self.processes
+        ):
             self.handle_signals()
             if any(process.exitcode is not None for process in self.processes):
                 self.should_exit.set()

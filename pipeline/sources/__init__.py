@@ -1,4 +1,6 @@
-"""Where images come from: a source is a function that yields Item and Skipped, always in the same order."""
+"""Where images come from: a source is a function that yields Item and Skipped, always in the same
+order.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,12 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Item:
-    """One image that a source knows of; `load` gives the file's bytes and may be called from any thread.
+    """One image that a source knows of; `load` gives the file's bytes and may be called from any
+    thread.
 
-    "" stands for none; `given_split` is "", "train", "val" or "test". Images that share a `group` belong
-    in one split, `stratum` is a further key to stratify over, `soft_label` a probability for each class; `weight`, finite and
-    not negative, says how much the image counts in what is learned. Two items of one `stamp` have the same bytes, now and in
-    any later run; "" promises nothing.
+    "" stands for none; `given_split` is "", "train", "val" or "test". Images that share a `group`
+    belong in one split, `stratum` is a further key to stratify over, `soft_label` a probability for
+    each class; `weight`, finite and not negative, says how much the image counts in what is
+    learned. Two items of one `stamp` have the same bytes, now and in any later run; "" promises
+    nothing.
     """
 
     name: str

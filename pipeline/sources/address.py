@@ -15,10 +15,16 @@ import fsspec
 from pipeline.errors import FieldmarkError, one_line
 from pipeline.sources.layout import MAX_DEPTH, Node, grown
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # scheme -> the extra that installs it
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+}  # scheme -> the extra that installs it
 
 
-# A file that changes twice within a tick of the clock keeps its time; the coarsest ticks are this long.
+# A file that changes twice within a tick of the clock keeps its time; the coarsest ticks are this
+# long.
 UNSETTLED_SECONDS = 2.0
 
 
@@ -33,7 +39,9 @@ def local_or_remote(images: str) -> Path | str:
 
 
 class Address:
-    """A folder or a file, opened once; raises FieldmarkError where the scheme is unknown or not installed."""
+    """A folder or a file, opened once; raises FieldmarkError where the scheme is unknown or not
+    installed.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -42,8 +50,12 @@ class Address:
             self._fs, self._path = fsspec.core.url_to_fs(url)
         except ImportError as problem:
             extra = EXTRAS.get(scheme)
-            how = f"uv pip install '.[{extra}]'" if extra else "install the package that fsspec names"
-            raise FieldmarkError(f"{url}: {scheme}:// needs a package that is not installed: {how} ({problem})") from problem
+            how = (
+                f"uv pip install '.[{extra}]'" if extra else "install the package that fsspec names"
+            )
+            raise FieldmarkError(
+                f"{url}: {scheme}:// needs a package that is not installed: {how} ({problem})"
+            ) from problem
         except ValueError as problem:
             raise FieldmarkError(f"{url}: {problem}") from problem
         self._tags: dict[str, str] = {}
@@ -56,32 +68,49 @@ class Address:
         except Exception as problem:  # each file system has errors of its own
             raise FieldmarkError(f"{self.url} cannot be listed: {_said(problem)}") from problem
         files = sorted(path for path in paths if path.startswith(root) and not path.endswith("/"))
-        named = [(unquote(path[len(root) :]) if root.startswith("http") else path[len(root) :], path) for path in files]
-        return grown((tuple(part for part in name.split("/") if part), path) for name, path in named)
+        named = [
+            (unquote(path[len(root) :]) if root.startswith("http") else path[len(root) :], path)
+            for path in files
+        ]
+        return grown(
+            (tuple(part for part in name.split("/") if part), path) for name, path in named
+        )
 
     def _below(self) -> list[str]:
         found = self._fs.find(self._path, detail=True)
-        self._tags = {path: str(info.get("ETag") or info.get("etag") or "") for path, info in found.items()}
+        self._tags = {
+            path: str(info.get("ETag") or info.get("etag") or "") for path, info in found.items()
+        }
         return [*found]
 
     def stamp(self, path: str) -> str:
-        """The stamp of a file (see Item) by its ETag, which S3 and GCS give to each content; "" where a server gives none."""
+        """The stamp of a file (see Item) by its ETag, which S3 and GCS give to each content; ""
+        where a server gives none.
+        """
         tag = self._tags.get(path, "")
         return tag and _short(f"{self._fs.protocol} {path} {tag}")
 
     def _on_the_web(self, root: str) -> list[str]:
-        """By the links of a web server's pages; fsspec's own walk would follow the one to the folder above."""
+        """By the links of a web server's pages; fsspec's own walk would follow the one to the
+        folder above.
+        """
         found, waiting = {root}, [root]
         while waiting:
             page = waiting.pop()
             links = {info["name"] for info in self._fs.ls(page, detail=True)}
             new = {link for link in links - found if link.startswith(page) and "?" not in link}
             found |= new
-            waiting.extend(link for link in new if link.endswith("/") and link.count("/") - root.count("/") <= MAX_DEPTH)
+            waiting.extend(
+                link
+                for link in new
+                if link.endswith("/") and link.count("/") - root.count("/") <= MAX_DEPTH
+            )
         return [*found]
 
     def copy(self, to: Path) -> None:
-        """The file at the address, piece by piece; raises FieldmarkError where it cannot be read."""
+        """The file at the address, piece by piece; raises FieldmarkError where it cannot be
+        read.
+        """
         try:
             self._fs.get_file(self._path, str(to))
         except Exception as problem:
@@ -93,14 +122,17 @@ class Address:
 
 
 def loader(place: str) -> Callable[[], bytes]:
-    """Reads a path of this machine or the file at an address; what it raises is OSError, and nothing else."""
+    """Reads a path of this machine or the file at an address; what it raises is OSError, and
+    nothing else.
+    """
     if not is_remote(place):
         return partial(_read_local, Path(place))
     return partial(_read_address, place)
 
 
 def stamp(path: Path | str) -> str:
-    """Changes with whatever changes a file of this machine; "" where it changed just now, or cannot be looked at.
+    """Changes with whatever changes a file of this machine; "" where it changed just now, or cannot
+    be looked at.
 
     The time of the last change of its inode is part of it, which nobody can set back.
     """
@@ -115,7 +147,8 @@ def stamp(path: Path | str) -> str:
 
 
 def opened(place: Path | str) -> IO[bytes]:
-    """A file here, or a temporary copy of one behind an address; raises FieldmarkError where there is none.
+    """A file here, or a temporary copy of one behind an address; raises FieldmarkError where there
+    is none.
 
     A copy, because not every server lets one seek.
     """
@@ -126,7 +159,9 @@ def opened(place: Path | str) -> IO[bytes]:
     try:
         return Path(place).open("rb")
     except OSError as problem:
-        raise FieldmarkError(f"{place} cannot be opened: {problem.strerror}; change `images:` in params.yaml") from problem
+        raise FieldmarkError(
+            f"{place} cannot be opened: {problem.strerror}; change `images:` in params.yaml"
+        ) from problem
 
 
 def _read(fs: Any, path: str) -> bytes:
@@ -146,7 +181,9 @@ def _read_address(url: str) -> bytes:
 
 def _read_local(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise OSError("not a file but a folder, pipe, socket or device")  # reading a pipe would wait for ever
+        raise OSError(
+            "not a file but a folder, pipe, socket or device"
+        )  # reading a pipe would wait for ever
     try:
         return path.read_bytes()
     except ValueError as problem:

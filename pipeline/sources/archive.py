@@ -1,6 +1,8 @@
-"""A zip or a tar (plain, .gz, .bz2, .xz) of class folders, here or behind an address. Nothing is unpacked to disk.
+"""A zip or a tar (plain, .gz, .bz2, .xz) of class folders, here or behind an address. Nothing is
+unpacked to disk.
 
-The rules are those of a folder (see layout); a single folder around all class folders is looked through.
+The rules are those of a folder (see layout); a single folder around all class folders is looked
+through.
 """
 
 import re
@@ -18,7 +20,9 @@ from pipeline.sources.layout import read as arranged
 
 
 class Member(NamedTuple):
-    """A file of the archive as it is named there, or a folder (`load` is None); a reason not to take it, or ""."""
+    """A file of the archive as it is named there, or a folder (`load` is None); a reason not to
+    take it, or "".
+    """
 
     name: str
     reason: str
@@ -33,12 +37,16 @@ def read(
     max_ratio: float,
     unlabelled: str | None = None,
 ) -> Iterator[Item | Skipped]:
-    """Every member, by name; those of a compressed tar in the order stored, which alone can be read once through.
+    """Every member, by name; those of a compressed tar in the order stored, which alone can be read
+    once through.
 
-    A member larger than max_member_megabytes, and a compressed tar from where it unpacks to more than max_ratio
-    times its size, are left out. Raises FieldmarkError where there is no archive, or one without class folders.
+    A member larger than max_member_megabytes, and a compressed tar from where it unpacks to more
+    than max_ratio times its size, are left out. Raises FieldmarkError where there is no archive, or
+    one without class folders.
     """
-    archive = _Archive(address.opened(images), str(images), round(max_member_megabytes * 1e6), max_ratio)
+    archive = _Archive(
+        address.opened(images), str(images), round(max_member_megabytes * 1e6), max_ratio
+    )
     files: dict[tuple[str, ...], Member | None] = {}
     for entry in archive.members():
         if isinstance(entry, Skipped):
@@ -46,7 +54,12 @@ def read(
             continue
         parts = tuple(part for part in entry.name.split("/") if part not in ("", "."))
         unnamed = "a file without a name" if entry.load and not parts else ""
-        reason = _unsafe(entry.name) or entry.reason or unnamed or ("the archive holds this name twice" if files.get(parts) else "")
+        reason = (
+            _unsafe(entry.name)
+            or entry.reason
+            or unnamed
+            or ("the archive holds this name twice" if files.get(parts) else "")
+        )
         if reason:
             yield Skipped(printable(entry.name), reason)
         elif parts:
@@ -56,11 +69,18 @@ def read(
 
 
 class _Archive:
-    """The open file, read by one thread at a time, and closed when no item refers to it any more."""
+    """The open file, read by one thread at a time, and closed when no item refers to it any
+    more.
+    """
 
     def __init__(self, stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> None:
         weakref.finalize(self, stream.close)
-        self.stream, self.where, self.max_bytes, self.max_ratio = stream, where, max_bytes, max_ratio
+        self.stream, self.where, self.max_bytes, self.max_ratio = (
+            stream,
+            where,
+            max_bytes,
+            max_ratio,
+        )
         self.lock = threading.Lock()
         self.stamp = "" if address.is_remote(where) else address.stamp(where)
         self.in_order_only = False
@@ -80,7 +100,10 @@ class _Archive:
 
     def items(self, placed: list[Placed[Member] | Skipped]) -> Iterator[Item | Skipped]:
         if self.in_order_only:
-            placed = sorted(placed, key=lambda entry: -1 if isinstance(entry, Skipped) else entry.content.position)
+            placed = sorted(
+                placed,
+                key=lambda entry: -1 if isinstance(entry, Skipped) else entry.content.position,
+            )
         for entry in placed:
             if isinstance(entry, Skipped):
                 yield entry

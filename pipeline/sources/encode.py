@@ -7,7 +7,9 @@ from PIL import Image
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Grey or RGB; stored uncompressed: the bytes, and so the ids, do not depend on the zlib in use."""
+    """Grey or RGB; stored uncompressed: the bytes, and so the ids, do not depend on the zlib in
+    use.
+    """
     file = BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG", compress_level=0)
     return file.getvalue()

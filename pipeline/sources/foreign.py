@@ -3,25 +3,42 @@
 import struct
 
 HEIC = (
-    "HEIC, for which no decoder under a permissive licence exists (libheif is LGPL, x265 GPL): save as JPEG; "
+    "HEIC, for which no decoder under a permissive licence exists (libheif is LGPL, x265 GPL): "
+    "save as JPEG; "
     "on an iPhone: Settings, Camera, Formats, Most Compatible"
 )
-HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+HEIC_BRANDS = (
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"hevx",
+    b"heim",
+    b"heis",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+)
 RAW = "a camera's raw file, in which only a small preview could be read: develop it to JPEG or TIFF"
 SIGNATURES = {
     b"%PDF": "a PDF, not an image: save its pictures as PNG or JPEG",
     b"%!PS": "EPS or PostScript, a program and not an image: save as PNG",
     b"\xc5\xd0\xd3\xc6": "EPS or PostScript, a program and not an image: save as PNG",
     b"8BPS": "a Photoshop file: save as PNG or TIFF",
-    b"PK\x03\x04": "a zip archive or an office document inside a class folder: unpack it, or use the source archive",
+    b"PK\x03\x04": "a zip archive or an office document inside a class folder: unpack it, or "
+    "use the source archive",
     b"FUJIFILMCCD-RAW": RAW,
     b"\x00\x00\x00\x18ftypcrx ": RAW,
     b"IIRO": RAW,
     b"IIU\x00": RAW,
-    b"version https://git-lfs.github.com": "a pointer of Git LFS: fetch the file with `git lfs pull`",
+    b"version https://git-lfs.github.com": "a pointer of Git LFS: fetch the file with `git lfs "
+    "pull`",
 }
-MARKUP = {b"<svg": "SVG, a drawing and not an image: save as PNG", b"<html": "a web page, not an image",
-          b"<!doctype html": "a web page, not an image"}  # fmt: skip
+MARKUP = {
+    b"<svg": "SVG, a drawing and not an image: save as PNG",
+    b"<html": "a web page, not an image",
+    b"<!doctype html": "a web page, not an image",
+}
 DNG_VERSION, NEW_SUBFILE_TYPE, SUB_IFDS = 50706, 254, 330
 
 

@@ -1,11 +1,14 @@
 """What an earlier ingest has verified and packed, so that the next one reads only what is new.
 
-<cache>/ingest/seen.sqlite       files: a stamp (see address.stamp) -> what the file turned out to be, as JSON;
+<cache>/ingest/seen.sqlite       files: a stamp (see address.stamp) -> what the file turned out to
+                                 be, as JSON;
                                  shards: each packed file with its size and time
-<cache>/ingest/images-*.parquet  packed images; those in data/ingest are the same files, by hard links
+<cache>/ingest/images-*.parquet  packed images; those in data/ingest are the same files, by hard
+                                 links
 
-A shard is whole before it is named, and named before its files are said to be known; so a kill at any moment costs what
-was read since the last shard. The folder may be deleted whenever no ingest is running.
+A shard is whole before it is named, and named before its files are said to be known; so a kill at
+any moment costs what was read since the last shard. The folder may be deleted whenever no ingest is
+running.
 """
 
 import hashlib
@@ -35,7 +38,9 @@ UNREADABLE = "cannot be read: "
 
 
 class Verified(NamedTuple):
-    """An item whose bytes decode; `id` is their SHA-256. `data` is None where an earlier ingest has packed them."""
+    """An item whose bytes decode; `id` is their SHA-256. `data` is None where an earlier ingest has
+    packed them.
+    """
 
     id: str
     n_bytes: int
@@ -69,7 +74,13 @@ class Known:
 
     def recall(self, item: Item) -> Verified | Skipped | None:
         """What the file turned out to be, if it is as it was then and its bytes are here."""
-        row = self._database.execute("SELECT found FROM files WHERE stamp = ?", [item.stamp]).fetchone() if item.stamp else None
+        row = (
+            self._database.execute(
+                "SELECT found FROM files WHERE stamp = ?", [item.stamp]
+            ).fetchone()
+            if item.stamp
+            else None
+        )
         if row is None:
             return None
         found = json.loads(row[0])
@@ -91,13 +102,19 @@ class Known:
         self._noted.append((item.stamp, json.dumps(told), self._run))
 
     def pack(self, out: Path, entries: Iterable[Verified]) -> Iterator[Verified]:
-        """Pack in the order given and give them back as they are packed. Shards that are here already are only linked.
+        """Pack in the order given and give them back as they are packed. Shards that are here
+        already are only linked.
 
-        A shard ends before it would hold more than SHARD_BYTES or SHARD_IMAGES; a larger image has one to itself.
+        A shard ends before it would hold more than SHARD_BYTES or SHARD_IMAGES; a larger image has
+        one to itself.
         """
         out.mkdir(parents=True, exist_ok=True)
         used = set[str]()
-        for number, shard in enumerate(store.portions(entries, lambda entry: entry.n_bytes, store.SHARD_BYTES, store.SHARD_IMAGES)):
+        for number, shard in enumerate(
+            store.portions(
+                entries, lambda entry: entry.n_bytes, store.SHARD_BYTES, store.SHARD_IMAGES
+            )
+        ):
             name = f"images-{hashlib.sha256(''.join(entry.id for entry in shard).encode()).hexdigest()[:32]}.parquet"
             if name not in self._sound:
                 self._write(name, shard)
@@ -111,9 +128,13 @@ class Known:
 
     def _write(self, name: str, shard: list[Verified]) -> None:
         with store.whole(self._folder / name, self._folder / "shard.partial") as half:
-            store.write_shard(half, ((e.id, self._packed[e.id] if e.data is None else e.data) for e in shard))
+            store.write_shard(
+                half, ((e.id, self._packed[e.id] if e.data is None else e.data) for e in shard)
+            )
         info = (self._folder / name).stat()
-        self._database.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", [name, info.st_size, info.st_mtime_ns])
+        self._database.execute(
+            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", [name, info.st_size, info.st_mtime_ns]
+        )
         self._sound.add(name)
 
     def _commit(self) -> None:
@@ -125,13 +146,18 @@ class Known:
         """What the present images do not need: one generation is kept."""
         with self._database:
             self._database.execute("DELETE FROM files WHERE run < ?", [self._run])
-            self._database.executemany("DELETE FROM shards WHERE name = ?", [[name] for name in self._sound - used])
+            self._database.executemany(
+                "DELETE FROM shards WHERE name = ?", [[name] for name in self._sound - used]
+            )
         for name in self._sound - used:
             (self._folder / name).unlink()
 
     def _shards(self) -> set[str]:
         """Those that are as they were written; others are deleted."""
-        noted = {name: (size, changed) for name, size, changed in self._database.execute("SELECT * FROM shards")}
+        noted = {
+            name: (size, changed)
+            for name, size, changed in self._database.execute("SELECT * FROM shards")
+        }
         for path in self._folder.glob("images-*.parquet"):
             if noted.get(path.name) != (path.stat().st_size, path.stat().st_mtime_ns):
                 path.unlink()
@@ -160,7 +186,9 @@ def _database(path: Path, rules: str) -> sqlite3.Connection:
 
 def _rules(max_pixels: int) -> str:
     """What else than its bytes decides on a file, and how it is noted here."""
-    code = b"".join(Path(str(file)).read_bytes() for file in (images.__file__, foreign.__file__, __file__))
+    code = b"".join(
+        Path(str(file)).read_bytes() for file in (images.__file__, foreign.__file__, __file__)
+    )
     return f"{max_pixels} {pillow_version} {hashlib.sha256(code).hexdigest()}"
 
 

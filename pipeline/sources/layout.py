@@ -1,7 +1,8 @@
-"""Class folders, or train/, val/ and test/ above class folders: how a tree of files is read, wherever it is kept.
+"""Class folders, or train/, val/ and test/ above class folders: how a tree of files is read,
+wherever it is kept.
 
-Whatever lies below a class folder, at any depth, belongs to that class. A folder that is reached twice is
-read once. Names are normalised to NFC, so that every file system gives the same table.
+Whatever lies below a class folder, at any depth, belongs to that class. A folder that is reached
+twice is read once. Names are normalised to NFC, so that every file system gives the same table.
 """
 
 import os
@@ -41,7 +42,9 @@ class Node(Generic[T]):
 
 @dataclass(frozen=True)
 class Placed(Generic[T]):
-    """A file in its class; `split` is "", "train", "val" or "test", `label` is "" where it is unlabelled."""
+    """A file in its class; `split` is "", "train", "val" or "test", `label` is "" where it is
+    unlabelled.
+    """
 
     name: str
     content: T
@@ -50,7 +53,8 @@ class Placed(Generic[T]):
 
 
 def read(root: Node[T], where: str, unlabelled: str | None) -> Iterator[Placed[T] | Skipped]:
-    """Every file below `root`, sorted by name; raises FieldmarkError, naming `where`, without class folders.
+    """Every file below `root`, sorted by name; raises FieldmarkError, naming `where`, without class
+    folders.
 
     The folder called `unlabelled`, beside the class folders, holds images without a label.
     """
@@ -64,13 +68,19 @@ def read(root: Node[T], where: str, unlabelled: str | None) -> Iterator[Placed[T
             if node.name == unlabelled:
                 yield from tree.in_class(node, "", "")
             else:
-                yield from tree.classes(node, f"{printable(node.name)}/", SPLITS[node.name.casefold()])
+                yield from tree.classes(
+                    node, f"{printable(node.name)}/", SPLITS[node.name.casefold()]
+                )
     else:
         yield from tree.classes(root, "", "")
 
 
-def grown(files: Iterable[tuple[tuple[str, ...], T | None]], place: tuple[str, ...] = ()) -> Node[T]:
-    """The tree of a flat list of files, each with the parts of its path; None stands for a folder."""
+def grown(
+    files: Iterable[tuple[tuple[str, ...], T | None]], place: tuple[str, ...] = ()
+) -> Node[T]:
+    """The tree of a flat list of files, each with the parts of its path; None stands for a
+    folder.
+    """
     flat = list(files)
     return Node(place[-1] if place else "", children=lambda: _branches(flat, place), place=place)
 
@@ -81,10 +91,14 @@ def hidden(node: Node[T]) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name for tables and terminals: NFC, with undecodable bytes, and what breaks or turns a line, escaped."""
+    """The name for tables and terminals: NFC, with undecodable bytes, and what breaks or turns a
+    line, escaped.
+    """
     try:
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an archive or a listing can hold
+    except (
+        UnicodeEncodeError
+    ):  # half of a surrogate pair, which only an archive or a listing can hold
         text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(_visible(letter) for letter in unicodedata.normalize("NFC", text))
 
@@ -94,7 +108,9 @@ def _visible(letter: str) -> str:
     return letter.encode("unicode_escape").decode() if control else letter
 
 
-def _branches(files: list[tuple[tuple[str, ...], T | None]], place: tuple[str, ...]) -> list[Node[T]]:
+def _branches(
+    files: list[tuple[tuple[str, ...], T | None]], place: tuple[str, ...]
+) -> list[Node[T]]:
     """Grown as they are asked for: a path may have more parts than Python allows nested calls."""
     below: dict[str, list[tuple[tuple[str, ...], T | None]]] = {}
     leaves = []

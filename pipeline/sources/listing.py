@@ -1,7 +1,7 @@
 """A listing of paths and labels: CSV, TSV, JSON Lines or Parquet, by the ending of its name.
 
-A path is relative to the listing's folder, or absolute, or an address. Soft labels are one column a class,
-for example p_cat and p_dog. Columns that nobody names are kept as metadata.
+A path is relative to the listing's folder, or absolute, or an address. Soft labels are one column a
+class, for example p_cat and p_dog. Columns that nobody names are kept as metadata.
 """
 
 import csv
@@ -49,11 +49,18 @@ def read(
 ) -> Iterator[Item | Skipped]:
     """A row an image, in the listing's order; an empty label is none.
 
-    `images` is the listing, or the folder that holds it under the name `file`. Raises FieldmarkError where there
-    is no listing, or one without a column of paths, or with neither labels nor probabilities.
+    `images` is the listing, or the folder that holds it under the name `file`. Raises
+    FieldmarkError where there is no listing, or one without a column of paths, or with neither
+    labels nor probabilities.
     """
-    columns = Columns(path_column, label_column, group_column, split_column, weight_column, probability_prefix)
-    where = str(images) if str(images).casefold().endswith(ENDINGS) else f"{str(images).rstrip('/')}/{file}"
+    columns = Columns(
+        path_column, label_column, group_column, split_column, weight_column, probability_prefix
+    )
+    where = (
+        str(images)
+        if str(images).casefold().endswith(ENDINGS)
+        else f"{str(images).rstrip('/')}/{file}"
+    )
     base = where.rpartition("/")[0] if "/" in where else "."
     seen: dict[str, tuple[int, str]] = {}
     with address.opened(where) as stream:
@@ -65,12 +72,17 @@ def read(
                 item = _item(row, columns, base)
                 _check_new(item, line, row, columns, seen)
             except BadRow as problem:
-                yield Skipped(printable(_text(row.get(columns.path))) or f"line {line}", f"line {line}, column {problem}")
+                yield Skipped(
+                    printable(_text(row.get(columns.path))) or f"line {line}",
+                    f"line {line}, column {problem}",
+                )
             else:
                 yield item
 
 
-def _rows(stream: IO[bytes], where: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _rows(
+    stream: IO[bytes], where: str, columns: Columns
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Line number and row, or why there is none."""
     ending = Path(where).suffix.casefold()
     if ending not in ENDINGS:
@@ -84,7 +96,9 @@ def _rows(stream: IO[bytes], where: str, columns: Columns) -> Iterator[tuple[int
                 _check_columns(names, where, columns)
             yield line, row
     except (ValueError, csv.Error, pa.ArrowException, OSError) as problem:
-        raise FieldmarkError(f"{where} cannot be read as {ending[1:].upper()} in UTF-8: {problem}") from problem
+        raise FieldmarkError(
+            f"{where} cannot be read as {ending[1:].upper()} in UTF-8: {problem}"
+        ) from problem
 
 
 def _lines(stream: IO[bytes], ending: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -92,7 +106,11 @@ def _lines(stream: IO[bytes], ending: str) -> Iterator[tuple[int, dict[str, Any]
         if ending in (".csv", ".tsv"):
             yield from _cells(text)
         else:
-            yield from ((line, _json_row(content)) for line, content in enumerate(text, 1) if content.strip())
+            yield from (
+                (line, _json_row(content))
+                for line, content in enumerate(text, 1)
+                if content.strip()
+            )
 
 
 def _cells(text: TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -109,7 +127,9 @@ def _cells(text: TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names of columns; raises ValueError where two have the same, of which only one would be read."""
+    """The names of columns; raises ValueError where two have the same, of which only one would be
+    read.
+    """
     for name in filter(None, names):
         if names.count(name) > 1:
             raise ValueError(f"there are two columns {name!r}")
@@ -140,7 +160,8 @@ def _check_columns(names: set[str], where: str, columns: Columns) -> None:
         if not there:
             found = ", ".join(sorted(names)) or "none"
             raise FieldmarkError(
-                f"{where} has no column {name!r}; it has {found}: name it with {'path' if name == columns.path else 'label'}"
+                f"{where} has no column {name!r}; it has {found}: name it with "
+                f"{'path' if name == columns.path else 'label'}"
                 f"_column in ingest.source of params.yaml"
             )
 
@@ -153,7 +174,9 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
     if split and split not in SPLITS:
         raise BadRow(f"{columns.split}: {split!r} is unknown; use train, val or test")
     soft = _probabilities(row, columns.probability)
-    label = printable(_text(row.get(columns.label))) or (max(sorted(soft), key=soft.__getitem__) if soft else "")
+    label = printable(_text(row.get(columns.label))) or (
+        max(sorted(soft), key=soft.__getitem__) if soft else ""
+    )
     place = path if address.is_remote(path) or path.startswith("/") else f"{base}/{path}"
     used = {*columns, *_graded(row, columns.probability)}
     return Item(
@@ -165,7 +188,11 @@ def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
         given_split=SPLITS.get(split, ""),
         weight=_weight(columns.weight, _text(row.get(columns.weight))),
         stamp="" if address.is_remote(place) else address.stamp(place),
-        metadata={printable(name): _plain(value) for name, value in row.items() if name not in used and _text(value)},
+        metadata={
+            printable(name): _plain(value)
+            for name, value in row.items()
+            if name not in used and _text(value)
+        },
     )
 
 
@@ -176,13 +203,20 @@ def _check_new(
     first, label = seen.setdefault(path, (line, item.label))
     if first != line:
         contradiction = f", labelled {label or 'nothing'} there and {item.label or 'nothing'} here"
-        raise BadRow(f"{columns.path}: stands in line {first} already{contradiction if label != item.label else ''}")
+        raise BadRow(
+            f"{columns.path}: stands in line {first} "
+            f"already{contradiction if label != item.label else ''}"
+        )
 
 
 def _probabilities(row: dict[str, Any], prefix: str) -> dict[str, float]:
     """By class; empty where no cell is filled."""
     cells = {name: _text(row[name]) for name in _graded(row, prefix)}
-    chances = {printable(name[len(prefix) :]): _probability(name, text) for name, text in cells.items() if text}
+    chances = {
+        printable(name[len(prefix) :]): _probability(name, text)
+        for name, text in cells.items()
+        if text
+    }
     if chances and not any(chances.values()):
         raise BadRow(f"{prefix}...: all probabilities are 0")
     return chances

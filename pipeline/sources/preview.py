@@ -15,7 +15,8 @@ REASONS = 20  # shown: a listing whose every row is wrong has as many
 def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
     """For people: images a class and a split, and what is left out, by reason.
 
-    Items are kept only where they are in the sample: every image of a small source, else one of each so many.
+    Items are kept only where they are in the sample: every image of a small source, else one of
+    each so many.
     """
     labels, splits, reasons = Counter[str](), Counter[str](), dict[str, list[str]]()
     sample: list[Item] = []
@@ -45,7 +46,8 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
             *_counts("split", splits),
             _checked(len(sample), n_read, n_repeated, labels.total()),
             *_left_out(reasons),
-            *["at least two classes are needed, or images without a label"] * (len(labels) < 2 and "(unlabelled)" not in labels),
+            *["at least two classes are needed, or images without a label"]
+            * (len(labels) < 2 and "(unlabelled)" not in labels),
         ]
     )
 
@@ -55,8 +57,15 @@ def _counts(title: str, counts: Counter[str]) -> list[str]:
 
 
 def _checked(n_sample: int, n_read: int, n_repeated: int, n: int) -> str:
-    which = "all" if n_sample == n else f"a sample of {n_sample}, one in {max(1, round(n / max(1, n_sample)))}"
-    return f"decoded {which}: {n_read} are images, {n_sample - n_read} are not, {n_repeated} are exact duplicates"
+    which = (
+        "all"
+        if n_sample == n
+        else f"a sample of {n_sample}, one in {max(1, round(n / max(1, n_sample)))}"
+    )
+    return (
+        f"decoded {which}: {n_read} are images, {n_sample - n_read} are not, {n_repeated} "
+        f"are exact duplicates"
+    )
 
 
 def _left_out(reasons: dict[str, list[str]]) -> list[str]:

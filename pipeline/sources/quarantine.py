@@ -1,4 +1,6 @@
-"""quarantine.csv: name and reason of whatever was left out, in the order met; on disk at once, so that no number of it fills the memory."""
+"""quarantine.csv: name and reason of whatever was left out, in the order met; on disk at once, so
+that no number of it fills the memory.
+"""
 
 import csv
 from collections.abc import Iterator

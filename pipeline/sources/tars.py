@@ -12,10 +12,17 @@ from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 from pipeline.sources.zips import Found, too_large
 
-# The last three are tarfile's: of numbers in a header that are none or too large, and of headers of headers without an end.
+# The last three are tarfile's: of numbers in a header that are none or too large, and of headers of
+# headers without an end.
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 MAX_HEADER_BYTES = 2**20  # tarfile reads the long name that a header announces whole into memory
 
 
@@ -32,8 +39,11 @@ def is_compressed(stream: IO[bytes]) -> bool:
     return stream.read(6).startswith(COMPRESSED)
 
 
-def members(stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> Iterator[Found | Skipped]:
-    """In the order stored, up to the damage where there is some; raises FieldmarkError where it is no archive.
+def members(
+    stream: IO[bytes], where: str, max_bytes: int, max_ratio: float
+) -> Iterator[Found | Skipped]:
+    """In the order stored, up to the damage where there is some; raises FieldmarkError where it is
+    no archive.
 
     A load raises OSError where a member is damaged.
     """
@@ -42,24 +52,38 @@ def members(stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> 
     try:
         tar = tarfile.open(fileobj=stream, tarinfo=_Careful, errorlevel=1)  # noqa: SIM115  (the items still read from it)
     except (tarfile.TarError, *DAMAGE) as problem:
-        raise FieldmarkError(f"{where} is neither a zip nor a tar archive that can be read") from problem
+        raise FieldmarkError(
+            f"{where} is neither a zip nor a tar archive that can be read"
+        ) from problem
     last = -1
     while True:
         try:
             info = tar.next()
-            if info and info.offset <= last:  # a negative size, with which tarfile would go round for ever
+            if (
+                info and info.offset <= last
+            ):  # a negative size, with which tarfile would go round for ever
                 raise tarfile.ReadError("a header leads back to an earlier one")
             if info is None and _behind(tar).strip(b"\0"):  # tarfile takes noise for the end
                 raise tarfile.ReadError("noise where a header should be")
         except (tarfile.TarError, *DAMAGE) as problem:
-            yield Skipped(printable(where.rpartition("/")[2]), f"truncated or damaged archive: the rest is lost ({problem})")
+            yield Skipped(
+                printable(where.rpartition("/")[2]),
+                f"truncated or damaged archive: the rest is lost ({problem})",
+            )
             return
         if info is None:
             return
         last = info.offset
-        yield info.name, "" if info.isdir() else _unusable(info, max_bytes), None if info.isdir() else partial(_load, tar, info)
+        yield (
+            info.name,
+            "" if info.isdir() else _unusable(info, max_bytes),
+            None if info.isdir() else partial(_load, tar, info),
+        )
         if most is not None and info.offset_data + info.size > most:
-            yield Skipped(printable(where.rpartition("/")[2]), f"unpacks to over {max_ratio:g} times its size: what follows is not read")
+            yield Skipped(
+                printable(where.rpartition("/")[2]),
+                f"unpacks to over {max_ratio:g} times its size: what follows is not read",
+            )
             return
 
 

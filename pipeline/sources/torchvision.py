@@ -17,7 +17,8 @@ PARTS = ("train", "val", "valid", "test")
 def read(*, name: str, root: str, download: bool) -> Iterator[Item | Skipped]:
     """Every image of torchvision.datasets.<name>, whose files lie in `root` or are fetched there.
 
-    Raises FieldmarkError where there is no such set of labelled images, or neither files nor a network.
+    Raises FieldmarkError where there is no such set of labelled images, or neither files nor a
+    network.
     """
     for part, images in _parts(name, root, download):
         classes = [str(label) for label in getattr(images, "classes", [])]
@@ -42,11 +43,16 @@ def _parts(name: str, root: str, download: bool) -> Iterator[tuple[str, Any]]:
 
     kind = getattr(datasets, name, None)
     if kind is None or not isinstance(kind, type) or name.startswith("_"):
-        raise FieldmarkError(f"torchvision has no data set {name!r}; it has {', '.join(sorted(datasets.__all__))}")
+        raise FieldmarkError(
+            f"torchvision has no data set {name!r}; it has {', '.join(sorted(datasets.__all__))}"
+        )
     takes = signature(kind).parameters
     extra = {"download": download} if "download" in takes else {}
     if "train" in takes:
-        yield from ((part, _opened(kind, root, {"train": part == "train", **extra})) for part in ("train", "test"))
+        yield from (
+            (part, _opened(kind, root, {"train": part == "train", **extra}))
+            for part in ("train", "test")
+        )
     elif "split" in takes:
         yield from _by_split(kind, root, extra)
     else:
@@ -71,7 +77,9 @@ def _opened(kind: type, root: str, arguments: dict[str, Any]) -> Any:
     try:
         return kind(root=root, **arguments)
     except TypeError as problem:
-        raise FieldmarkError(f"{kind.__name__} takes more than a name and a folder to open: {problem}") from problem
+        raise FieldmarkError(
+            f"{kind.__name__} takes more than a name and a folder to open: {problem}"
+        ) from problem
     except (OSError, RuntimeError) as problem:
         raise FieldmarkError(
             f"{kind.__name__} is neither in {root} nor can it be fetched: {one_line(problem)}; "

@@ -20,15 +20,22 @@ def max_pixels(settings: Ingest) -> int:
     return round(settings.max_megapixels * 1e6)
 
 
-def verified(source: Iterable[Entry], max_pixels: int, known: Known | None = None) -> Iterator[Found]:
+def verified(
+    source: Iterable[Entry], max_pixels: int, known: Known | None = None
+) -> Iterator[Found]:
     """In the source's order, a few files a core ahead of it; what is known is not read."""
 
     def check(drawn: tuple[Entry, Found | None]) -> tuple[Entry, Found]:
         entry, found = drawn
         return entry, found or verify(entry, max_pixels)
 
-    drawn = ((entry, known.recall(entry) if known and isinstance(entry, Item) else None) for entry in source)
-    for entry, found in tqdm(parallel.in_order(check, drawn), desc="ingest", unit="file", mininterval=1):
+    drawn = (
+        (entry, known.recall(entry) if known and isinstance(entry, Item) else None)
+        for entry in source
+    )
+    for entry, found in tqdm(
+        parallel.in_order(check, drawn), desc="ingest", unit="file", mininterval=1
+    ):
         if known and isinstance(entry, Item):
             known.note(entry, found)
         yield found
@@ -46,6 +53,8 @@ def verify(entry: Entry, max_pixels: int) -> Found:
     if kind:
         return Skipped(entry.name, kind)
     try:
-        return Verified(sha256(data).hexdigest(), len(data), data, entry, probe(data, max_pixels=max_pixels))
+        return Verified(
+            sha256(data).hexdigest(), len(data), data, entry, probe(data, max_pixels=max_pixels)
+        )
     except BadImage as problem:
         return Skipped(entry.name, str(problem))

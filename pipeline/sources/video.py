@@ -1,4 +1,6 @@
-"""Videos in class folders, sampled to frames; one video is one group, so its frames stay in one split."""
+"""Videos in class folders, sampled to frames; one video is one group, so its frames stay in one
+split.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,17 +30,25 @@ def read(
 ) -> Iterator[Item | Skipped]:
     """The frames of every video below `images`, in the order of time, as RGB in uncompressed PNG.
 
-    A frame every so many seconds, or, where scene_change is given, each frame that differs by more than that from
-    the one taken before. Differences are the mean over grey thumbnails, 0 to 1. Taken frames that differ by less
-    than min_difference are dropped, and counted. Raises FieldmarkError without a folder of class folders.
+    A frame every so many seconds, or, where scene_change is given, each frame that differs by more
+    than that from the one taken before. Differences are the mean over grey thumbnails, 0 to 1.
+    Taken frames that differ by less than min_difference are dropped, and counted. Raises
+    FieldmarkError without a folder of class folders.
     """
     if address.is_remote(images):
-        raise FieldmarkError(f"{images}: videos are read from a folder on this machine; copy them there first")
+        raise FieldmarkError(
+            f"{images}: videos are read from a folder on this machine; copy them there first"
+        )
     for entry in arranged(tree(Path(images)), str(images), unlabelled):
         if isinstance(entry, Skipped):
             yield entry
         else:
-            yield from frames(entry, every_seconds=every_seconds, scene_change=scene_change, min_difference=min_difference)
+            yield from frames(
+                entry,
+                every_seconds=every_seconds,
+                scene_change=scene_change,
+                min_difference=min_difference,
+            )
 
 
 def frames(
@@ -82,7 +92,9 @@ def _remarks(name: str, number: int, promised: int, n_dropped: int) -> Iterator[
     if number == 0:
         yield Skipped(name, "a video without a frame that can be read")
     elif number < 0.9 * promised:  # containers count frames roughly
-        yield Skipped(name, f"truncated: {number} of {promised} frames could be read; they are taken")
+        yield Skipped(
+            name, f"truncated: {number} of {promised} frames could be read; they are taken"
+        )
     if n_dropped:
         yield Skipped(name, f"{n_dropped} frames dropped, near-identical to the one before")
 

@@ -12,7 +12,9 @@ from typing import IO, Any
 from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 
-Found = tuple[str, str, Callable[[], bytes] | None]  # name, reason not to take it, load; None is a folder
+Found = tuple[
+    str, str, Callable[[], bytes] | None
+]  # name, reason not to take it, load; None is a folder
 
 BEGIN = b"PK\x03\x04"
 LOCAL = struct.Struct("<4s5H3L2H")  # a member's own header
@@ -25,11 +27,16 @@ UNPACKING: dict[int, Callable[[], Any]] = {
 
 
 def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Found | Skipped]:
-    """In the order stored. A load raises OSError where the member is damaged or larger than it claims."""
+    """In the order stored. A load raises OSError where the member is damaged or larger than it
+    claims.
+    """
     try:
         archive = zipfile.ZipFile(stream)
     except Exception:  # zipfile raises whatever its parsing of a damaged list meets
-        yield Skipped(printable(where.rpartition("/")[2]), "truncated or damaged archive: what stands before the damage is taken")
+        yield Skipped(
+            printable(where.rpartition("/")[2]),
+            "truncated or damaged archive: what stands before the damage is taken",
+        )
         yield from _salvaged(stream, max_bytes)
         return
     for info in archive.infolist():
@@ -53,7 +60,11 @@ def _unusable(info: zipfile.ZipInfo, max_bytes: int) -> str:
 
 def too_large(n_bytes: int, max_bytes: int) -> str:
     """The reason, or ""."""
-    return f"unpacks to {n_bytes / 1e6:.0f} MB, over the limit of {max_bytes / 1e6:g}" if n_bytes > max_bytes else ""
+    return (
+        f"unpacks to {n_bytes / 1e6:.0f} MB, over the limit of {max_bytes / 1e6:g}"
+        if n_bytes > max_bytes
+        else ""
+    )
 
 
 def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
@@ -62,7 +73,14 @@ def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
     if len(header) < LOCAL.size or not header.startswith(BEGIN):
         raise OSError("damaged in the archive: nothing is where it should be")
     *_, n_name, n_extra = LOCAL.unpack(header)
-    return _unpacked(stream, stream.tell() + n_name + n_extra, info.compress_size, info.file_size, info.compress_type, info.CRC)
+    return _unpacked(
+        stream,
+        stream.tell() + n_name + n_extra,
+        info.compress_size,
+        info.file_size,
+        info.compress_type,
+        info.CRC,
+    )
 
 
 def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
@@ -74,10 +92,16 @@ def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
             return
         _, _, flags, method, _, _, crc, packed, size, n_name, n_extra = LOCAL.unpack(header)
         raw = stream.read(n_name)
-        name = raw.decode("utf-8" if flags & UTF8 else "cp437", "backslashreplace").replace("\\", "/")
+        name = raw.decode("utf-8" if flags & UTF8 else "cp437", "backslashreplace").replace(
+            "\\", "/"
+        )
         start = position + LOCAL.size + n_name + n_extra
         if flags & SIZE_BEHIND and not packed:
-            yield name, "its size stood in the lost part of the archive, and so does all that follows", partial(bytes)
+            yield (
+                name,
+                "its size stood in the lost part of the archive, and so does all that follows",
+                partial(bytes),
+            )
             return
         if not name.endswith("/"):
             reason = "encrypted" if flags & ENCRYPTED else too_large(max(size, packed), max_bytes)
@@ -85,7 +109,9 @@ def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
         position = start + packed
 
 
-def _unpacked(stream: IO[bytes], start: int, packed: int, size: int, method: int, crc: int) -> bytes:
+def _unpacked(
+    stream: IO[bytes], start: int, packed: int, size: int, method: int, crc: int
+) -> bytes:
     stream.seek(start)
     raw = stream.read(packed)
     if len(raw) < packed:

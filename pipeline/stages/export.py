@@ -1,14 +1,19 @@
-"""export: data/tune + data/preprocess/dev + data/evaluate/metrics.json -> data/export, and a registered version.
+"""export: data/tune + data/preprocess/dev + data/evaluate/metrics.json -> data/export, and a
+registered version.
 
-model.onnx         uint8 images (n, size_px, size_px, 3) -> probs float32 (n, k): normalise, network, temperature, softmax;
-                   ood float32 (n,), how strange to the training images; sketch float32 (n, 16), where among them
+model.onnx         uint8 images (n, size_px, size_px, 3) -> probs float32 (n, k): normalise,
+                   network, temperature, softmax;
+                   ood float32 (n,), how strange to the training images; sketch float32 (n, 16),
+                   where among them
 signature.json     names, dtypes and shapes of inputs and outputs, class names, preprocessing
-thresholds.json    abstain: the confidence below which to say nothing; ood: the score above which an image is strange
-reference.parquet  a row a validation image, what serving would record of it: the reference for drift
+thresholds.json    abstain: the confidence below which to say nothing; ood: the score above which an
+                   image is strange
+reference.parquet  a row a validation image, what serving would record of it: the reference for
+                   drift
 card.md            what the model is, how good, on what, from which data and code
 
-Thresholds and reference come from validation images, never from test; their probabilities are those of a network that had
-not seen them. Strangeness is measured against the training images.
+Thresholds and reference come from validation images, never from test; their probabilities are those
+of a network that had not seen them. Strangeness is measured against the training images.
 """
 
 import json
@@ -28,21 +33,42 @@ from pipeline.labels import quality
 from pipeline.outputs import SKETCH
 from pipeline.training import density, network, samples
 
-TOLD = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/f1_macro", "test/ece", "test/log_loss")
+TOLD = (
+    "test/accuracy",
+    "test/accuracy_low",
+    "test/accuracy_high",
+    "test/f1_macro",
+    "test/ece",
+    "test/log_loss",
+)
 
 
 def run(
-    cfg: Config, *, preprocess_dev: Path, tune: Path, evaluate_metrics: Path, label_check_metrics: Path, out: Path
-) -> dict[str, float]:  # fmt: skip
-    """Write the model so that it runs without torch, prove that it is the same model, and register it."""
+    cfg: Config,
+    *,
+    preprocess_dev: Path,
+    tune: Path,
+    evaluate_metrics: Path,
+    label_check_metrics: Path,
+    out: Path,
+) -> dict[str, float]:
+    """Write the model so that it runs without torch, prove that it is the same model, and register
+    it.
+    """
     trained, winner, classes, size_px = network.load(tune)
     images = store.read_array(preprocess_dev / "images.npy")
     some = np.linspace(0, len(images) - 1, min(cfg.export.parity_images, len(images))).astype(int)
-    deployed = packaging.Deployed(trained, _density(cfg, trained, samples.load(preprocess_dev, classes, split="train")))
+    deployed = packaging.Deployed(
+        trained, _density(cfg, trained, samples.load(preprocess_dev, classes, split="train"))
+    )
     packaging.write_onnx(deployed, classes, size_px, cfg.export.opset, out / "model.onnx")
-    agreed = packaging.parity(deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance)
+    agreed = packaging.parity(
+        deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance
+    )
     took = packaging.latency(out / "model.onnx", images[:1], cfg.export.latency_runs)
-    (out / "signature.json").write_text(json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False) + "\n")
+    (out / "signature.json").write_text(
+        json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False) + "\n"
+    )
     reference = _reference(out / "model.onnx", preprocess_dev, tune, classes)
     reference.to_parquet(out / "reference.parquet", index=False)
     thresholds = _thresholds(cfg, reference)
@@ -50,17 +76,31 @@ def run(
     tested = json.loads(evaluate_metrics.read_text())
     code, made = provenance.code_tags(), lineage.outputs()
     (out / "card.md").write_text(
-        packaging.card(winner, classes, size_px, tested, thresholds, data_hash=made.get("data/ingest", "unknown"), commit=code["git.commit"])
+        packaging.card(
+            winner,
+            classes,
+            size_px,
+            tested,
+            thresholds,
+            data_hash=made.get("data/ingest", "unknown"),
+            commit=code["git.commit"],
+        )
     )
     tags = {
-        "git.commit": code["git.commit"], "git.dirty": code["git.dirty"], "seed": str(cfg.seed),
+        "git.commit": code["git.commit"],
+        "git.dirty": code["git.dirty"],
+        "seed": str(cfg.seed),
         **{f"data.{Path(path).name}": md5 for path, md5 in made.items() if path != "data/export"},
-        **{key: f"{tested[key]:.4f}" for key in TOLD}, "test/n": f"{tested['test/n']:.0f}",
+        **{key: f"{tested[key]:.4f}" for key in TOLD},
+        "test/n": f"{tested['test/n']:.0f}",
         **{key: f"{value:.3g}" for key, value in agreed.items()},
-        "leaks": f"{json.loads(label_check_metrics.read_text())['leaks']:.0f}", "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
+        "leaks": f"{json.loads(label_check_metrics.read_text())['leaks']:.0f}",
+        "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
         "winner": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
-    }  # fmt: skip
-    version = tracking.register(out, cfg.export.registered_name, tags=tags, example=np.array(images[:1]))
+    }
+    version = tracking.register(
+        out, cfg.export.registered_name, tags=tags, example=np.array(images[:1])
+    )
     print(f"registered {cfg.export.registered_name} version {version}, alias candidate", flush=True)
     return {**agreed, **took, "size_mb": (out / "model.onnx").stat().st_size / 1e6}
 
@@ -71,27 +111,40 @@ def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> d
 
 
 def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str]) -> pd.DataFrame:
-    said = pd.read_csv(tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False)  # classes may be digits
+    said = pd.read_csv(
+        tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False
+    )  # classes may be digits
     probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     images = samples.load(preprocess_dev, classes, split="val")
     _, ood, sketch = packaging.run(packaging.session(file), images)
     seen = pd.DataFrame([quality.scores(image) for image in images])
     return pd.DataFrame(
         {
-            "id": said["id"], "label": said["label"], "predicted": np.array(classes, dtype=object)[probs.argmax(1)],
-            "confidence": probs.max(1), "ood": ood, **{f"sketch_{i}": sketch[:, i] for i in range(sketch.shape[1])},
-            "brightness": seen["brightness"], "sharpness": seen["blur"],
+            "id": said["id"],
+            "label": said["label"],
+            "predicted": np.array(classes, dtype=object)[probs.argmax(1)],
+            "confidence": probs.max(1),
+            "ood": ood,
+            **{f"sketch_{i}": sketch[:, i] for i in range(sketch.shape[1])},
+            "brightness": seen["brightness"],
+            "sharpness": seen["blur"],
         }
-    )  # fmt: skip
+    )
 
 
 def _thresholds(cfg: Config, reference: pd.DataFrame) -> dict[str, dict[str, Any]]:
     correct = (reference["predicted"] == reference["label"]).to_numpy()
     abstain = selective.abstention(
-        reference["confidence"].to_numpy(), correct, target_risk=cfg.export.target_risk, delta=cfg.export.risk_delta
+        reference["confidence"].to_numpy(),
+        correct,
+        target_risk=cfg.export.target_risk,
+        delta=cfg.export.risk_delta,
     )
     score = float(np.quantile(reference["ood"], cfg.export.ood_quantile))
-    return {"abstain": asdict(abstain), "ood": {"score": score, "quantile": cfg.export.ood_quantile}}
+    return {
+        "abstain": asdict(abstain),
+        "ood": {"score": score, "quantile": cfg.export.ood_quantile},
+    }
 
 
 def _signature(classes: list[str], size_px: int, cfg: Config) -> dict[str, object]:

@@ -25,15 +25,19 @@ from pipeline.sources.verify import max_pixels, verified
 
 
 def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[str, float]:
-    """Pack every readable image once, and list what was left out, with the reason; what an earlier run has read is known.
+    """Pack every readable image once, and list what was left out, with the reason; what an earlier
+    run has read is known.
 
-    Raises FieldmarkError where fewer than two classes remain, and no image without a label that may become one.
+    Raises FieldmarkError where fewer than two classes remain, and no image without a label that may
+    become one.
     """
     out.mkdir(parents=True, exist_ok=True)
     source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
     limit = max_pixels(cfg.ingest)
     with known.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
-        table.write_each(map(_row, memory.pack(out, _unique(verified(source, limit, memory), left_out))), out)
+        table.write_each(
+            map(_row, memory.pack(out, _unique(verified(source, limit, memory), left_out))), out
+        )
     rows = table.read(out, ["label", "metadata"])
     own = ~rows["metadata"].map(table.from_feedback).astype(bool)
     labels = set(rows.loc[own, "label"])
@@ -41,39 +45,56 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
         _check_enough(labels, int(own.sum()), left_out)
     n_feedback = int((~own).sum())
     return {
-        **({"n_feedback": float(n_feedback)} if n_feedback else {}),  # without any, nothing here tells of it
+        **(
+            {"n_feedback": float(n_feedback)} if n_feedback else {}
+        ),  # without any, nothing here tells of it
         "n_images": float(len(rows)),
         "n_classes": float(len(labels - {""})),
         "n_quarantined": float(left_out.n),
         "n_exact_duplicates": float(left_out.n_duplicates),
         "n_with_gps": float(rows["metadata"].str.contains('"has_gps": true', regex=False).sum()),
-        "n_with_metadata": float(rows["metadata"].str.contains('"has_metadata": true', regex=False).sum()),
+        "n_with_metadata": float(
+            rows["metadata"].str.contains('"has_metadata": true', regex=False).sum()
+        ),
     }
 
 
 def check(cfg: Config, *, images: Path | str) -> str:
-    """What `run` would take in, leave out and why, for people; of many images only a sample is decoded."""
+    """What `run` would take in, leave out and why, for people; of many images only a sample is
+    decoded.
+    """
     return preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
 
 
 def _unique(entries: Iterable[Verified | Skipped], left_out: Quarantine) -> Iterator[Verified]:
-    """What to pack: the first of equal images; what was met is on disk, in a database that is gone at the end."""
+    """What to pack: the first of equal images; what was met is on disk, in a database that is gone
+    at the end.
+    """
     with closing(sqlite3.connect("")) as met:
         met.execute("CREATE TABLE met (id TEXT PRIMARY KEY, name TEXT, label TEXT) WITHOUT ROWID")
         for entry in entries:
             if isinstance(entry, Skipped):
                 left_out.add(entry)
-            elif first := met.execute("SELECT name, label FROM met WHERE id = ?", [entry.id]).fetchone():
+            elif first := met.execute(
+                "SELECT name, label FROM met WHERE id = ?", [entry.id]
+            ).fetchone():
                 left_out.add(quarantine.duplicate(entry.item, *first))
             else:
-                met.execute("INSERT INTO met VALUES (?, ?, ?)", [entry.id, entry.item.name, entry.item.label])
+                met.execute(
+                    "INSERT INTO met VALUES (?, ?, ?)",
+                    [entry.id, entry.item.name, entry.item.label],
+                )
                 yield entry
 
 
 def _row(image: Verified) -> dict[str, Any]:
     item, found = image.item, image.probe
     noted = {"n_frames": found.n_frames} if found.n_frames > 1 else {}
-    carried = {"has_gps": found.has_gps, "has_metadata": found.has_metadata, "camera": printable(found.camera)}
+    carried = {
+        "has_gps": found.has_gps,
+        "has_metadata": found.has_metadata,
+        "camera": printable(found.camera),
+    }
     return {
         "id": image.id,
         "name": item.name,
@@ -87,7 +108,9 @@ def _row(image: Verified) -> dict[str, Any]:
         "format": found.format,
         "n_bytes": image.n_bytes,
         "weight": item.weight,
-        "metadata": _json({**{key: value for key, value in carried.items() if value}, **item.metadata, **noted}),
+        "metadata": _json(
+            {**{key: value for key, value in carried.items() if value}, **item.metadata, **noted}
+        ),
     }
 
 
@@ -100,8 +123,12 @@ def _check_enough(classes: set[str], n_images: int, left_out: Quarantine) -> Non
         return
     examples = "".join(f"\n  {entry.name}: {entry.reason}" for entry in left_out.first)
     others = f"; {left_out.n} were left out, among them:{examples}" if left_out.n else ""
-    found = f"{n_images} readable images in {len(classes)} classes ({', '.join(sorted(classes)) or 'none'})"
+    found = (
+        f"{n_images} readable images in {len(classes)} classes "
+        f"({', '.join(sorted(classes)) or 'none'})"
+    )
     raise FieldmarkError(
-        f"the source holds {found}, and at least two classes are needed: add images, one folder for each "
+        f"the source holds {found}, and at least two classes are needed: add images, one "
+        f"folder for each "
         f"class, or choose another source with `ingest.use` and `images` in params.yaml{others}"
     )

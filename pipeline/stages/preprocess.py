@@ -1,9 +1,11 @@
 """preprocess: data/ingest + data/label-check -> data/preprocess.
 
-dev/   images.npy     uint8 (n, size_px, size_px, 3), RGB; row i is row i of table.parquet; train and val
+dev/   images.npy     uint8 (n, size_px, size_px, 3), RGB; row i is row i of table.parquet; train
+       and val
        table.parquet  the columns of label-check
        classes.json   class names, in the order of the network's outputs
-       stats.json     per-channel mean and standard deviation of the train rows, on the 0 to 255 scale
+       stats.json     per-channel mean and standard deviation of the train rows, on the 0 to 255
+                      scale
 test/  images.npy, table.parquet
 Pixels only: whatever else a file carried (place, camera, time) ends here.
 """
@@ -24,10 +26,13 @@ from pipeline.errors import FieldmarkError
 PARTS = {"dev": ["train", "val"], "test": ["test"]}
 
 
-def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratch: Path) -> dict[str, float]:
+def run(
+    cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratch: Path
+) -> dict[str, float]:
     """Square every image, and keep the test rows in a room of their own.
 
-    Raises FieldmarkError for less than two classes, in all or to train on, and where a split is empty.
+    Raises FieldmarkError for less than two classes, in all or to train on, and where a split is
+    empty.
     """
     checked = label_check_table.parent
     rows = table.read(checked, ["id", "label", "weight", "split"])
@@ -48,14 +53,23 @@ def run(cfg: Config, *, ingest: Path, label_check_table: Path, out: Path, scratc
 
 def _check(rows: pd.DataFrame, classes: list[str]) -> None:
     if len(classes) < 2:
-        raise FieldmarkError(f"{len(classes)} labelled classes, and at least two are needed; label some with `fieldmark review`")
+        raise FieldmarkError(
+            f"{len(classes)} labelled classes, and at least two are needed; label some with "
+            f"`fieldmark review`"
+        )
     if empty := [split for split in ("train", "val", "test") if split not in set(rows["split"])]:
-        raise FieldmarkError(f"no image is in {' or '.join(empty)}: see label_check.fractions, and the splits that came with the images")
+        raise FieldmarkError(
+            f"no image is in {' or '.join(empty)}: see label_check.fractions, and the splits "
+            f"that came with the images"
+        )
     weights = table.weights(rows)
-    learned = set(rows.loc[(rows["split"] == "train") & (True if weights is None else weights > 0), "label"])
+    learned = set(
+        rows.loc[(rows["split"] == "train") & (True if weights is None else weights > 0), "label"]
+    )
     if len(learned) < 2:
         raise FieldmarkError(
-            f"of {len(classes)} classes {len(learned)} can be learned ({', '.join(learned) or 'none'}), and at least two are needed: "
+            f"of {len(classes)} classes {len(learned)} can be learned "
+            f"({', '.join(learned) or 'none'}), and at least two are needed: "
             "see the splits and weights that came with the images"
         )
 
@@ -63,9 +77,13 @@ def _check(rows: pd.DataFrame, classes: list[str]) -> None:
 def _write_squares(cfg: Config, ingest: Path, rows: pd.DataFrame, scratch: Path) -> None:
     """An array a part, in scratch, where a killed run goes on."""
     size = cfg.preprocess.size_px
-    parts = rows.loc[rows["split"] != "", "split"].map({split: part for part, splits in PARTS.items() for split in splits})
+    parts = rows.loc[rows["split"] != "", "split"].map(
+        {split: part for part, splits in PARTS.items() for split in splits}
+    )
     sizes = parts.value_counts()
-    done, arrays = resumable.begin(scratch, {part: ((int(sizes[part]), size, size, 3), np.uint8) for part in PARTS})
+    done, arrays = resumable.begin(
+        scratch, {part: ((int(sizes[part]), size, size, 3), np.uint8) for part in PARTS}
+    )
     settings = cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces}
 
     def square(data: bytes) -> np.ndarray:
@@ -83,9 +101,14 @@ def _write_squares(cfg: Config, ingest: Path, rows: pd.DataFrame, scratch: Path)
 
 def _files(ingest: Path, rows: pd.DataFrame) -> Iterator[bytes]:
     """Those of the rows that are in a split."""
-    for (packed, data), id, split in zip(store.read_images(ingest), rows["id"], rows["split"], strict=True):
+    for (packed, data), id, split in zip(
+        store.read_images(ingest), rows["id"], rows["split"], strict=True
+    ):
         if packed != id:
-            raise ValueError(f"the table of label-check has {id} where {ingest} has {packed}; `dvc repro` makes both anew")
+            raise ValueError(
+                f"the table of label-check has {id} where {ingest} has {packed}; `dvc repro` "
+                f"makes both anew"
+            )
         if split:
             yield data
 
@@ -95,8 +118,15 @@ def _stats(array: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
     n, total, squares = 0, np.zeros(3), np.zeros(3)
     for done, i in enumerate(train):
         pixels = array[i].reshape(-1, 3).astype(np.float64)
-        n, total, squares = n + len(pixels), total + pixels.sum(0), squares + (pixels * pixels).sum(0)
+        n, total, squares = (
+            n + len(pixels),
+            total + pixels.sum(0),
+            squares + (pixels * pixels).sum(0),
+        )
         if done % resumable.EVERY == 0:
             store.release(array)
     mean = total / n
-    return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(squares / n - mean * mean, 0)).tolist()}
+    return {
+        "mean": mean.tolist(),
+        "std": np.sqrt(np.maximum(squares / n - mean * mean, 0)).tolist(),
+    }

@@ -5,7 +5,8 @@ best.yaml          the winner with the best hyperparameters
 search.json        the metric of the search and its direction
 history.csv        the best trial, epoch by epoch (train/loss, val metrics)
 model.safetensors  the final network, with model.json, which says how to build it
-validation.csv     id, label and a calibrated probability a class, by a network that had not seen the validation images
+validation.csv     id, label and a calibrated probability a class, by a network that had not seen
+                   the validation images
 importance.csv     how much each hyperparameter mattered (fANOVA), where enough trials ended
 """
 
@@ -30,14 +31,24 @@ from pipeline.training.fit import fit, temperature
 
 
 def run(
-    cfg: Config, *, preprocess_dev: Path, augment: Path, model_search_winner: Path, out: Path, scratch: Path
+    cfg: Config,
+    *,
+    preprocess_dev: Path,
+    augment: Path,
+    model_search_winner: Path,
+    out: Path,
+    scratch: Path,
 ) -> dict[str, float]:
-    """Search, then fit the best again; its temperature comes from validation images that it had not seen."""
+    """Search, then fit the best again; its temperature comes from validation images that it had not
+    seen.
+    """
     winner = Candidate.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
     how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
-    study = search.search(winner, cfg.tune, partial(_trial, cfg, train, val, how), seed=cfg.seed, scratch=scratch)
+    study = search.search(
+        winner, cfg.tune, partial(_trial, cfg, train, val, how), seed=cfg.seed, scratch=scratch
+    )
     best = search.chosen(winner, study.best_params)
     with tracking.trial_run("best", {**cfg.plain(), **best.model_dump()}):
         checked = fit(best, train, val, **how)
@@ -45,15 +56,17 @@ def run(
         final = fit(best, train + val, None, **how) if cfg.tune.refit == "dev" else checked
         final.network.temperature.fill_(temperature(checked.val_logits, val.targets))  # type: ignore[operator]
         tracking.log_history(checked.history)
-        found = {**validation(checked.val_logits, val.labels), "temperature": float(final.network.temperature)}  # type: ignore[arg-type]
+        degrees = float(final.network.temperature)  # type: ignore[arg-type]
+        found = {**validation(checked.val_logits, val.labels), "temperature": degrees}
         tracking.log_metrics(found, step=len(checked.history))
-    _unseen(checked.val_logits / float(final.network.temperature), preprocess_dev, classes).to_csv(  # type: ignore[arg-type]
-        out / "validation.csv", index=False
-    )
+    unseen = _unseen(checked.val_logits / degrees, preprocess_dev, classes)
+    unseen.to_csv(out / "validation.csv", index=False)
     network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     pd.DataFrame(checked.history).to_csv(out / "history.csv", index=False)
-    study.trials_dataframe(("number", "state", "value", "params")).to_csv(out / "trials.csv", index=False)
+    study.trials_dataframe(("number", "state", "value", "params")).to_csv(
+        out / "trials.csv", index=False
+    )
     said = {"metric": f"val/{cfg.tune.metric}", "direction": study.direction.name.lower()}
     (out / "search.json").write_text(json.dumps(said) + "\n")
     _importance(study).to_csv(out / "importance.csv", index=False)
@@ -63,7 +76,13 @@ def run(
 
 
 def _trial(
-    cfg: Config, train: samples.Samples, val: samples.Samples, how: dict[str, Any], candidate: Candidate, number: int, report: search.Report
+    cfg: Config,
+    train: samples.Samples,
+    val: samples.Samples,
+    how: dict[str, Any],
+    candidate: Candidate,
+    number: int,
+    report: search.Report,
 ) -> float:
     """The value that a trial ends with, or raises what stopped it: study.search says which."""
     history: list[dict[str, float]] = []
@@ -93,7 +112,11 @@ def _trial(
 def _unseen(logits: np.ndarray, preprocess_dev: Path, classes: list[str]) -> pd.DataFrame:
     rows = table.read(preprocess_dev)
     said = rows.loc[rows["split"] == "val", ["id", "label"]].reset_index(drop=True)
-    return said.join(pd.DataFrame(softmax(logits.astype(np.float64), axis=1), columns=[f"p_{name}" for name in classes]))
+    return said.join(
+        pd.DataFrame(
+            softmax(logits.astype(np.float64), axis=1), columns=[f"p_{name}" for name in classes]
+        )
+    )
 
 
 def _short(value: bool | int | float | str) -> str:
@@ -103,5 +126,9 @@ def _short(value: bool | int | float | str) -> str:
 def _importance(study: optuna.Study) -> pd.DataFrame:
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     different = {trial.value for trial in complete}
-    found = optuna.importance.get_param_importances(study) if len(complete) >= 4 and len(different) > 1 else {}
+    found = (
+        optuna.importance.get_param_importances(study)
+        if len(complete) >= 4 and len(different) > 1
+        else {}
+    )
     return pd.DataFrame(found.items(), columns=["hyperparameter", "importance"])

@@ -11,7 +11,9 @@ from jaxtyping import UInt8
 
 from pipeline import config
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer release at import
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # it would ask the network for a newer release at import
 
 import albumentations as A
 
@@ -40,13 +42,18 @@ def from_nodes(nodes: Sequence[dict[str, Any]]) -> Policy:
 def extra_views(labels: np.ndarray, balance_to: float, extra_per_image: int) -> np.ndarray:
     """Positions of the images to store extra views of, each as often as it gets one.
 
-    Every image extra_per_image times; then, in turn, the images of each class below balance_to of the largest
-    until it reaches that fraction.
+    Every image extra_per_image times; then, in turn, the images of each class below balance_to of
+    the largest until it reaches that fraction.
     """
     every = np.tile(np.arange(len(labels)), extra_per_image)
     names, counts = np.unique(labels, return_counts=True)
-    short = np.maximum(np.ceil(balance_to * counts.max()).astype(int) - counts, 0) * (1 + extra_per_image)
-    rare = [np.resize(np.flatnonzero(labels == name), lack) for name, lack in zip(names, short, strict=True)]
+    short = np.maximum(np.ceil(balance_to * counts.max()).astype(int) - counts, 0) * (
+        1 + extra_per_image
+    )
+    rare = [
+        np.resize(np.flatnonzero(labels == name), lack)
+        for name, lack in zip(names, short, strict=True)
+    ]
     return np.concatenate([every, *rare]).astype(np.int64)
 
 

@@ -29,18 +29,26 @@ def validation(logits: Float32[np.ndarray, "n k"], labels: Int64[np.ndarray, " n
 
 
 class Classifier(pl.LightningModule):
-    """Trains `net` on batches (x, target probabilities (n, k), label (n,)), perhaps with how much each counts (n,).
+    """Trains `net` on batches (x, target probabilities (n, k), label (n,)), perhaps with how much
+    each counts (n,).
 
-    x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone: parameters that
-    learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and may raise to stop the training.
-    Raises Diverged at the end of the first epoch whose loss or logits are no finite numbers.
+    x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone:
+    parameters that learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and
+    may raise to stop the training. Raises Diverged at the end of the first epoch whose loss or
+    logits are no finite numbers.
     """
 
     def __init__(
-        self, net: nn.Module, fit: Fit, *, total_steps: int, class_weights: Tensor | None = None,
-        backbone: nn.Module | None = None, backbone_lr_scale: float = 1.0,
+        self,
+        net: nn.Module,
+        fit: Fit,
+        *,
+        total_steps: int,
+        class_weights: Tensor | None = None,
+        backbone: nn.Module | None = None,
+        backbone_lr_scale: float = 1.0,
         on_epoch: Callable[[Epoch], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps
         self.backbone, self.backbone_lr_scale, self.on_epoch = backbone, backbone_lr_scale, on_epoch
@@ -56,7 +64,11 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, targets, _labels, *weights = batch
-        if self.class_weights is not None:  # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the rare class
+        if (
+            self.class_weights is not None
+            # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the
+            # rare class
+        ):
             counted = targets * self.class_weights.to(targets)
             share = counted.sum(1)
             targets, weights = counted / share[:, None], [share * (weights[0] if weights else 1)]
@@ -73,12 +85,19 @@ class Classifier(pl.LightningModule):
         self._labels.append(labels.cpu())
 
     def on_train_epoch_end(self) -> None:
-        epoch = {"epoch": float(self.current_epoch), "train/loss": float(torch.stack(self._losses).mean())}
+        epoch = {
+            "epoch": float(self.current_epoch),
+            "train/loss": float(torch.stack(self._losses).mean()),
+        }
         self._losses.clear()
-        if not np.isfinite(epoch["train/loss"]) or not all(part.isfinite().all() for part in self._logits):
+        if not np.isfinite(epoch["train/loss"]) or not all(
+            part.isfinite().all() for part in self._logits
+        ):
             raise Diverged(
-                f"the training diverged in epoch {self.current_epoch + 1}: its numbers are no longer finite; lower fit.lr "
-                f"(this network learnt at {self.fit_settings.lr:g}, which is fit.lr times its lr_scale)"
+                f"the training diverged in epoch {self.current_epoch + 1}: its numbers are no "
+                f"longer finite; lower fit.lr "
+                f"(this network learnt at {self.fit_settings.lr:g}, which is fit.lr times its "
+                f"lr_scale)"
             )
         if self._logits:
             epoch.update(self._validated())
@@ -90,15 +109,22 @@ class Classifier(pl.LightningModule):
         lr = self.fit_settings.lr
         slow = list(self.backbone.parameters()) if self.backbone else []
         fast = [p for p in self.net.parameters() if all(p is not q for q in slow)]
-        groups = [{"params": fast, "lr": lr}, *([{"params": slow, "lr": lr * self.backbone_lr_scale}] if slow else [])]
+        groups = [
+            {"params": fast, "lr": lr},
+            *([{"params": slow, "lr": lr * self.backbone_lr_scale}] if slow else []),
+        ]
         optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=self.fit_settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [float(g["lr"]) for g in optimizer.param_groups], total_steps=max(self.total_steps, 2)
+            optimizer,
+            [float(g["lr"]) for g in optimizer.param_groups],
+            total_steps=max(self.total_steps, 2),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _validated(self) -> Epoch:
-        found = validation(torch.cat(self._logits).numpy(), torch.cat(self._labels).numpy().astype(np.int64))
+        found = validation(
+            torch.cat(self._logits).numpy(), torch.cat(self._labels).numpy().astype(np.int64)
+        )
         self._logits.clear()
         self._labels.clear()
         return found

@@ -1,4 +1,6 @@
-"""Trains one candidate: a head on cached features where the backbone is frozen, the whole network where it is not."""
+"""Trains one candidate: a head on cached features where the backbone is frozen, the whole network
+where it is not.
+"""
 
 import logging
 import os
@@ -33,13 +35,21 @@ from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrd
 
 OnEpoch = Callable[[Epoch], None]
 Loader = DataLoader[Any]
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's others change the type of the weights, and images arrive in 32 bits
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its greetings would be repeated for every trial
+PRECISIONS = (
+    "32-true",
+    "bf16-mixed",
+    "16-mixed",
+)  # Lightning's others change the type of the weights, and images arrive in 32 bits
+logging.getLogger("pytorch_lightning").setLevel(
+    logging.WARNING
+)  # its greetings would be repeated for every trial
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network, its epochs, and what it says of the validation images (logits, when there are any)."""
+    """A trained network, its epochs, and what it says of the validation images (logits, when there
+    are any).
+    """
 
     network: Network
     history: list[Epoch]
@@ -47,21 +57,35 @@ class Fitted:
 
 
 def fit(
-    candidate: Candidate, train: Samples, val: Samples | None, *, symmetry: str, policy: Policy, seed: int,
+    candidate: Candidate,
+    train: Samples,
+    val: Samples | None,
+    *,
+    symmetry: str,
+    policy: Policy,
+    seed: int,
     on_epoch: OnEpoch | None = None,
-) -> Fitted:  # fmt: skip
-    """Train on `train`; `val` is only watched. The same seed and data give the same network on one machine.
+) -> Fitted:
+    """Train on `train`; `val` is only watched. The same seed and data give the same network on one
+    machine.
 
-    Weights count in the loss and in balanced class weights, not in validation. Raises FieldmarkError where all are 0.
+    Weights count in the loss and in balanced class weights, not in validation. Raises
+    FieldmarkError where all are 0.
     """
     train = _counting(train)
     pl.seed_everything(seed, workers=True, verbose=False)
     model, settings = candidate.model, candidate.fit
-    network = build(model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry)
+    network = build(
+        model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
+    )
     if not model.frozen:
-        history = _fit_images(network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch)
+        history = _fit_images(
+            network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch
+        )
         return Fitted(network.eval(), history, logits(network, val) if val else None)
-    both = cache.features(network.features, train + val if val else train, symmetry=network.symmetry)
+    both = cache.features(
+        network.features, train + val if val else train, symmetry=network.symmetry
+    )
     seen, watched = both[: len(train)], both[len(train) :] if val else None
     _standardise(network, seen)
     if model.head.kind == "svm":
@@ -79,7 +103,9 @@ def fit(
 
 
 def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]) -> float:
-    """The temperature that makes logits of unseen images honest: the least log loss (Guo et al., ICML 2017)."""
+    """The temperature that makes logits of unseen images honest: the least log loss (Guo et al.,
+    ICML 2017).
+    """
     log_t = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     x, y = torch.from_numpy(said).double(), torch.from_numpy(targets).double()
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
@@ -99,7 +125,9 @@ def _counting(train: Samples) -> Samples:
     if train.weights is None:
         return train
     if not train.weights.any():
-        raise FieldmarkError("all training images have the weight 0, so that there is nothing to learn from")
+        raise FieldmarkError(
+            "all training images have the weight 0, so that there is nothing to learn from"
+        )
     counting = train.take(np.flatnonzero(train.weights))
     return replace(counting, weights=table.relative(train.weights[train.weights > 0]))
 
@@ -112,7 +140,9 @@ def _standardise(network: Network, seen: np.ndarray) -> None:
     layer.std = torch.from_numpy(np.maximum(plain.std(0), 1e-4)).float()
 
 
-def _fit_svm(network: Network, seen: np.ndarray, train: Samples, C: float, settings: Fit, seed: int) -> None:
+def _fit_svm(
+    network: Network, seen: np.ndarray, train: Samples, C: float, settings: Fit, seed: int
+) -> None:
     """scikit-learn's linear SVM, one against the rest; its planes become the last layer."""
     standardise, last = network.head[0], network.head[-1]  # type: ignore[index]
     x = standardise(torch.from_numpy(seen.reshape(-1, seen.shape[-1])).float()).numpy()
@@ -120,9 +150,11 @@ def _fit_svm(network: Network, seen: np.ndarray, train: Samples, C: float, setti
     svm = LinearSVC(C=C, class_weight=weight, random_state=seed, dual=True, max_iter=20000)
     weights = None if train.weights is None else np.repeat(train.weights, seen.shape[1])
     svm.fit(x, np.repeat(train.labels, seen.shape[1]), sample_weight=weights)
-    planes, offsets = (np.vstack([-svm.coef_, svm.coef_]), np.concatenate([-svm.intercept_, svm.intercept_])) if len(
-        svm.classes_
-    ) == 2 else (svm.coef_, svm.intercept_)  # fmt: skip
+    planes, offsets = (
+        (np.vstack([-svm.coef_, svm.coef_]), np.concatenate([-svm.intercept_, svm.intercept_]))
+        if len(svm.classes_) == 2
+        else (svm.coef_, svm.intercept_)
+    )
     with torch.no_grad():
         last.weight.zero_()
         last.bias.fill_(-10.0)  # a class without a training image is never the answer
@@ -131,53 +163,89 @@ def _fit_svm(network: Network, seen: np.ndarray, train: Samples, C: float, setti
 
 
 def _fit_head(
-    network: Network, settings: Fit, seen: np.ndarray, train: Samples, watched: np.ndarray | None, val: Samples | None,
-    seed: int, on_epoch: OnEpoch | None,
-) -> list[Epoch]:  # fmt: skip
+    network: Network,
+    settings: Fit,
+    seen: np.ndarray,
+    train: Samples,
+    watched: np.ndarray | None,
+    val: Samples | None,
+    seed: int,
+    on_epoch: OnEpoch | None,
+) -> list[Epoch]:
     views = seen.shape[1]
     rows = FeatureRows(
-        seen.reshape(-1, seen.shape[-1]), np.repeat(train.targets, views, axis=0), np.repeat(train.labels, views),
+        seen.reshape(-1, seen.shape[-1]),
+        np.repeat(train.targets, views, axis=0),
+        np.repeat(train.labels, views),
         None if train.weights is None else np.repeat(train.weights, views),
-    )  # fmt: skip
+    )
     order = SeededOrder(len(rows), settings.batch_size, seed, shuffle=True)
     loader = DataLoader(rows, sampler=order, batch_size=None)
     val_loader = None
     if val is not None and watched is not None:
         unshuffled = SeededOrder(len(val), settings.batch_size, seed, shuffle=False)
-        val_loader = DataLoader(FeatureRows(watched, val.targets, val.labels), sampler=unshuffled, batch_size=None)
+        val_loader = DataLoader(
+            FeatureRows(watched, val.targets, val.labels), sampler=unshuffled, batch_size=None
+        )
     module = Classifier(
-        network.head, settings, total_steps=settings.epochs * len(order), on_epoch=on_epoch,
+        network.head,
+        settings,
+        total_steps=settings.epochs * len(order),
+        on_epoch=on_epoch,
         class_weights=_class_weights(settings, train),
-    )  # fmt: skip
+    )
     with _one_thread():
-        return _train(module, loader, val_loader, "cpu", "32-true")  # a head is too small to gain from a GPU or from half precision
+        return _train(
+            module, loader, val_loader, "cpu", "32-true"
+        )  # a head is too small to gain from a GPU or from half precision
 
 
 def _fit_images(
-    network: Network, settings: Fit, backbone_lr_scale: float, train: Samples, val: Samples | None, policy: Policy,
-    seed: int, on_epoch: OnEpoch | None,
-) -> list[Epoch]:  # fmt: skip
+    network: Network,
+    settings: Fit,
+    backbone_lr_scale: float,
+    train: Samples,
+    val: Samples | None,
+    policy: Policy,
+    seed: int,
+    on_epoch: OnEpoch | None,
+) -> list[Epoch]:
     def loader(images: Samples, how: Policy | None, *, shuffle: bool) -> DataLoader[object]:
         order = SeededOrder(len(images), settings.batch_size, seed, shuffle=shuffle)
         workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, parallel.N_CORES - 1)))
         rows: Dataset[object] = ImageRows(images, how)
         context = _loader_processes() if workers else None
-        return DataLoader(rows, batch_sampler=order, num_workers=workers, persistent_workers=workers > 0, multiprocessing_context=context)
+        return DataLoader(
+            rows,
+            batch_sampler=order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context=context,
+        )
 
     loaders = loader(train, policy, shuffle=True), loader(val, None, shuffle=False) if val else None
     module = Classifier(
-        network, settings, total_steps=settings.epochs * len(loaders[0]), on_epoch=_said(settings.epochs, on_epoch),
-        class_weights=_class_weights(settings, train), backbone=network.features, backbone_lr_scale=backbone_lr_scale,
-    )  # fmt: skip
+        network,
+        settings,
+        total_steps=settings.epochs * len(loaders[0]),
+        on_epoch=_said(settings.epochs, on_epoch),
+        class_weights=_class_weights(settings, train),
+        backbone=network.features,
+        backbone_lr_scale=backbone_lr_scale,
+    )
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
     with plainly():
         return _train(module, *loaders, accelerator, _precision(accelerator))
 
 
 def _loader_processes() -> ForkServerContext:
-    """How to start them: not as copies of this process, whose threads (of torch, OpenVINO, MLflow) may hold locks just then."""
+    """How to start them: not as copies of this process, whose threads (of torch, OpenVINO, MLflow)
+    may hold locks just then.
+    """
     context = get_context("forkserver")
-    context.set_forkserver_preload([samples.__name__, augmentation.__name__])  # once for all of them
+    context.set_forkserver_preload(
+        [samples.__name__, augmentation.__name__]
+    )  # once for all of them
     return context
 
 
@@ -205,18 +273,32 @@ def _head_logits(network: Network, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def _train(module: Classifier, loader: Loader, val_loader: Loader | None, accelerator: str, precision: str) -> list[Epoch]:
-    """Lightning leaves each part in the mode it finds: what was built in evaluation mode would learn no statistics."""
+def _train(
+    module: Classifier, loader: Loader, val_loader: Loader | None, accelerator: str, precision: str
+) -> list[Epoch]:
+    """Lightning leaves each part in the mode it finds: what was built in evaluation mode would
+    learn no statistics.
+    """
     module.train()
     with _quiet(), _determinism():
         try:
             trainer = pl.Trainer(
-                max_epochs=module.fit_settings.epochs, accelerator=accelerator, devices=1, precision=precision,  # type: ignore[arg-type]
-                plugins=LightningEnvironment(),  # one process, also where a cluster's variables speak of several tasks
-                deterministic="warn" if _on_gpu(accelerator) else True,  # some backward passes have no such form on a GPU
-                logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                num_sanity_val_steps=0, inference_mode=True,
-            )  # fmt: skip
+                max_epochs=module.fit_settings.epochs,
+                accelerator=accelerator,
+                devices=1,
+                precision=precision,  # type: ignore[arg-type]
+                # one process, also where a cluster's variables speak of several tasks
+                plugins=LightningEnvironment(),
+                deterministic="warn"
+                if _on_gpu(accelerator)
+                else True,  # some backward passes have no such form on a GPU
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                inference_mode=True,
+            )
         except (MisconfigurationException, ValueError) as error:
             raise FieldmarkError(f"FIELDMARK_ACCELERATOR cannot be had: {error}") from error
         trainer.fit(module, loader, val_loader)
@@ -229,10 +311,14 @@ def _on_gpu(accelerator: str) -> bool:
 
 
 def _precision(accelerator: str) -> str:
-    """The half precision that a GPU of CUDA computes itself, full precision elsewhere, or what FIELDMARK_PRECISION says."""
+    """The half precision that a GPU of CUDA computes itself, full precision elsewhere, or what
+    FIELDMARK_PRECISION says.
+    """
     best = "32-true"
     if _on_gpu(accelerator) and torch.cuda.is_available():
-        best = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        best = (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        )
     asked = os.environ.get("FIELDMARK_PRECISION", best)
     if asked not in PRECISIONS:
         raise FieldmarkError(f"FIELDMARK_PRECISION is {asked!r}; it can be {', '.join(PRECISIONS)}")
@@ -241,8 +327,13 @@ def _precision(accelerator: str) -> str:
 
 @contextmanager
 def _determinism() -> Iterator[None]:
-    """What Lightning turns on ends with the training: features of another network may have no such form on a GPU."""
-    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    """What Lightning turns on ends with the training: features of another network may have no such
+    form on a GPU.
+    """
+    before, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     try:
         yield
     finally:
@@ -251,7 +342,9 @@ def _determinism() -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Its steps are so short that several threads gain little, and wait for each other whenever something else runs."""
+    """Its steps are so short that several threads gain little, and wait for each other whenever
+    something else runs.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -264,6 +357,10 @@ def _one_thread() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Without Lightning's notes, which would come with every trial."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # its own use of torch
-        warnings.filterwarnings("ignore", message=".*no `val_dataloader`|.*does not have many workers")  # as meant
+        warnings.filterwarnings(
+            "ignore", message=".*isinstance.treespec, LeafSpec.*"
+        )  # its own use of torch
+        warnings.filterwarnings(
+            "ignore", message=".*no `val_dataloader`|.*does not have many workers"
+        )  # as meant
         yield

@@ -1,4 +1,6 @@
-"""The whole classifier as one module: uint8 images in, logits out. What is trained, evaluated and exported."""
+"""The whole classifier as one module: uint8 images in, logits out. What is trained, evaluated and
+exported.
+"""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +31,9 @@ class Standardise(nn.Module):
 
 
 class Network(nn.Module):
-    """features -> head, averaged over the views of `symmetry`; logits are divided by the fitted temperature."""
+    """features -> head, averaged over the views of `symmetry`; logits are divided by the fitted
+    temperature.
+    """
 
     def __init__(self, features: nn.Module, head: nn.Module, symmetry: str) -> None:
         super().__init__()
@@ -39,7 +43,9 @@ class Network(nn.Module):
     def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
         return self.described(images)[0]
 
-    def described(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
+    def described(
+        self, images: UInt8[Tensor, "n h w 3"]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
         """Logits, and the features of the images as they stand (the first view)."""
         flips = SYMMETRIES[self.symmetry]
         seen = torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
@@ -51,18 +57,32 @@ class Network(nn.Module):
         return logits / self.get_buffer("temperature"), features
 
 
-def build(model: Model, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False) -> Network:
-    """A network for images of size_px; `blank` skips the pretrained weights, for loading trained ones."""
-    node = {**model.features, **({"weights": "random"} if blank and "weights" in model.features else {})}
+def build(
+    model: Model, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False
+) -> Network:
+    """A network for images of size_px; `blank` skips the pretrained weights, for loading trained
+    ones.
+    """
+    node = {
+        **model.features,
+        **({"weights": "random"} if blank and "weights" in model.features else {}),
+    }
     features: nn.Module = config.build(node)
     with torch.no_grad():
         d = features.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
-    return Network(features, _head(model.head, d, n_classes), symmetry if model.average_views else "none")
+    return Network(
+        features, _head(model.head, d, n_classes), symmetry if model.average_views else "none"
+    )
 
 
 def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
     if head.kind == "mlp":
-        hidden = [nn.Dropout(head.dropout / 2), nn.Linear(d, head.hidden), nn.ReLU(), nn.Dropout(head.dropout)]
+        hidden = [
+            nn.Dropout(head.dropout / 2),
+            nn.Linear(d, head.hidden),
+            nn.ReLU(),
+            nn.Dropout(head.dropout),
+        ]
         return nn.Sequential(Standardise(d), *hidden, nn.Linear(head.hidden, n_classes))
     return nn.Sequential(Standardise(d), nn.Dropout(head.dropout), nn.Linear(d, n_classes))
 
@@ -73,18 +93,33 @@ def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray
     return np.concatenate(list(engine.run(network, batches, images[0].shape[0]))).astype(np.float32)
 
 
-def save(network: Network, winner: Candidate, classes: list[str], size_px: int, folder: Path) -> None:
+def save(
+    network: Network, winner: Candidate, classes: list[str], size_px: int, folder: Path
+) -> None:
     """model.safetensors and model.json: all that `load` needs; nothing is pickled."""
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
-    described = {"classes": classes, "size_px": size_px, "symmetry": network.symmetry, **winner.model_dump()}
-    (folder / "model.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")  # YAML would read ${ in a class
+    save_file(
+        {k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors"
+    )
+    described = {
+        "classes": classes,
+        "size_px": size_px,
+        "symmetry": network.symmetry,
+        **winner.model_dump(),
+    }
+    (folder / "model.json").write_text(
+        json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    )  # YAML would read ${ in a class
 
 
 def load(folder: Path) -> tuple[Network, Candidate, list[str], int]:
-    """The network that `save` wrote in evaluation mode, how it was made, its classes and its image size."""
+    """The network that `save` wrote in evaluation mode, how it was made, its classes and its image
+    size.
+    """
     described = json.loads((folder / "model.json").read_text())
     classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
     winner = Candidate.model_validate(described)
-    network = build(winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)
+    network = build(
+        winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True
+    )
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval(), winner, classes, size_px

@@ -1,4 +1,6 @@
-"""Training images on disk with their targets: rows of one or more memory-mapped arrays, never all in memory."""
+"""Training images on disk with their targets: rows of one or more memory-mapped arrays, never all
+in memory.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,9 @@ Key = tuple[int, int]  # position and seed of one image in one epoch
 
 @dataclass(frozen=True)
 class Samples(Sequence[np.ndarray]):
-    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row of it; weights: see table."""
+    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row
+    of it; weights: see table.
+    """
 
     arrays: tuple[np.ndarray, ...]
     place: Int64[np.ndarray, "n 2"]
@@ -40,8 +44,13 @@ class Samples(Sequence[np.ndarray]):
         return np.asarray(self.arrays[array][row])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process maps the files of whole arrays itself, instead of being sent what is in them."""
-        return {**self.__dict__, "arrays": [Path(str(a.filename)) if _maps_a_file(a) else a for a in self.arrays]}
+        """Another process maps the files of whole arrays itself, instead of being sent what is in
+        them.
+        """
+        return {
+            **self.__dict__,
+            "arrays": [Path(str(a.filename)) if _maps_a_file(a) else a for a in self.arrays],
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays = (store.read_array(a) if isinstance(a, Path) else a for a in state["arrays"])
@@ -50,19 +59,30 @@ class Samples(Sequence[np.ndarray]):
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
         weights = None if self.weights is None else self.weights[which]
-        return Samples(self.arrays, self.place[which], self.targets[which], self.labels[which], weights)
+        return Samples(
+            self.arrays, self.place[which], self.targets[which], self.labels[which], weights
+        )
 
     def __add__(self, other: "Samples") -> "Samples":
         moved = other.place + np.array([len(self.arrays), 0])
         place, targets, labels = (
-            np.concatenate(pair) for pair in ((self.place, moved), (self.targets, other.targets), (self.labels, other.labels))
+            np.concatenate(pair)
+            for pair in (
+                (self.place, moved),
+                (self.targets, other.targets),
+                (self.labels, other.labels),
+            )
         )
-        return Samples(self.arrays + other.arrays, place, targets, labels, self._joined_weights(other))
+        return Samples(
+            self.arrays + other.arrays, place, targets, labels, self._joined_weights(other)
+        )
 
     def _joined_weights(self, other: "Samples") -> np.ndarray | None:
         if self.weights is None and other.weights is None:
             return None
-        return np.concatenate([np.ones(len(part)) if part.weights is None else part.weights for part in (self, other)])
+        return np.concatenate(
+            [np.ones(len(part)) if part.weights is None else part.weights for part in (self, other)]
+        )
 
 
 def load(folder: Path, classes: list[str], *, split: str | None = None) -> Samples:
@@ -77,19 +97,28 @@ def load(folder: Path, classes: list[str], *, split: str | None = None) -> Sampl
 
 
 def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Samples, Samples]:
-    """The classes, the training images with the views that augment stored, and the validation images."""
+    """The classes, the training images with the views that augment stored, and the validation
+    images.
+    """
     classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text())
     train = load(preprocess_dev, classes, split="train") + load(augment / "extra", classes)
     return classes, train, load(preprocess_dev, classes, split="val")
 
 
 class FeatureRows(Dataset[tuple[Tensor, ...]]):
-    """Features (n, d), or (n, v, d) to be averaged over the views, with targets, labels and weights, where there are any.
+    """Features (n, d), or (n, v, d) to be averaged over the views, with targets, labels and
+    weights, where there are any.
 
     Fetched a whole batch of SeededOrder at a time; nothing here is random.
     """
 
-    def __init__(self, features: np.ndarray, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.arrays = [features, targets, labels, *_single(weights)]
 
     def __len__(self) -> int:
@@ -102,7 +131,9 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
 
 
 class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
-    """Images under a random transform, such as augmentation.Policy; since keys hold the seeds, results do not depend on loader processes."""
+    """Images under a random transform, such as augmentation.Policy; since keys hold the seeds,
+    results do not depend on loader processes.
+    """
 
     def __init__(self, samples: Samples, transform: Transform | None) -> None:
         self.samples, self.transform = samples, transform
@@ -115,11 +146,18 @@ class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
         i, seed = key
         image = self.samples[i]
         image = self.transform(image, seed) if self.transform else image.copy()
-        return image, self.samples.targets[i], self.samples.labels[i], *(weights[i] for weights in self.weights)
+        return (
+            image,
+            self.samples.targets[i],
+            self.samples.labels[i],
+            *(weights[i] for weights in self.weights),
+        )
 
 
 def _maps_a_file(array: np.ndarray) -> TypeGuard[np.memmap[Any, Any]]:
-    return isinstance(array, np.memmap) and isinstance(array.base, mmap)  # a part of one has that one as its base
+    return isinstance(array, np.memmap) and isinstance(
+        array.base, mmap
+    )  # a part of one has that one as its base
 
 
 def _single(weights: np.ndarray | None) -> list[np.ndarray]:
@@ -127,17 +165,26 @@ def _single(weights: np.ndarray | None) -> list[np.ndarray]:
 
 
 class SeededOrder:
-    """Batches of at most batch_size keys, shuffled anew each epoch; all of nearly the same size, so that
-    none is too small for batch normalisation."""
+    """Batches of at most batch_size keys, shuffled anew each epoch; all of nearly the same size, so
+    that none is too small for batch normalisation.
+    """
 
     def __init__(self, n: int, batch_size: int, seed: int, *, shuffle: bool) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle, self.epoch = n, batch_size, seed, shuffle, 0
+        self.n, self.batch_size, self.seed, self.shuffle, self.epoch = (
+            n,
+            batch_size,
+            seed,
+            shuffle,
+            0,
+        )
 
     def __len__(self) -> int:
         return max(1, -(-self.n // self.batch_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Another epoch begins with the first batch: a loader with processes asks for an iterator that it never uses."""
+        """Another epoch begins with the first batch: a loader with processes asks for an iterator
+        that it never uses.
+        """
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
         seeds = random.integers(0, 2**31, self.n)

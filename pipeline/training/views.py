@@ -1,6 +1,7 @@
 """Symmetries by name: the views of an image, flipped or transposed, that show the same thing.
 
-A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands among them.
+A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands
+among them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ def predictions(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(k, size=n), rng.dirichlet(np.full(k, 0.5), size=n)
 
 
-wild = st.builds(predictions, n=st.integers(1, 30), k=st.integers(2, 6), seed=st.integers(0, 10_000))
+wild = st.builds(
+    predictions, n=st.integers(1, 30), k=st.integers(2, 6), seed=st.integers(0, 10_000)
+)
 
 
 def test_summary_agrees_with_scikit_learn():
@@ -41,7 +43,9 @@ def test_summary_agrees_with_scikit_learn():
 
 
 def test_ece_of_a_case_worked_by_hand():
-    """Two images at 0.9, one of them right; two at 0.6, both right: (2 * |0.9 - 0.5| + 2 * |0.6 - 1|) / 4."""
+    """Two images at 0.9, one of them right; two at 0.6, both right: (2 * |0.9 - 0.5| + 2 * |0.6 -
+    1|) / 4.
+    """
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     assert metrics.summary(np.array([0, 1, 0, 0]), probs)["ece"] == pytest.approx(0.4)
 
@@ -129,7 +133,9 @@ def test_per_class_names_the_class_that_takes_the_images():
 def test_risk_coverage_answers_the_surest_images_first():
     probs = np.array([[0.6, 0.4], [0.9, 0.1], [0.6, 0.4], [0.8, 0.2]])
     curve = metrics.risk_coverage(np.array([1, 0, 0, 0]), probs)
-    expected = pd.DataFrame({"threshold": [0.9, 0.8, 0.6], "coverage": [0.25, 0.5, 1], "risk": [0, 0, 0.25]})
+    expected = pd.DataFrame(
+        {"threshold": [0.9, 0.8, 0.6], "coverage": [0.25, 0.5, 1], "risk": [0, 0, 0.25]}
+    )
     pd.testing.assert_frame_equal(curve, expected)
 
 
@@ -153,9 +159,9 @@ def test_intervals_contain_the_point_estimate(case, level):
 def test_interval_of_the_accuracy_agrees_with_the_normal_approximation():
     labels = np.zeros(900, dtype=np.int64)
     probs = np.where(np.arange(900)[:, None] < 720, [0.9, 0.1], [0.1, 0.9])
-    low, high = metrics.intervals(labels, probs, metrics=["accuracy"], n_resamples=2000, level=0.95, seed=0)[
-        "accuracy"
-    ]
+    low, high = metrics.intervals(
+        labels, probs, metrics=["accuracy"], n_resamples=2000, level=0.95, seed=0
+    )["accuracy"]
     half = 1.96 * np.sqrt(0.8 * 0.2 / 900)
     assert (low, high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.004)
 
@@ -164,7 +170,9 @@ def test_interval_of_the_accuracy_agrees_with_the_normal_approximation():
 def test_a_resample_scores_what_summary_scores_on_the_drawn_images(metric):
     labels, probs = predictions(12, 5, seed=3)
     drawn = np.random.default_rng(0).integers(12, size=(1, 12))[0]
-    found = metrics.intervals(labels, probs, metrics=[metric], n_resamples=1, level=0.9, seed=0)[metric]
+    found = metrics.intervals(labels, probs, metrics=[metric], n_resamples=1, level=0.9, seed=0)[
+        metric
+    ]
     # One end of the interval is the only resample, the other the point estimate.
     distance = np.subtract(found, metrics.summary(labels[drawn], probs[drawn])[metric])
     assert np.abs(distance).min() < 1e-12
@@ -180,7 +188,9 @@ def test_intervals_do_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch
 
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match="roc_auc"):
-        metrics.intervals(*predictions(5, 3, seed=0), metrics=["roc_auc"], n_resamples=5, level=0.9, seed=0)
+        metrics.intervals(
+            *predictions(5, 3, seed=0), metrics=["roc_auc"], n_resamples=5, level=0.9, seed=0
+        )
 
 
 def test_no_images_is_said_in_plain_words():

@@ -16,7 +16,9 @@ PROBS = np.eye(3)[[0, 1, 1, 1, 2, 0]] * 0.7 + 0.1
 
 
 def candidates() -> pd.DataFrame:
-    return pd.DataFrame({"name": CLASSES, "val_accuracy": [0.9, 0.9, 0.7], "latency/p50_ms": [3.0, 3.1, 40.0]})
+    return pd.DataFrame(
+        {"name": CLASSES, "val_accuracy": [0.9, 0.9, 0.7], "latency/p50_ms": [3.0, 3.1, 40.0]}
+    )
 
 
 DRAWINGS = {
@@ -25,17 +27,26 @@ DRAWINGS = {
     "risk": lambda: plots.risk_coverage(metrics.risk_coverage(LABELS, PROBS)),
     "history": lambda: plots.history(
         pd.DataFrame(
-            {"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_loss": [np.nan, 0.6], "val_accuracy": [0.5, 0.8]}
+            {
+                "epoch": [0, 1],
+                "train_loss": [1.0, 0.5],
+                "val_loss": [np.nan, 0.6],
+                "val_accuracy": [0.5, 0.8],
+            }
         )
     ),
     "leaderboard": lambda: plots.leaderboard(candidates(), metric="val_accuracy", budget_ms=20.0),
     "trials up": lambda: plots.trials(
-        pd.DataFrame({"number": [1, 0, 2], "value": [0.5, np.nan, 0.7], "stopped": [False, True, False]}),
+        pd.DataFrame(
+            {"number": [1, 0, 2], "value": [0.5, np.nan, 0.7], "stopped": [False, True, False]}
+        ),
         metric="val_f1",
         direction="maximize",
     ),
     "trials down": lambda: plots.trials(
-        pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]}), metric="val_loss", direction="minimize"
+        pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]}),
+        metric="val_loss",
+        direction="minimize",
     ),
 }
 
@@ -73,11 +84,23 @@ def test_any_text_may_be_the_name_of_a_class(classes):
 
 def test_trials_that_were_stopped_are_drawn_apart_and_never_the_best():
     rows = pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]})
-    up, whole = (plots.trials(some, metric="val_f1", direction="maximize") for some in (rows, rows.assign(stopped=False)))
+    up, whole = (
+        plots.trials(some, metric="val_f1", direction="maximize")
+        for some in (rows, rows.assign(stopped=False))
+    )
     assert "stopped early" in words(up) and "stopped early" not in words(whole)
     best = f"stroke: {plots.BLUE}"
-    steps = [next(node.get("d") for node in ElementTree.fromstring(svg).iter() if best in (node.get("style") or "")) for svg in (up, whole)]
-    assert "L" not in steps[0] and "L" in steps[1]  # the line of the best has one trial, and two where both ran to their end
+    steps = [
+        next(
+            node.get("d")
+            for node in ElementTree.fromstring(svg).iter()
+            if best in (node.get("style") or "")
+        )
+        for svg in (up, whole)
+    ]
+    assert (
+        "L" not in steps[0] and "L" in steps[1]
+    )  # the line of the best has one trial, and two where both ran to their end
 
 
 def test_the_confusion_matrix_counts_images():

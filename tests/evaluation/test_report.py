@@ -12,9 +12,17 @@ from pipeline.evaluation import metrics, report, slices
 EVIL = "<script>alert(1)</script>"
 CLASSES = ["cat", "dog", EVIL, '" onerror="x']
 AUDIT = pd.DataFrame(
-    {"kind": ["uniform"], "fraction": [0.1], "n_planted": [10], "n_suspect": [20], "precision": [0.432], "recall": [0.864],
-     "average_precision": [0.765], "random_average_precision": [0.1]}
-)  # fmt: skip
+    {
+        "kind": ["uniform"],
+        "fraction": [0.1],
+        "n_planted": [10],
+        "n_suspect": [20],
+        "precision": [0.432],
+        "recall": [0.864],
+        "average_precision": [0.765],
+        "random_average_precision": [0.1],
+    }
+)
 VOID = {"meta", "img", "br"}
 
 
@@ -70,31 +78,55 @@ def full() -> report.Report:
         reliability=metrics.reliability(labels, probs, 10),
         risk_coverage=metrics.risk_coverage(labels, probs),
         slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
-        mistakes=[report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)],
+        mistakes=[
+            report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)
+        ],
         label_check=report.LabelCheck(
             findings=pd.DataFrame({"finding": [EVIL], "n": [1234], "note": [EVIL]}),
             audit=AUDIT,
             n_decided=7,
             n_changed=3,
             pairs=[
-                report.Pair(why="labels differ", names=(EVIL, "b.png"), labels=("cat", EVIL), cosine=0.99, image=image, other=image)
+                report.Pair(
+                    why="labels differ",
+                    names=(EVIL, "b.png"),
+                    labels=("cat", EVIL),
+                    cosine=0.99,
+                    image=image,
+                    other=image,
+                )
             ],
             outliers=[report.Outlier(name=EVIL, label=EVIL, image=image)],
-            suspects=[report.Suspect(name=EVIL, label="cat", suggested=EVIL, score=0.9, image=image)],
+            suspects=[
+                report.Suspect(name=EVIL, label="cat", suggested=EVIL, score=0.9, image=image)
+            ],
         ),
         leaderboard=report.Leaderboard(
             rows=pd.DataFrame(
-                {"name": ["tiny_net", EVIL], "val_accuracy": [0.9, 0.8], "latency/p50_ms": [9.0, 30.0]}
+                {
+                    "name": ["tiny_net", EVIL],
+                    "val_accuracy": [0.9, 0.8],
+                    "latency/p50_ms": [9.0, 30.0],
+                }
             ),
             metric="val_accuracy",
             budget_ms=20.0,
         ),
         tuning=report.Tuning(
-            rows=pd.DataFrame({"number": [0, 1, 2], "value": [0.8, np.nan, 0.9], "lr": [0.1, 0.01, 0.0004], "stopped": [False, True, False]}),
+            rows=pd.DataFrame(
+                {
+                    "number": [0, 1, 2],
+                    "value": [0.8, np.nan, 0.9],
+                    "lr": [0.1, 0.01, 0.0004],
+                    "stopped": [False, True, False],
+                }
+            ),
             metric="val_accuracy",
             direction="maximize",
         ),
-        history=pd.DataFrame({"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.8]}),
+        history=pd.DataFrame(
+            {"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.8]}
+        ),
         quarantine=pd.DataFrame(
             {"name": [f"{EVIL}{i}.png" for i in range(25)], "reason": ["truncated"] * 25}
         ),
@@ -157,7 +189,9 @@ def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
 
 def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
     rows = full.tuning.rows.assign(**{"params_fit.weight_decay": [0.1, 0.2, 0.3]})
-    page = report.render(dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows)))
+    page = report.render(
+        dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows))
+    )
     assert ">fit.weight_decay</th>" in page
 
 
@@ -168,7 +202,11 @@ def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     page = report.render(dataclasses.replace(full, tuning=stopped))
     assert "1 of them looked hopeless and was stopped early" in page
     assert "A cross is a trial that was stopped" in page
-    whole = report.render(dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows.assign(stopped=False))))
+    whole = report.render(
+        dataclasses.replace(
+            full, tuning=dataclasses.replace(full.tuning, rows=rows.assign(stopped=False))
+        )
+    )
     assert "stopped" not in whole
 
 
@@ -176,7 +214,9 @@ def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(pag
     assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
     assert "7 images, which changed 3 labels" in page
     unmeasured = dataclasses.replace(full.label_check, audit=AUDIT[:0])
-    assert "label_check.audit.fractions is empty" in report.render(dataclasses.replace(full, label_check=unmeasured))
+    assert "label_check.audit.fractions is empty" in report.render(
+        dataclasses.replace(full, label_check=unmeasured)
+    )
 
 
 def test_small_numbers_are_not_rounded_away(page):
@@ -190,7 +230,14 @@ def test_only_the_first_files_in_quarantine_are_listed(page):
 
 
 def test_sections_without_content_are_left_out(full):
-    bare = dataclasses.replace(full, mistakes=[], caveats=[], history=None, quarantine=full.quarantine[:0], slices=full.slices[:0])
+    bare = dataclasses.replace(
+        full,
+        mistakes=[],
+        caveats=[],
+        history=None,
+        quarantine=full.quarantine[:0],
+        slices=full.slices[:0],
+    )
     ids = {value for name, value in Page(report.render(bare)).attributes if name == "id"}
     assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}
 

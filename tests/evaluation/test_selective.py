@@ -10,11 +10,17 @@ answers = st.lists(st.tuples(st.floats(0.01, 1.0), st.booleans()), min_size=1, m
 
 def chosen(pairs: list[tuple[float, bool]], target_risk: float = 0.1, delta: float = 0.05):  # type: ignore[no-untyped-def]
     confidence, correct = map(np.array, zip(*pairs, strict=True))
-    return abstention(confidence, correct, target_risk=target_risk, delta=delta), confidence, correct
+    return (
+        abstention(confidence, correct, target_risk=target_risk, delta=delta),
+        confidence,
+        correct,
+    )
 
 
 @given(answers)
-def test_coverage_and_risk_are_those_of_the_answers_that_are_kept(pairs: list[tuple[float, bool]]) -> None:
+def test_coverage_and_risk_are_those_of_the_answers_that_are_kept(
+    pairs: list[tuple[float, bool]],
+) -> None:
     found, confidence, correct = chosen(pairs)
     kept = confidence >= found.confidence
     assert found.val_n == len(pairs)

@@ -10,7 +10,9 @@ from pipeline.evaluation import slices
 
 
 def test_slices_are_listed_worst_first_with_wilson_intervals():
-    rows = pd.DataFrame({"dark": [True, True, False, False], "group": pd.Categorical(["a", "b", "b", ""])})
+    rows = pd.DataFrame(
+        {"dark": [True, True, False, False], "group": pd.Categorical(["a", "b", "b", ""])}
+    )
     table = slices.slices(rows, np.array([True, False, True, True]), min_n=2)
     expected = pd.DataFrame(
         {
@@ -31,22 +33,48 @@ def test_slices_without_any_row_keep_their_columns():
 
 
 def test_numbers_of_a_column_with_gaps_stay_apart():
-    """JSON whole numbers beside gaps arrive as floating-point ones: 2.02e+03 was both years, and one of them was lost."""
-    rows = pd.DataFrame({"year": [2019.0, 2020.0, np.nan, 2020.0], "load": [0.33333, 0.33331, 0.5, np.nan]})
+    """JSON whole numbers beside gaps arrive as floating-point ones: 2.02e+03 was both years, and
+    one of them was lost.
+    """
+    rows = pd.DataFrame(
+        {"year": [2019.0, 2020.0, np.nan, 2020.0], "load": [0.33333, 0.33331, 0.5, np.nan]}
+    )
     table = slices.slices(rows, np.array([True, False, True, True]), min_n=1)
-    assert dict(zip(table["slice"], table["n"], strict=True)) == {"year = 2019": 1, "year = 2020": 2, "load = 0.333": 2, "load = 0.5": 1}
+    assert dict(zip(table["slice"], table["n"], strict=True)) == {
+        "year = 2019": 1,
+        "year = 2020": 2,
+        "load = 0.333": 2,
+        "load = 0.5": 1,
+    }
 
 
 def test_what_names_single_images_or_all_of_them_is_no_slice() -> None:
     told = [{"file": f"{i}.png", "site": "north", "camera": i % 12} for i in range(24)]
-    rows = pd.DataFrame({"metadata": [json.dumps(one) for one in told], "format": "PNG", "dark": False})
+    rows = pd.DataFrame(
+        {"metadata": [json.dumps(one) for one in told], "format": "PNG", "dark": False}
+    )
     assert [*slices.columns(rows)] == ["camera"]
 
 
 @pytest.mark.filterwarnings("error")
 def test_metadata_called_like_a_column_of_the_table_has_slices_of_its_own() -> None:
     """A listing may well say of its images which are dark, or what format they had."""
-    told = [{"dark": "night", "format": "raw"}, {"dark": "day", "format": "raw"}, {"dark": "day", "format": "jpeg"}]
-    rows = pd.DataFrame({"metadata": [json.dumps(one) for one in told], "format": ["PNG", "PNG", "JPEG"], "dark": [False, False, True]})
+    told = [
+        {"dark": "night", "format": "raw"},
+        {"dark": "day", "format": "raw"},
+        {"dark": "day", "format": "jpeg"},
+    ]
+    rows = pd.DataFrame(
+        {
+            "metadata": [json.dumps(one) for one in told],
+            "format": ["PNG", "PNG", "JPEG"],
+            "dark": [False, False, True],
+        }
+    )
     found = slices.slices(slices.columns(rows), np.array([True, True, False]), min_n=2)
-    assert set(found["slice"]) == {"dark (metadata) = day", "format (metadata) = raw", "format = PNG", "dark = no"}
+    assert set(found["slice"]) == {
+        "dark (metadata) = day",
+        "format (metadata) = raw",
+        "format = PNG",
+        "dark = no",
+    }

@@ -62,7 +62,9 @@ LARGE = draw([0, 1], px=64)
 
 def own(module: nn.Module, images: np.ndarray, symmetry: str) -> np.ndarray:
     batch = torch.from_numpy(images)
-    return torch.stack([module(view(batch, flips)) for flips in SYMMETRIES[symmetry]], dim=1).numpy()
+    return torch.stack(
+        [module(view(batch, flips)) for flips in SYMMETRIES[symmetry]], dim=1
+    ).numpy()
 
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
@@ -91,7 +93,11 @@ def test_only_new_images_are_computed_whatever_the_order() -> None:
 
 @pytest.mark.parametrize(
     ("module", "symmetry", "n"),
-    [(Projection(seed=1), "none", 8), (Projection(scale=2.0), "none", 8), (Projection(), "flip", 8)],
+    [
+        (Projection(seed=1), "none", 8),
+        (Projection(scale=2.0), "none", 8),
+        (Projection(), "flip", 8),
+    ],
     ids=["another weight", "another setting", "another view"],
 )
 def test_a_change_computes_anew(module: Projection, symmetry: str, n: int) -> None:
@@ -147,7 +153,9 @@ def test_a_damaged_shard_is_computed_again(damage: str) -> None:
     (shard,) = Path(os.environ["FIELDMARK_CACHE"]).rglob("*.npz")
     whole = bytearray(shard.read_bytes())
     whole[-300 if damage == "a bit flipped" else 0] ^= 1
-    shard.write_bytes({"cut short": whole[: len(whole) // 2], "emptied": b"", "a bit flipped": whole}[damage])
+    shard.write_bytes(
+        {"cut short": whole[: len(whole) // 2], "emptied": b"", "a bit flipped": whole}[damage]
+    )
     cache._last.clear()
     np.testing.assert_array_equal(cache.features(Projection(), IMAGES, symmetry="none"), first)
     assert sum(shards().values()) == len(IMAGES)
@@ -155,7 +163,9 @@ def test_a_damaged_shard_is_computed_again(damage: str) -> None:
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The modules that settings were built to, in this process: projections, whatever the settings say."""
+    """The modules that settings were built to, in this process: projections, whatever the settings
+    say.
+    """
     made: list[nn.Module] = []
     monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(config, "build", lambda settings: made.append(Projection()) or made[-1])
@@ -164,16 +174,22 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
 def test_features_on_disk_are_those_in_memory(tmp_path: Path, built: list[nn.Module]) -> None:
     found = cache.write_features(HOG, IMAGES, tmp_path / "features.npy", seed=0)
-    np.testing.assert_array_equal(found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0])
+    np.testing.assert_array_equal(
+        found, cache.features(Projection(), IMAGES, symmetry="none")[:, 0]
+    )
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found)
 
 
 def test_features_from_a_process_of_their_own_are_the_same(tmp_path: Path) -> None:
     found = cache.write_features(HOG, LARGE, tmp_path / "features.npy", seed=0)
-    np.testing.assert_array_equal(found, cache.features(config.build(HOG), LARGE, symmetry="none")[:, 0])
+    np.testing.assert_array_equal(
+        found, cache.features(config.build(HOG), LARGE, symmetry="none")[:, 0]
+    )
 
 
-def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_are_others(tmp_path: Path, built: list[nn.Module]) -> None:
+def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_are_others(
+    tmp_path: Path, built: list[nn.Module]
+) -> None:
     """Building it imports torch and takes seconds."""
     out, file = tmp_path / "features.npy", tmp_path / "weights.pth"
     file.write_bytes(b"one")
@@ -191,7 +207,9 @@ def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_
     assert len(built) == 5
 
 
-def test_of_known_keys_only_new_images_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]) -> None:
+def test_of_known_keys_only_new_images_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]
+) -> None:
     """What it costs to decode the others is saved."""
     keys = np.array([cache.key(image) for image in IMAGES])
     cache.write_features(HOG, IMAGES[:-2], tmp_path / "before.npy", keys[:-2], seed=0)

@@ -28,7 +28,9 @@ def network() -> SmallCNN:
 
 @pytest.fixture(scope="module")
 def streamed(network: SmallCNN) -> tuple[list[np.ndarray], list[int]]:
-    """The outputs for a long stream with a short last batch, and how many batches were drawn before each output."""
+    """The outputs for a long stream with a short last batch, and how many batches were drawn before
+    each output.
+    """
     drawn = 0
 
     def batches() -> Iterator[np.ndarray]:
@@ -50,7 +52,9 @@ def test_outputs_are_torchs_own_in_the_order_of_the_batches(
     np.testing.assert_allclose(np.concatenate(streamed[0]), np.concatenate(own), atol=1e-3)
 
 
-def test_the_way_of_a_gpu_gives_the_same_outputs(network: SmallCNN, streamed: tuple[list[np.ndarray], list[int]]) -> None:
+def test_the_way_of_a_gpu_gives_the_same_outputs(
+    network: SmallCNN, streamed: tuple[list[np.ndarray], list[int]]
+) -> None:
     outputs = list(engine._run_torch(network, iter(BATCHES[:3]), "cpu"))
     np.testing.assert_allclose(np.concatenate(outputs), np.concatenate(streamed[0][:3]), atol=1e-3)
     assert not torch.is_inference_mode_enabled()
@@ -65,14 +69,20 @@ def test_a_gpu_without_memory_for_features_says_what_to_turn() -> None:
         list(engine._run_torch(Full(), iter(BATCHES[:1]), "cpu"))
 
 
-@pytest.mark.parametrize(("accelerator", "engine_of"), [("auto", "torch-"), ("gpu", "torch-"), ("cpu", "openvino-")])
-def test_a_gpu_computes_features_unless_it_is_overruled(accelerator: str, engine_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("accelerator", "engine_of"), [("auto", "torch-"), ("gpu", "torch-"), ("cpu", "openvino-")]
+)
+def test_a_gpu_computes_features_unless_it_is_overruled(
+    accelerator: str, engine_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("FIELDMARK_ACCELERATOR", accelerator)
     assert engine.name().startswith(engine_of)
 
 
-def test_a_long_stream_is_never_held_in_memory(streamed: tuple[list[np.ndarray], list[int]]) -> None:
+def test_a_long_stream_is_never_held_in_memory(
+    streamed: tuple[list[np.ndarray], list[int]],
+) -> None:
     waiting = [drawn - given for given, drawn in enumerate(streamed[1][:-50])]
     assert max(waiting) < len(BATCHES) // 2
 
@@ -102,7 +112,9 @@ def test_an_error_while_reading_reaches_the_caller() -> None:
 
 
 def test_nothing_is_reported_to_anybody() -> None:
-    """OpenVINO sends an event to Google for each conversion, without asking, where this package can be imported."""
+    """OpenVINO sends an event to Google for each conversion, without asking, where this package can
+    be imported.
+    """
     with pytest.raises(ImportError):
         import_module("openvino_telemetry")
 

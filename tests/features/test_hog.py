@@ -11,12 +11,16 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)
 
 
 def ours(images: np.ndarray, **settings: int) -> np.ndarray:
-    return HOG(**{"input_px": 1000, "orientations": 9, "cell_px": 8, "block_cells": 2, **settings})(torch.from_numpy(images)).numpy()
+    return HOG(**{"input_px": 1000, "orientations": 9, "cell_px": 8, "block_cells": 2, **settings})(
+        torch.from_numpy(images)
+    ).numpy()
 
 
 def reference(image: np.ndarray, orientations: int, cell_px: int, block_cells: int) -> np.ndarray:
     grey = image.astype(np.float64) @ [0.299, 0.587, 0.114]
-    return hog(grey, orientations, (cell_px, cell_px), (block_cells, block_cells), block_norm="L2-Hys")
+    return hog(
+        grey, orientations, (cell_px, cell_px), (block_cells, block_cells), block_norm="L2-Hys"
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,9 @@ def reference(image: np.ndarray, orientations: int, cell_px: int, block_cells: i
     [(48, 9, 8, 2), (48, 8, 16, 1), (47, 6, 5, 3), (28, 9, 7, 2), (16, 12, 4, 4)],
 )
 @pytest.mark.parametrize("kind", ["noise", "shading"])
-def test_it_is_what_scikit_image_computes(kind: str, px: int, orientations: int, cell_px: int, block_cells: int) -> None:
+def test_it_is_what_scikit_image_computes(
+    kind: str, px: int, orientations: int, cell_px: int, block_cells: int
+) -> None:
     images = RANDOM[:, :px, :px] if kind == "noise" else draw([0, 1, 2], px=px)
     found = ours(images, orientations=orientations, cell_px=cell_px, block_cells=block_cells)
     wanted = [reference(image, orientations, cell_px, block_cells) for image in images]

@@ -60,11 +60,21 @@ def test_features_that_tell_nothing_do_no_better_than_chance() -> None:
     assert (found["average_precision"] < 0.25).all()
 
 
-def test_with_two_classes_there_is_one_kind_of_flip_and_a_model_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_two_classes_there_is_one_kind_of_flip_and_a_model_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path))
     two = LABELS < 2
-    found = audit(FEATURES[two], Labelling(LABELS[two], GROUPS[: two.sum()]), fractions=[0.05, 0.2], **SETTINGS)
-    assert list(zip(found["kind"], found["fraction"], strict=True)) == [("uniform", 0.05), ("uniform", 0.2)]
+    found = audit(
+        FEATURES[two],
+        Labelling(LABELS[two], GROUPS[: two.sum()]),
+        fractions=[0.05, 0.2],
+        **SETTINGS,
+    )
+    assert list(zip(found["kind"], found["fraction"], strict=True)) == [
+        ("uniform", 0.05),
+        ("uniform", 0.2),
+    ]
     assert len([*(tmp_path / "folds").iterdir()]) == 2
 
 
@@ -77,14 +87,18 @@ def test_the_same_seed_plants_the_same_flips_and_the_labels_stay_as_they_are() -
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.5])
 def test_any_fraction_plants_at_least_one_flip(fraction: float) -> None:
-    found = audit(FEATURES[:200], Labelling(LABELS[:200], GROUPS[:200]), fractions=[fraction], **SETTINGS)
+    found = audit(
+        FEATURES[:200], Labelling(LABELS[:200], GROUPS[:200]), fractions=[fraction], **SETTINGS
+    )
     assert found["n_planted"].tolist() == [max(1, round(200 * fraction))] * 2
 
 
 def checked(labels: np.ndarray, verified: list[str]) -> tuple[pd.DataFrame, Any]:
     """A table of the digits with some labels, and a column of what was verified."""
     said = [str(label) for label in labels]
-    rows = pd.DataFrame({"label": said, "given_label": said, "dup_group": GROUPS, "soft_label": "", "weight": 1.0})
+    rows = pd.DataFrame(
+        {"label": said, "given_label": said, "dup_group": GROUPS, "soft_label": "", "weight": 1.0}
+    )
     rows["metadata"] = [json.dumps({"checked": truth} if truth else {}) for truth in verified]
     errors = SimpleNamespace(model_dump=lambda: {"folds": 3, "C": 0.01, "max_fraction": 0.3})
     return rows, Config(seed=0, label_check=SimpleNamespace(errors=errors))
@@ -105,7 +119,9 @@ def test_only_what_was_verified_is_counted() -> None:
     noisy = LABELS.copy()
     noisy[::9] = (noisy[::9] + 1) % 10
     rows, cfg = checked(noisy, [str(label) if i < 450 else "" for i, label in enumerate(LABELS)])
-    assert of_table(rows, FEATURES, cfg, fractions=[], verified="checked")["n_planted"].tolist() == [50]
+    assert of_table(rows, FEATURES, cfg, fractions=[], verified="checked")[
+        "n_planted"
+    ].tolist() == [50]
 
 
 def test_a_verified_column_that_is_missing_or_never_disagrees_is_named() -> None:
@@ -129,14 +145,29 @@ def test_without_fractions_there_is_a_table_without_rows() -> None:
 
 
 def test_the_command_audits_what_label_check_has_seen(built: Path) -> None:
-    command = [Path(sys.executable).parent / "fieldmark", "label-check", "--audit", "--fraction", "0.2"]
-    done = subprocess.run(command, cwd=built, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True)
+    command = [
+        Path(sys.executable).parent / "fieldmark",
+        "label-check",
+        "--audit",
+        "--fraction",
+        "0.2",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=built,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "look-alike" in done.stdout and "0.200" in done.stdout
     assert "precision" in done.stdout and "…" not in done.stdout
     assert done.stderr == ""
 
 
-def test_before_label_check_the_command_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_label_check_the_command_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FieldmarkError, match="run `dvc repro label-check` first"):
         show(Config(seed=0), [0.1])

@@ -1,4 +1,6 @@
-"""Decisions: what people say holds, disagreement holds nothing, a malformed file is named, nothing written is lost."""
+"""Decisions: what people say holds, disagreement holds nothing, a malformed file is named, nothing
+written is lost.
+"""
 
 import multiprocessing
 import shutil
@@ -24,7 +26,9 @@ def said(*lines: str) -> pd.DataFrame:
 
 
 def rows() -> pd.DataFrame:
-    return pd.DataFrame({"id": ["a", "b"], "label": ["cat", "dog"], "soft_label": ["{}", "{}"]}, dtype=str)
+    return pd.DataFrame(
+        {"id": ["a", "b"], "label": ["cat", "dog"], "soft_label": ["{}", "{}"]}, dtype=str
+    )
 
 
 def written(folder: Path, text: str) -> Path:
@@ -42,7 +46,11 @@ def test_no_decisions_change_nothing(tmp_path: Path, text: str | None) -> None:
 
 
 def test_a_file_is_read_with_quotes_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
-    text = "\ufeff" + HEADER + 'a,relabel,"cat, big",Zoë,2026-01-31\n\n"007",keep,,Zoë,2026-01-31T10:00:00Z\n'
+    text = (
+        "\ufeff"
+        + HEADER
+        + 'a,relabel,"cat, big",Zoë,2026-01-31\n\n"007",keep,,Zoë,2026-01-31T10:00:00Z\n'
+    )
     decisions = read(written(tmp_path, text))
     assert decisions["id"].tolist() == ["a", "007"]
     assert decisions["label"].tolist() == ["cat, big", ""]
@@ -134,7 +142,9 @@ def test_decisions_on_images_that_are_not_there_are_counted() -> None:
 
 
 @given(data=st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("decisions")
     (folder / "labels.csv").write_bytes(HEADER.encode() + data)
     with suppress(FieldmarkError):
@@ -142,7 +152,10 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_a_withdrawal_brings_back_what_the_same_person_said_before() -> None:
-    lines = [f"a,{said},,z,2026-01-0{day}" for day, said in enumerate(["keep", "drop", "withdraw"], start=1)]
+    lines = [
+        f"a,{said},,z,2026-01-0{day}"
+        for day, said in enumerate(["keep", "drop", "withdraw"], start=1)
+    ]
     assert apply(rows(), said(*lines))["decision"].tolist() == ["keep", ""]
     everything = said(*lines, "a,withdraw,,z,2026-01-04", "a,withdraw,,z,2026-01-05")
     pd.testing.assert_frame_equal(apply(rows(), everything), apply(rows(), said()))
@@ -154,12 +167,18 @@ def test_a_withdrawal_leaves_what_others_said() -> None:
     assert standing(said(*lines))[["id", "by"]].to_numpy().tolist() == [["a", "y"]]
 
 
-def test_git_merges_what_two_people_added_also_by_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_merges_what_two_people_added_also_by_a_spreadsheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder, file = Path("data/decisions"), Path("data/decisions/labels.csv")
 
     def git(*words: str) -> None:
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words], check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words],
+            check=True,
+            capture_output=True,
+        )
 
     folder.mkdir(parents=True)
     file.write_text(HEADER)
@@ -168,30 +187,44 @@ def test_git_merges_what_two_people_added_also_by_a_spreadsheet(tmp_path: Path, 
     git("add", "-A")
     git("commit", "-qm", "start")
     git("checkout", "-qb", "ada")
-    append(folder, [["a", "relabel", "bird", "Ada", "2026-01-02"], ["b", "keep", "", "Ada", "2026-01-02"]], tmp_path / "lock")
+    append(
+        folder,
+        [["a", "relabel", "bird", "Ada", "2026-01-02"], ["b", "keep", "", "Ada", "2026-01-02"]],
+        tmp_path / "lock",
+    )
     git("commit", "-qam", "Ada")
     git("checkout", "-q", "main")
     file.write_bytes(f"{HEADER}a,relabel,fish,Zoë,2026-01-01\n".replace("\n", "\r\n").encode())
     git("commit", "-qam", "Zoë")
     git("merge", "-q", "--no-edit", "ada")
-    assert sorted(read(folder)["by"]) == ["Ada", "Ada", "Zoë"] and file.read_text().count(HEADER) == 1
+    assert (
+        sorted(read(folder)["by"]) == ["Ada", "Ada", "Zoë"] and file.read_text().count(HEADER) == 1
+    )
     assert apply(rows(), read(folder))["decision"].tolist() == ["conflict", "keep"]
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "that of a spreadsheet"])
 def test_a_first_line_that_a_merge_kept_twice_is_none(tmp_path: Path, mark: str) -> None:
-    assert read(written(tmp_path, f"{HEADER}a,keep,,z,2026-01-01\n{mark}{HEADER}"))["id"].tolist() == ["a"]
+    assert read(written(tmp_path, f"{HEADER}a,keep,,z,2026-01-01\n{mark}{HEADER}"))[
+        "id"
+    ].tolist() == ["a"]
 
 
 def test_added_lines_are_read_back_and_what_was_there_keeps_its_bytes(tmp_path: Path) -> None:
-    before = "\ufeff" + HEADER + "a,keep,,Zoë,2026-01-01"  # a hand-edited file without its last newline
+    before = (
+        "\ufeff" + HEADER + "a,keep,,Zoë,2026-01-01"
+    )  # a hand-edited file without its last newline
     new = ["b", "relabel", 'a "big", cat\nor two', "Zoë", "2026-01-02"]
     append(written(tmp_path, before), [new], tmp_path / "lock")
     assert (tmp_path / "labels.csv").read_text().startswith(before + "\n")
     assert read(tmp_path).to_numpy().tolist()[1] == new
 
 
-@pytest.mark.parametrize("wrong", [["", "keep", "", "z", "2026-01-01"], ["a", "keep", "", "z", "soon"]], ids=["id", "time"])
+@pytest.mark.parametrize(
+    "wrong",
+    [["", "keep", "", "z", "2026-01-01"], ["a", "keep", "", "z", "soon"]],
+    ids=["id", "time"],
+)
 def test_a_line_that_could_not_be_read_is_never_written(tmp_path: Path, wrong: list[str]) -> None:
     right = ["a", "keep", "", "z", "2026-01-01"]
     with pytest.raises(FieldmarkError, match="not written"):
@@ -215,7 +248,9 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_kill_leaves_whole_lines_in_order(tmp_path: Path) -> None:
-    writer = multiprocessing.get_context("spawn").Process(target=add_many, args=(tmp_path, "z", 100_000))
+    writer = multiprocessing.get_context("spawn").Process(
+        target=add_many, args=(tmp_path, "z", 100_000)
+    )
     writer.start()
     while len(read(tmp_path)) < 5:
         time.sleep(0.01)
@@ -224,5 +259,7 @@ def test_a_kill_leaves_whole_lines_in_order(tmp_path: Path) -> None:
     ids = read(tmp_path)["id"].tolist()
     assert len(ids) > 0
     assert ids == [f"z{i}" for i in range(len(ids))]
-    append(tmp_path, [["next", "keep", "", "z", "2026-01-01"]], tmp_path / "lock")  # the lock is free again
+    append(
+        tmp_path, [["next", "keep", "", "z", "2026-01-01"]], tmp_path / "lock"
+    )  # the lock is free again
     assert read(tmp_path)["id"].tolist() == [*ids, "next"]

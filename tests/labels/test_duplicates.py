@@ -31,7 +31,9 @@ def distance(first: UInt8[np.ndarray, "8"], second: UInt8[np.ndarray, "8"]) -> i
 
 def test_the_hash_survives_compression_and_scaling() -> None:
     pixels = blobs(0)
-    jpeg = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_COLOR)
+    jpeg = cv2.imdecode(
+        cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_COLOR
+    )
     scaled = cv2.resize(pixels, (150, 130), interpolation=cv2.INTER_CUBIC)
     assert distance(perceptual_hash(pixels), perceptual_hash(np.asarray(jpeg, np.uint8))) <= 4
     assert distance(perceptual_hash(pixels), perceptual_hash(np.asarray(scaled, np.uint8))) <= 4
@@ -49,10 +51,16 @@ def images(draw: st.DrawFn) -> tuple[UInt8[np.ndarray, "n 8"], Float32[np.ndarra
     return hashes, embeddings
 
 
-@given(images=images(), max_hamming=st.integers(0, 20), min_cosine=st.sampled_from([-0.503, 0.33, 0.83, 0.97]))
+@given(
+    images=images(),
+    max_hamming=st.integers(0, 20),
+    min_cosine=st.sampled_from([-0.503, 0.33, 0.83, 0.97]),
+)
 @settings(max_examples=40)
 def test_the_pairs_are_those_of_comparing_all_with_all(
-    images: tuple[UInt8[np.ndarray, "n 8"], Float32[np.ndarray, "n 4"]], max_hamming: int, min_cosine: float
+    images: tuple[UInt8[np.ndarray, "n 8"], Float32[np.ndarray, "n 4"]],
+    max_hamming: int,
+    min_cosine: float,
 ) -> None:
     hashes, embeddings = images
     lengths = np.linalg.norm(embeddings, axis=1) + 1e-12
@@ -80,12 +88,19 @@ def test_more_images_than_are_looked_up_at_once_are_all_compared() -> None:
 
 
 def test_the_limit_is_for_each_image_and_not_for_all_of_them() -> None:
-    pairs = near_duplicates(np.repeat(np.array([0, 255], np.uint8), 30)[:, None].repeat(8, 1), np.ones((60, 2)), max_hamming=4, min_cosine=0.9)
+    pairs = near_duplicates(
+        np.repeat(np.array([0, 255], np.uint8), 30)[:, None].repeat(8, 1),
+        np.ones((60, 2)),
+        max_hamming=4,
+        min_cosine=0.9,
+    )
     assert len(pairs.first) == 2 * 30 * 29 // 2 > MOST_PAIRS
 
 
 def test_a_thousand_blank_images_are_one_group_and_not_half_a_million_pairs() -> None:
-    pairs = near_duplicates(np.zeros((1000, 8), np.uint8), np.ones((1000, 2), np.float16), max_hamming=4, min_cosine=0.9)
+    pairs = near_duplicates(
+        np.zeros((1000, 8), np.uint8), np.ones((1000, 2), np.float16), max_hamming=4, min_cosine=0.9
+    )
     assert np.bincount(pairs.first).max() == MOST_PAIRS
     assert len(set(groups(1000, pairs, [""] * 1000, [str(i) for i in range(1000)]))) == 1
 
@@ -121,5 +136,7 @@ def test_all_that_is_tied_has_one_name_which_is_an_id_of_its_own(
     pairs = [(a, b) for a, b in ends if max(a, b) < n]
     named = groups(n, ties(*pairs), given_groups, ids)
     assert all(named[a] == named[b] for a, b in pairs)
-    assert all(len({named[i] for i in range(n) if given_groups[i] == group}) <= 1 for group in "ghi")
+    assert all(
+        len({named[i] for i in range(n) if given_groups[i] == group}) <= 1 for group in "ghi"
+    )
     assert all(name == min(ids[i] for i in range(n) if named[i] == name) for name in named)

@@ -20,7 +20,9 @@ def clusters(n: int, classes: int) -> Data:
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes
     centres = 4 * rng.standard_normal((classes, 12))
-    return (centres[labels] + rng.standard_normal((n, 12))).astype(np.float32), labels.astype(np.int64)
+    return (centres[labels] + rng.standard_normal((n, 12))).astype(np.float32), labels.astype(
+        np.int64
+    )
 
 
 def single(labels: Int64[np.ndarray, " n"], **more: Any) -> Labelling:
@@ -47,11 +49,16 @@ def test_the_cap_keeps_the_most_doubtful() -> None:
     capped = suspects(single(labels), probs, max_fraction=0.02)
     assert capped["suspect"].sum() == 4
     left_out = free["suspect"] & ~capped["suspect"]
-    assert free.loc[capped["suspect"], "suspect_score"].min() >= free.loc[left_out, "suspect_score"].max()
+    assert (
+        free.loc[capped["suspect"], "suspect_score"].min()
+        >= free.loc[left_out, "suspect_score"].max()
+    )
 
 
 def test_an_image_is_never_judged_by_its_own_group() -> None:
-    """Pure noise with every image twice: who has seen the twin knows the label, who has not can only guess."""
+    """Pure noise with every image twice: who has seen the twin knows the label, who has not can
+    only guess.
+    """
     rng = np.random.default_rng(0)
     features = rng.standard_normal((100, 200)).astype(np.float32).repeat(2, axis=0)
     labels = rng.integers(0, 2, 100).repeat(2)
@@ -65,7 +72,9 @@ def test_an_image_is_never_judged_by_its_own_group() -> None:
 
 def test_the_same_seed_gives_the_same_probabilities() -> None:
     features, labels = clusters(60, 3)
-    first, second = (out_of_fold(features, single(labels), folds=4, C=1.0, seed=3) for _ in range(2))
+    first, second = (
+        out_of_fold(features, single(labels), folds=4, C=1.0, seed=3) for _ in range(2)
+    )
     assert (first == second).all()
 
 
@@ -101,7 +110,9 @@ def test_any_classes_and_groups_give_probabilities_and_a_bounded_number_of_suspe
 ) -> None:
     labels = np.array([label for label, _ in drawn], dtype=np.int64)
     features = np.random.default_rng(0).standard_normal((len(drawn), 3)).astype(np.float32)
-    probs = out_of_fold(features, Labelling(labels, [str(group) for _, group in drawn]), folds=folds, C=0.1, seed=0)
+    probs = out_of_fold(
+        features, Labelling(labels, [str(group) for _, group in drawn]), folds=folds, C=0.1, seed=0
+    )
     found = suspects(single(labels), probs, max_fraction=max_fraction)
     assert np.allclose(probs.sum(axis=1), 1)
     assert found["suspect_score"].between(0, 1).all()
@@ -112,41 +123,64 @@ def test_the_images_may_be_some_rows_of_the_features() -> None:
     features, labels = clusters(120, 3)
     rows = np.random.default_rng(0).permutation(120)[:60]
     direct = out_of_fold(features[rows], single(labels[rows]), folds=5, C=0.01, seed=0)
-    np.testing.assert_array_equal(out_of_fold(features, single(labels[rows]), folds=5, C=0.01, seed=0, rows=rows), direct)
+    np.testing.assert_array_equal(
+        out_of_fold(features, single(labels[rows]), folds=5, C=0.01, seed=0, rows=rows), direct
+    )
 
 
 def test_weights_say_how_much_an_image_counts_whatever_their_scale() -> None:
     features, labels = clusters(90, 3)
     weights = np.where(labels == 2, 0.0, 1.0)
     probs = out_of_fold(features, single(labels, weights=weights), folds=3, C=0.01, seed=0)
-    assert (probs[labels == 2] == 1 / 3).all()  # a class that counts for nothing is neither learned nor judged
+    assert (
+        probs[labels == 2] == 1 / 3
+    ).all()  # a class that counts for nothing is neither learned nor judged
     assert (probs[labels < 2, 2] == 0).all()
-    even, huge = (out_of_fold(features, single(labels, weights=np.full(90, w)), folds=3, C=0.01, seed=0) for w in (1.0, 1e308))
+    even, huge = (
+        out_of_fold(features, single(labels, weights=np.full(90, w)), folds=3, C=0.01, seed=0)
+        for w in (1.0, 1e308)
+    )
     np.testing.assert_allclose(huge, even, atol=1e-9)
-    np.testing.assert_allclose(even, out_of_fold(features, single(labels), folds=3, C=0.01, seed=0), atol=1e-6)
+    np.testing.assert_allclose(
+        even, out_of_fold(features, single(labels), folds=3, C=0.01, seed=0), atol=1e-6
+    )
 
 
 def test_a_graded_label_is_learned_and_doubted_as_what_it_is() -> None:
     features, labels = clusters(200, 2)
     shares = np.where(np.eye(2)[labels] == 1, 0.7, 0.3)
-    certain, graded = (out_of_fold(features, single(labels, shares=said), folds=5, C=0.1, seed=0) for said in (None, shares))
+    certain, graded = (
+        out_of_fold(features, single(labels, shares=said), folds=5, C=0.1, seed=0)
+        for said in (None, shares)
+    )
     own = np.arange(200), labels
     assert certain[own].mean() > 0.95 and graded[own].mean() == pytest.approx(0.7, abs=0.05)
     doubt = suspects(single(labels, shares=shares), graded, max_fraction=1.0)["suspect_score"]
-    assert doubt.mean() < 0.1 < suspects(single(labels), graded, max_fraction=1.0)["suspect_score"].mean()
+    assert (
+        doubt.mean()
+        < 0.1
+        < suspects(single(labels), graded, max_fraction=1.0)["suspect_score"].mean()
+    )
 
 
 def test_shares_of_one_class_alone_are_plain_labels() -> None:
     features, labels = clusters(90, 3)
     labels[::9] = (labels[::9] + 1) % 3
-    certain, shared = (single(labels, weights=np.linspace(0.5, 2, 90), shares=said) for said in (None, np.eye(3)[labels]))
-    plain, graded = (out_of_fold(features, said, folds=3, C=0.01, seed=0) for said in (certain, shared))
+    certain, shared = (
+        single(labels, weights=np.linspace(0.5, 2, 90), shares=said)
+        for said in (None, np.eye(3)[labels])
+    )
+    plain, graded = (
+        out_of_fold(features, said, folds=3, C=0.01, seed=0) for said in (certain, shared)
+    )
     np.testing.assert_allclose(graded, plain, atol=1e-9)
     one, other = (suspects(said, plain, max_fraction=0.2) for said in (certain, shared))
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_of_many_graded_images_the_smallest_shares_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_graded_images_the_smallest_shares_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(errors, "LEARN", 60)
     features, labels = clusters(120, 4)
     shares = 0.8 * np.eye(4)[labels] + 0.05
@@ -154,7 +188,9 @@ def test_of_many_graded_images_the_smallest_shares_are_left_out(monkeypatch: pyt
     assert (probs.argmax(axis=1) == labels).all() and np.allclose(probs.sum(axis=1), 1)
 
 
-def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_a_share_of_each_class_is_enough_to_learn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features, labels = clusters(600, 3)
     labels[:4] = 3  # a class so rare that chance alone could leave it out
     features[:4] += 20

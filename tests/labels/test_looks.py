@@ -1,4 +1,6 @@
-"""A look at an image is taken once: what was seen before comes from the cache, whatever stands beside it."""
+"""A look at an image is taken once: what was seen before comes from the cache, whatever stands
+beside it.
+"""
 
 import io
 import pickle
@@ -52,14 +54,18 @@ def test_a_look_holds_what_the_pixels_say(tmp_path: Path) -> None:
     found, squares = looks.looks(folder, **how(16)), looks.Squares(folder, **how(16))
     for i, pixels in enumerate(PIXELS):
         np.testing.assert_array_equal(found["hash"][i], duplicates.perceptual_hash(pixels))
-        assert found["scores"][i].tolist() == [quality.scores(pixels)[figure] for figure in quality.FIGURES]
+        assert found["scores"][i].tolist() == [
+            quality.scores(pixels)[figure] for figure in quality.FIGURES
+        ]
         assert found["key"][i] == cache.key(squares[i])
     np.testing.assert_array_equal(squares.stack(np.array([3, 1])), [squares[3], squares[1]])
     assert squares.stack(np.array([], int)).shape == (0, 16, 16, 3)
 
 
 def test_squares_of_many_images_take_little_memory(tmp_path: Path) -> None:
-    """A process that computes features of 100,000 images gets next to nothing beside the network."""
+    """A process that computes features of 100,000 images gets next to nothing beside the
+    network.
+    """
     write_images(tmp_path, ((f"{number:064x}", b"") for number in range(2000)))
     squares = looks.Squares(tmp_path, **how(16))
     assert len(squares) == 2000 and len(pickle.dumps(squares)) < 2000
@@ -69,7 +75,9 @@ def test_the_second_time_nothing_is_decoded(tmp_path: Path, decoded: list[int]) 
     folder = packed(tmp_path / "ingest", range(12))
     first = looks.looks(folder, **how(16))
     assert len(decoded) == 12
-    np.testing.assert_array_equal(looks.looks(packed(tmp_path / "other", range(11, -1, -1)), **how(16)), first[::-1])
+    np.testing.assert_array_equal(
+        looks.looks(packed(tmp_path / "other", range(11, -1, -1)), **how(16)), first[::-1]
+    )
     assert len(decoded) == 12
 
 
@@ -82,7 +90,10 @@ def test_only_new_images_are_looked_at(tmp_path: Path, decoded: list[int]) -> No
 
 def test_another_size_is_another_look(tmp_path: Path, decoded: list[int]) -> None:
     folder = packed(tmp_path / "ingest", range(12))
-    assert looks.looks(folder, **how(16))["key"].tolist() != looks.looks(folder, **how(8))["key"].tolist()
+    assert (
+        looks.looks(folder, **how(16))["key"].tolist()
+        != looks.looks(folder, **how(8))["key"].tolist()
+    )
     assert len(decoded) == 24
 
 
@@ -114,6 +125,8 @@ def test_blurred_faces_are_another_look(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(data.astronaut()).save(file, "PNG")
     write_images(tmp_path / "ingest", [("a", file.getvalue())])
-    plain, blurred = (looks.looks(tmp_path / "ingest", **how(64, blur))["key"][0] for blur in (False, True))
+    plain, blurred = (
+        looks.looks(tmp_path / "ingest", **how(64, blur))["key"][0] for blur in (False, True)
+    )
     shown = looks.Squares(tmp_path / "ingest", **how(64, blur_faces=True))[0]
     assert plain != blurred == cache.key(shown)

@@ -20,12 +20,16 @@ def test_the_one_on_the_other_side_is_an_outlier() -> None:
     assert np.flatnonzero(outliers(far, deviations=4.0)).tolist() == [17]
 
 
-def test_the_distance_is_the_mean_cosine_distance_to_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_distance_is_the_mean_cosine_distance_to_the_nearest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("pipeline.labels.outliers.AT_ONCE", 7)
     seen = cloud(20)
     unit = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     cosine = np.sort(unit @ unit.T - 3 * np.eye(20), axis=1)[:, -4:]
-    np.testing.assert_allclose(distances(seen, nearest(seen, k=4)), 1 - cosine.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        distances(seen, nearest(seen, k=4)), 1 - cosine.mean(axis=1), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])

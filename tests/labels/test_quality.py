@@ -19,7 +19,14 @@ LIMITS = {
     "odd_size": 10.0,
     "odd_aspect": 3.0,
 }
-FINE = {"dark": 0.9, "bright": 0.1, "blur": 100.0, "low_information": 6.0, "width": 100, "height": 100}
+FINE = {
+    "dark": 0.9,
+    "bright": 0.1,
+    "blur": 100.0,
+    "low_information": 6.0,
+    "width": 100,
+    "height": 100,
+}
 
 
 def flat(level: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -38,7 +45,9 @@ def test_a_flat_image_has_its_level_and_nothing_else(level: int) -> None:
 
 
 def test_half_black_half_white_has_the_greatest_contrast_and_one_bit() -> None:
-    figures = scores(np.repeat(np.array([0, 255], np.uint8), 50)[None, :, None].repeat(20, 0).repeat(3, 2))
+    figures = scores(
+        np.repeat(np.array([0, 255], np.uint8), 50)[None, :, None].repeat(20, 0).repeat(3, 2)
+    )
     assert figures["contrast"] == pytest.approx(0.5)
     assert figures["low_information"] == pytest.approx(1.0)
     assert (figures["bright"], figures["dark"]) == (0.0, 1.0)

@@ -59,10 +59,12 @@ def test_the_second_time_nothing_is_computed_and_the_answer_is_the_same(asked: l
 def test_anything_changed_is_computed(what: str, asked: list[int]) -> None:
     remember.out_of_fold(FEATURES, SAID, **HOW)
     changed: dict[str, Any] = {
-        "features": {"features": FEATURES + 1}, "labels": {"said": replace(SAID, labels=1 - LABELS)},
-        "groups": {"said": replace(SAID, groups=["0", *GROUPS[:-1]])}, "C": {"C": 0.2},
+        "features": {"features": FEATURES + 1},
+        "labels": {"said": replace(SAID, labels=1 - LABELS)},
+        "groups": {"said": replace(SAID, groups=["0", *GROUPS[:-1]])},
+        "C": {"C": 0.2},
         "weights": {"said": replace(SAID, weights=np.full(60, 2.0))},
-    }[what]  # fmt: skip
+    }[what]
     remember.out_of_fold(**{"features": FEATURES, "said": SAID, **HOW, **changed})
     assert len(asked) == 2
 
@@ -75,10 +77,14 @@ def test_nothing_half_written_is_read(asked: list[int], tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
-def test_neighbours_are_looked_for_once_and_again_where_anything_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_looked_for_once_and_again_where_anything_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first = remember.nearest(FEATURES, k=4)
     np.testing.assert_array_equal(first, neighbours.nearest(FEATURES, k=4))
-    monkeypatch.setattr(neighbours, "nearest", lambda embeddings, *, k: np.full((60, k), -1, np.int32))
+    monkeypatch.setattr(
+        neighbours, "nearest", lambda embeddings, *, k: np.full((60, k), -1, np.int32)
+    )
     np.testing.assert_array_equal(remember.nearest(FEATURES, k=4), first)
     assert (remember.nearest(FEATURES + 1, k=4) == -1).all()
     assert (remember.nearest(FEATURES, k=3) == -1).all()
@@ -97,10 +103,15 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def test_after_a_kill_only_the_folds_that_had_not_ended_are_learned(fitted: list[int], tmp_path: Path) -> None:
+def test_after_a_kill_only_the_folds_that_had_not_ended_are_learned(
+    fitted: list[int], tmp_path: Path
+) -> None:
     undisturbed = errors.out_of_fold(FEATURES, SAID, **HOW)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    assert subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False).returncode
+        == -signal.SIGKILL
+    )
     fitted.clear()
     np.testing.assert_array_equal(remember.out_of_fold(FEATURES, SAID, **HOW), undisturbed)
     assert len(fitted) == HOW["folds"] - 1

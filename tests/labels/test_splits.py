@@ -45,16 +45,22 @@ def singles(n_by_stratum: dict[tuple[str, str], int]) -> pd.DataFrame:
 
 
 @given(
-    rows=tables(given_splits=("", "", "train", "val", "test")), fractions=fractions, seed=st.integers(0, 9)
+    rows=tables(given_splits=("", "", "train", "val", "test")),
+    fractions=fractions,
+    seed=st.integers(0, 9),
 )
 @few
-def test_no_group_is_in_two_splits(rows: pd.DataFrame, fractions: dict[str, float], seed: int) -> None:
+def test_no_group_is_in_two_splits(
+    rows: pd.DataFrame, fractions: dict[str, float], seed: int
+) -> None:
     dealt = deal(rows, fractions=fractions, seed=seed)
     assert set(dealt) <= set(SPLITS)
     assert dealt.groupby(rows["dup_group"]).nunique().le(1).all()
 
 
-@given(rows=tables(given_splits=("", "train", "val", "test")), random=st.randoms(use_true_random=False))
+@given(
+    rows=tables(given_splits=("", "train", "val", "test")), random=st.randoms(use_true_random=False)
+)
 @few
 def test_the_order_of_the_rows_never_matters(rows: pd.DataFrame, random: object) -> None:
     order = list(range(len(rows)))
@@ -89,7 +95,9 @@ def test_single_images_are_within_one_of_their_share_overall_and_in_each_stratum
 
 
 def test_2624_images_give_656_to_the_test_split() -> None:
-    rows = singles({("no", "mono"): 588, ("no", "poly"): 920, ("yes", "mono"): 486, ("yes", "poly"): 630})
+    rows = singles(
+        {("no", "mono"): 588, ("no", "poly"): 920, ("yes", "mono"): 486, ("yes", "poly"): 630}
+    )
     dealt = deal(rows, fractions=FRACTIONS, seed=0).value_counts()
     assert dealt["test"] == 656
     assert dealt["val"] in (393, 394)
@@ -126,7 +134,9 @@ def test_a_small_class_is_in_as_many_splits_as_it_can_be(
 
 @given(rows=tables(given_splits=("", "train", "val", "test")))
 @few
-def test_a_given_split_is_kept_unless_its_group_was_given_to_a_more_protected_one(rows: pd.DataFrame) -> None:
+def test_a_given_split_is_kept_unless_its_group_was_given_to_a_more_protected_one(
+    rows: pd.DataFrame,
+) -> None:
     assume((rows["given_split"] == "").groupby(rows["dup_group"]).all().any())
     dealt = deal(rows, fractions=FRACTIONS, seed=0)
     protection = {"": 0, "train": 1, "val": 2, "test": 3}
@@ -165,7 +175,9 @@ def test_given_train_rows_leave_the_other_splits_open() -> None:
         (["train"], {"train": 24, "val": 6, "test": 10}),
     ],
 )
-def test_a_split_that_is_missing_where_all_were_given_comes_from_train(given: list[str], expected: dict[str, int]) -> None:
+def test_a_split_that_is_missing_where_all_were_given_comes_from_train(
+    given: list[str], expected: dict[str, int]
+) -> None:
     """Most data sets come as train/ and test/, and nothing could be chosen by an empty val."""
     rows = singles({("a", ""): 10 + 10 * len(given), ("b", ""): 10 + 10 * len(given)})
     rows["given_split"] = "train"
@@ -180,7 +192,10 @@ def test_a_group_given_to_two_splits_is_counted_as_a_leak() -> None:
     rows["dup_group"] = list("ppqqrr")
     rows["given_split"] = ["train", "test", "val", "", "train", "train"]
     assert rows.loc[leaking(rows), "dup_group"].nunique() == 1
-    assert deal(rows, fractions=FRACTIONS, seed=0).tolist() == ["test"] * 2 + ["val"] * 2 + ["train"] * 2
+    assert (
+        deal(rows, fractions=FRACTIONS, seed=0).tolist()
+        == ["test"] * 2 + ["val"] * 2 + ["train"] * 2
+    )
 
 
 def given_twice(*members: tuple[str, str]) -> pd.DataFrame:
@@ -189,14 +204,24 @@ def given_twice(*members: tuple[str, str]) -> pd.DataFrame:
 
 
 def test_only_what_was_given_to_several_splits_leaks() -> None:
-    rows = given_twice(("a", "train"), ("a", "test"), ("b", "train"), ("b", "train"), ("c", "test"), ("a", ""), ("", ""))
+    rows = given_twice(
+        ("a", "train"),
+        ("a", "test"),
+        ("b", "train"),
+        ("b", "train"),
+        ("c", "test"),
+        ("a", ""),
+        ("", ""),
+    )
     assert leaking(rows).tolist() == [True, True, False, False, False, False, False]
 
 
 def test_above_the_limit_leakage_stops_and_an_example_is_named() -> None:
     rows = given_twice(("a", "train"), ("a", "test"), ("b", "train"), ("c", "test"))
     check_leakage(rows, leaking(rows), at_most=0.5)
-    with pytest.raises(FieldmarkError, match=r"2 of 4 images .* 0.png and 1.png; label_check.max_leakage is 0.4"):
+    with pytest.raises(
+        FieldmarkError, match=r"2 of 4 images .* 0.png and 1.png; label_check.max_leakage is 0.4"
+    ):
         check_leakage(rows, leaking(rows), at_most=0.4)
 
 

@@ -1,4 +1,6 @@
-"""Drift: the chance of a false alarm is what it says, however often one looks, and what changed is found."""
+"""Drift: the chance of a false alarm is what it says, however often one looks, and what changed is
+found.
+"""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ from pipeline.monitor import drift
 
 
 def false_alarms(n: int, *, level: float, n_window: int) -> int:
-    """Of n windows from the very source of their reference; features depend on each other, and are full of ties."""
+    """Of n windows from the very source of their reference; features depend on each other, and are
+    full of ties.
+    """
     found = 0
     for i in range(n):
         random = np.random.default_rng(i)
@@ -27,7 +31,9 @@ def test_false_alarms_come_no_more_often_than_the_level(n_window: int) -> None:
     assert false_alarms(100, level=0.05, n_window=n_window) <= binom.isf(1e-4, 100, 0.05)
 
 
-def test_false_alarms_come_about_as_often_as_the_level_so_that_none_of_its_power_is_wasted() -> None:
+def test_false_alarms_come_about_as_often_as_the_level_so_that_none_of_its_power_is_wasted() -> (
+    None
+):
     assert false_alarms(60, level=0.4, n_window=40) >= binom.ppf(1e-4, 60, 0.4 * 0.6)
 
 
@@ -37,7 +43,9 @@ CHANGES = {
     "confidence": lambda window: window.assign(confidence=window["confidence"] ** 3),
     "ood": lambda window: window.assign(ood=window["ood"] + 0.5),
     "classes": lambda window: window.assign(predicted="owl"),
-    "sketch": lambda window: window.assign(**{f"sketch_{i}": window[f"sketch_{i}"] * 1.8 for i in range(16)}),
+    "sketch": lambda window: window.assign(
+        **{f"sketch_{i}": window[f"sketch_{i}"] * 1.8 for i in range(16)}
+    ),
 }
 
 
@@ -56,22 +64,42 @@ def test_a_new_class_is_a_change_of_the_classes() -> None:
 def test_statistics_are_those_of_scipy_and_of_the_definition() -> None:
     reference, window = rows(40, 0), rows(25, 1)
     reference["ood"], window["ood"] = reference["ood"].round(1), window["ood"].round(1)
-    true_deal = dict(zip(drift.TESTS, drift._statistics(reference, window, 1, np.random.default_rng(0))[0], strict=True))
+    true_deal = dict(
+        zip(
+            drift.TESTS,
+            drift._statistics(reference, window, 1, np.random.default_rng(0))[0],
+            strict=True,
+        )
+    )
     for name in drift.NUMBERS:
-        assert true_deal[name] == pytest.approx(ks_2samp(reference[name], window[name]).statistic, rel=1e-5)
+        assert true_deal[name] == pytest.approx(
+            ks_2samp(reference[name], window[name]).statistic, rel=1e-5
+        )
     counts = pd.crosstab(pd.concat([reference, window])["predicted"], np.arange(65) < 40)
-    assert true_deal["classes"] / (40 / 65 * 25 / 65) == pytest.approx(chi2_contingency(counts).statistic, rel=1e-5)
-    a, b = (frame[[f"sketch_{i}" for i in range(16)]].to_numpy(float) for frame in (reference, window))
+    assert true_deal["classes"] / (40 / 65 * 25 / 65) == pytest.approx(
+        chi2_contingency(counts).statistic, rel=1e-5
+    )
+    a, b = (
+        frame[[f"sketch_{i}" for i in range(16)]].to_numpy(float) for frame in (reference, window)
+    )
     distance = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=2).mean()  # noqa: E731
-    assert true_deal["sketch"] == pytest.approx(2 * distance(a, b) - distance(a, a) - distance(b, b), rel=1e-3)
+    assert true_deal["sketch"] == pytest.approx(
+        2 * distance(a, b) - distance(a, a) - distance(b, b), rel=1e-3
+    )
 
 
 def test_the_same_window_gets_the_same_verdict() -> None:
     reference, window = rows(100, 0), rows(50, 1)
-    assert drift.p_values(reference, window, level=0.01, seed=5) == drift.p_values(reference, window, level=0.01, seed=5)
+    assert drift.p_values(reference, window, level=0.01, seed=5) == drift.p_values(
+        reference, window, level=0.01, seed=5
+    )
 
 
 def test_features_without_any_spread_are_no_alarm() -> None:
-    flat = rows(90, 0).assign(brightness=0.5, predicted="cat", **{f"sketch_{i}": np.float32(0) for i in range(16)})
-    p = drift.p_values(pd.DataFrame(flat.iloc[:60]), pd.DataFrame(flat.iloc[60:]), level=0.05, seed=0)
+    flat = rows(90, 0).assign(
+        brightness=0.5, predicted="cat", **{f"sketch_{i}": np.float32(0) for i in range(16)}
+    )
+    p = drift.p_values(
+        pd.DataFrame(flat.iloc[:60]), pd.DataFrame(flat.iloc[60:]), level=0.05, seed=0
+    )
     assert p["brightness"] == p["classes"] == p["sketch"] == 1

@@ -30,7 +30,11 @@ def count(url: str) -> int:
     engine = tables.connect(url)
     tables.ready(engine)
     with engine.connect() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(tables.predictions)).scalar_one())
+        return int(
+            connection.execute(
+                sa.select(sa.func.count()).select_from(tables.predictions)
+            ).scalar_one()
+        )
 
 
 def test_what_was_put_is_in_the_store_with_its_label(tmp_path: Path) -> None:
@@ -44,12 +48,20 @@ def test_what_was_put_is_in_the_store_with_its_label(tmp_path: Path) -> None:
         found = reading.recent(connection, 0.0, 2000.0)
         window = reading.next_window(connection, "1", 3, after=0, not_before=0.0)
     assert found["predicted"].tolist() == [record["class"] for record in sent]
-    assert found["label"].tolist()[1] == "cat" and found["label"].isna().tolist() == [True, False, True]
-    np.testing.assert_array_equal(window[reading.SKETCHES], np.array([record["sketch"] for record in sent], np.float32))
+    assert found["label"].tolist()[1] == "cat" and found["label"].isna().tolist() == [
+        True,
+        False,
+        True,
+    ]
+    np.testing.assert_array_equal(
+        window[reading.SKETCHES], np.array([record["sketch"] for record in sent], np.float32)
+    )
     assert recorder.lost == 0
 
 
-def test_records_that_come_one_by_one_share_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_that_come_one_by_one_share_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written, write = list[int](), Recorder._write
 
     def noting(recorder: Recorder, rows: Any, *others: Any) -> bool:
@@ -66,7 +78,9 @@ def test_records_that_come_one_by_one_share_transactions(tmp_path: Path, monkeyp
     assert sum(written) == 200 and len(written) <= pauses + 2
 
 
-def test_a_flood_of_refusals_takes_a_row_a_minute_and_status_and_displaces_no_record(tmp_path: Path) -> None:
+def test_a_flood_of_refusals_takes_a_row_a_minute_and_status_and_displaces_no_record(
+    tmp_path: Path,
+) -> None:
     recorder = Recorder(address(tmp_path), 100, queue_size=10)
     sent = next(records(rows(1, 0), start=time.time()))
     for _ in range(3000):
@@ -86,12 +100,36 @@ def test_no_more_rows_are_kept_than_allowed_and_the_oldest_go(tmp_path: Path) ->
         recorder.put({"time": float(i + 1), "status": 200, "version": "1"})
     recorder.close(LONG)
     with tables.connect(address(tmp_path)).connect() as connection:
-        assert reading.recent(connection, 0.0, 4000.0)["time"].tolist() == [float(i) for i in range(2961, 3001)]
+        assert reading.recent(connection, 0.0, 4000.0)["time"].tolist() == [
+            float(i) for i in range(2961, 3001)
+        ]
 
 
-json_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.floats(), max_size=20)
+json_values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.lists(st.floats(), max_size=20)
+)
 wild = st.dictionaries(
-    st.sampled_from(["id", "time", "version", "status", "class", "confidence", "ood", "sketch", "latency_ms", "other"]), json_values
+    st.sampled_from(
+        [
+            "id",
+            "time",
+            "version",
+            "status",
+            "class",
+            "confidence",
+            "ood",
+            "sketch",
+            "latency_ms",
+            "other",
+        ]
+    ),
+    json_values,
 )
 
 
@@ -102,7 +140,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @settings(max_examples=25)
 @given(st.lists(wild, max_size=12))
-def test_whatever_is_put_is_either_stored_or_counted_as_lost(shared: str, items: list[dict[str, Any]]) -> None:
+def test_whatever_is_put_is_either_stored_or_counted_as_lost(
+    shared: str, items: list[dict[str, Any]]
+) -> None:
     recorder = Recorder(shared, 1_000_000)
     before = count(shared)
     for item in items:
@@ -113,12 +153,17 @@ def test_whatever_is_put_is_either_stored_or_counted_as_lost(shared: str, items:
 
 @settings(max_examples=20)
 @given(size=st.integers(1, 50), threads=st.integers(1, 4), each=st.integers(0, 60))
-def test_a_full_queue_drops_and_counts_and_waits_for_nobody(tmp_path_factory: Any, size: int, threads: int, each: int) -> None:
+def test_a_full_queue_drops_and_counts_and_waits_for_nobody(
+    tmp_path_factory: Any, size: int, threads: int, each: int
+) -> None:
     folder = tmp_path_factory.mktemp("full")
     (folder / "monitor").write_text("a file where the folder should be: the store cannot be opened")
     recorder = Recorder(address(folder), 100, queue_size=size, retry_s=60.0)
     taken: list[bool] = []
-    workers = [threading.Thread(target=lambda: taken.extend(recorder.put({}) for _ in range(each))) for _ in range(threads)]
+    workers = [
+        threading.Thread(target=lambda: taken.extend(recorder.put({}) for _ in range(each)))
+        for _ in range(threads)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -130,7 +175,9 @@ def test_a_full_queue_drops_and_counts_and_waits_for_nobody(tmp_path_factory: An
     assert not recorder.put({})
 
 
-def test_a_locked_store_is_waited_for_off_the_request_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_store_is_waited_for_off_the_request_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "BUSY_S", 0.01)
     url = address(tmp_path)
     tables.ready(tables.connect(url))
@@ -164,7 +211,9 @@ def test_a_full_disk_costs_records_that_are_counted_in_the_store_when_there_is_r
     def small(connection: Any, record: Any) -> None:
         real(connection, record)
         if not room.is_set():
-            connection.execute("PRAGMA max_page_count = 1")  # SQLite answers: database or disk is full
+            connection.execute(
+                "PRAGMA max_page_count = 1"
+            )  # SQLite answers: database or disk is full
 
     monkeypatch.setattr(tables, "_tune", small)
     told: list[int] = []
@@ -209,10 +258,15 @@ def test_an_address_of_no_store_is_said_in_one_line(url: str) -> None:
 
 
 def test_a_record_holds_no_image() -> None:
-    assert set(recording.row({"pixels": b"x", "name": "me.jpg", "status": 200})) <= {c.key for c in tables.predictions.c}
+    assert set(recording.row({"pixels": b"x", "name": "me.jpg", "status": 200})) <= {
+        c.key for c in tables.predictions.c
+    }
 
 
-@pytest.mark.skipif("FIELDMARK_TEST_POSTGRES" not in os.environ, reason="name an empty database in FIELDMARK_TEST_POSTGRES")
+@pytest.mark.skipif(
+    "FIELDMARK_TEST_POSTGRES" not in os.environ,
+    reason="name an empty database in FIELDMARK_TEST_POSTGRES",
+)
 def test_postgresql_holds_the_same(tmp_path: Path) -> None:
     url = os.environ["FIELDMARK_TEST_POSTGRES"]
     engine = tables.connect(url)

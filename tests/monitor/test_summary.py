@@ -1,4 +1,6 @@
-"""The figures are what the records say, whatever they are, and alerts come when limits are passed, not before."""
+"""The figures are what the records say, whatever they are, and alerts come when limits are passed,
+not before.
+"""
 
 import math
 from typing import Any
@@ -20,14 +22,26 @@ NO_WINDOW = pd.DataFrame(columns=["version", "size", "last_seq", "start", "end",
 COLUMNS = ["time", "version", "status", "n", "latency_ms", "predicted", "confidence", "label"]
 
 
-def summed(seen: pd.DataFrame, tested: pd.DataFrame = NO_WINDOW, **references: pd.DataFrame) -> Summary:
+def summed(
+    seen: pd.DataFrame, tested: pd.DataFrame = NO_WINDOW, **references: pd.DataFrame
+) -> Summary:
     named = {name.removeprefix("v"): frame for name, frame in references.items()}
-    return summary.summarise(seen, named, tested, since=0.0, until=86_400.0, slow_ms=MONITOR.max_p95_ms)
+    return summary.summarise(
+        seen, named, tested, since=0.0, until=86_400.0, slow_ms=MONITOR.max_p95_ms
+    )
 
 
 def served(n: int, **columns: Any) -> pd.DataFrame:
-    plain = {"time": np.linspace(1, 86_000, n), "version": "1", "status": 200, "n": 1, "latency_ms": 20.0, "predicted": "cat",
-             "confidence": 0.9, "label": None}  # fmt: skip
+    plain = {
+        "time": np.linspace(1, 86_000, n),
+        "version": "1",
+        "status": 200,
+        "n": 1,
+        "latency_ms": 20.0,
+        "predicted": "cat",
+        "confidence": 0.9,
+        "label": None,
+    }
     return pd.DataFrame({**plain, **columns}, index=range(n))[COLUMNS]
 
 
@@ -37,16 +51,23 @@ def kinds(seen: Summary) -> list[str]:
 
 record = st.fixed_dictionaries(
     {
-        "time": st.floats(0, 86_400), "version": st.sampled_from(["1", "2", "<b>&"]), "status": st.sampled_from([200, 400, 503]),
-        "n": st.just(1), "latency_ms": st.none() | st.floats(0, 1e6), "predicted": st.none() | st.sampled_from(CLASSES),
-        "confidence": st.none() | st.floats(0, 1), "label": st.none() | st.sampled_from(CLASSES),
+        "time": st.floats(0, 86_400),
+        "version": st.sampled_from(["1", "2", "<b>&"]),
+        "status": st.sampled_from([200, 400, 503]),
+        "n": st.just(1),
+        "latency_ms": st.none() | st.floats(0, 1e6),
+        "predicted": st.none() | st.sampled_from(CLASSES),
+        "confidence": st.none() | st.floats(0, 1),
+        "label": st.none() | st.sampled_from(CLASSES),
     }
-)  # fmt: skip
+)
 
 
 @settings(max_examples=20)
 @given(st.lists(record, max_size=30), st.booleans())
-def test_every_record_is_counted_once_everywhere_and_can_be_shown(items: list[dict[str, Any]], known: bool) -> None:
+def test_every_record_is_counted_once_everywhere_and_can_be_shown(
+    items: list[dict[str, Any]], known: bool
+) -> None:
     seen = pd.DataFrame(items, columns=COLUMNS)
     found = summed(seen, **({"v1": rows(30, 0)} if known else {}))
     assert sum(version.n for version in found.versions) == len(items)
@@ -55,14 +76,23 @@ def test_every_record_is_counted_once_everywhere_and_can_be_shown(items: list[di
         assert version.n == sum(part.n for part in version.over_time)
         assert version.failed == sum(part.failed for part in version.over_time)
         assert 0 <= version.accuracy.right <= version.accuracy.labelled <= version.answered
-        assert math.isclose(sum(row.share for row in version.classes), 1) or not sum(row.n for row in version.classes)
-        assert version.latency_ms.get("p50", 0) <= version.latency_ms.get("p95", 0) <= version.latency_ms.get("p99", 0)
+        assert math.isclose(sum(row.share for row in version.classes), 1) or not sum(
+            row.n for row in version.classes
+        )
+        assert (
+            version.latency_ms.get("p50", 0)
+            <= version.latency_ms.get("p95", 0)
+            <= version.latency_ms.get("p99", 0)
+        )
     page = render(Look(summary=found, alerts=alerts.find(found, MONITOR)), every_s=60.0)
     assert "<b>&" not in page
     assert Summary.model_validate_json(found.model_dump_json()) == found
 
 
-@pytest.mark.parametrize(("ms", "told"), [(2.345, "2.35 ms"), (47.0, "47 ms"), (1238.2, "1 238 ms"), (12_345.6, "12.3 s")])
+@pytest.mark.parametrize(
+    ("ms", "told"),
+    [(2.345, "2.35 ms"), (47.0, "47 ms"), (1238.2, "1 238 ms"), (12_345.6, "12.3 s")],
+)
 def test_latency_is_told_in_few_figures(ms: float, told: str) -> None:
     found = summed(served(3, latency_ms=ms))
     page = render(Look(summary=found, alerts=[]), every_s=60.0).replace("\u202f", " ")
@@ -82,14 +112,23 @@ def test_plain_traffic_raises_no_alert_and_bad_traffic_the_right_one() -> None:
     reference = {"v1": rows(300, 0)}
     assert kinds(summed(served(500, confidence=0.84), **reference)) == []
     assert kinds(summed(served(500, status=[503] * 20 + [200] * 480), **reference)) == ["errors"]
-    assert kinds(summed(served(500, latency_ms=[2000.0] * 60 + [9.0] * 440), **reference)) == ["latency"]
-    [wrong] = alerts.find(summed(served(500, label=["dog"] * 200 + [None] * 300), **reference), MONITOR)
+    assert kinds(summed(served(500, latency_ms=[2000.0] * 60 + [9.0] * 440), **reference)) == [
+        "latency"
+    ]
+    [wrong] = alerts.find(
+        summed(served(500, label=["dog"] * 200 + [None] * 300), **reference), MONITOR
+    )
     expected = (reference["v1"]["label"] != reference["v1"]["predicted"]).mean()
-    assert (wrong.kind, wrong.message) == ("accuracy", f"200 of 500 predictions were reported wrong; {expected:.1%} were expected")
+    assert (wrong.kind, wrong.message) == (
+        "accuracy",
+        f"200 of 500 predictions were reported wrong; {expected:.1%} were expected",
+    )
 
 
 def test_a_flood_of_refusals_does_not_hide_a_failing_server() -> None:
-    seen = summed(served(501, status=[503] * 20 + [200] * 480 + [401]).assign(n=[1] * 500 + [10**6]))
+    seen = summed(
+        served(501, status=[503] * 20 + [200] * 480 + [401]).assign(n=[1] * 500 + [10**6])
+    )
     assert kinds(seen) == ["errors"]
     assert (seen.versions[0].refused, seen.versions[0].statuses) == (10**6, {401: 10**6, 503: 20})
     assert summary.by_status({503: 20, 401: 10**6}) == "401: 1000000, 503: 20"
@@ -109,25 +148,42 @@ def test_people_who_report_only_what_is_wrong_raise_no_alert_while_that_is_rare(
 def test_lost_records_are_an_alert() -> None:
     nothing = pd.DataFrame([], columns=COLUMNS)
     found = summary.summarise(nothing, {}, NO_WINDOW, since=0.0, until=1.0, slow_ms=1.0, lost=3)
-    assert [(alert.kind, alert.version) for alert in alerts.find(found, MONITOR)] == [("records", "")]
+    assert [(alert.kind, alert.version) for alert in alerts.find(found, MONITOR)] == [
+        ("records", "")
+    ]
 
 
 def windows(*smallest: float) -> pd.DataFrame:
     return pd.DataFrame(
-        [{"version": "1", "size": 50, "last_seq": i, "start": i, "end": i + 1, "level": 0.001, "p": {"brightness": p, "sketch": 0.5}}
-         for i, p in enumerate(smallest)]
-    )  # fmt: skip
+        [
+            {
+                "version": "1",
+                "size": 50,
+                "last_seq": i,
+                "start": i,
+                "end": i + 1,
+                "level": 0.001,
+                "p": {"brightness": p, "sketch": 0.5},
+            }
+            for i, p in enumerate(smallest)
+        ]
+    )
 
 
 def test_a_drift_alert_says_what_where_and_whether_it_goes_on() -> None:
     assert kinds(summed(served(50), windows(0.5, 0.002))) == []
     [now] = alerts.find(summed(served(50), windows(0.5, 0.0005)), MONITOR)
-    assert now.message == "unlike the validation images: brightness of the images (1 of 2 windows of 50 images)"
+    assert (
+        now.message
+        == "unlike the validation images: brightness of the images (1 of 2 windows of 50 images)"
+    )
     [before] = alerts.find(summed(served(50), windows(0.0005, 0.0005, 0.5)), MONITOR)
     assert before.message.endswith("the latest are like them again)")
 
 
-def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_lower_where_confidence_fell() -> None:
+def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_lower_where_confidence_fell() -> (
+    None
+):
     reference = rows(2000, 0)
     true = float((reference["predicted"] == reference["label"]).mean())
     _, same = accuracy.expected(reference, rows(2000, 1)["confidence"])
@@ -136,9 +192,20 @@ def test_accuracy_to_expect_is_that_of_the_reference_where_nothing_changed_and_l
     assert lower < true - 0.1 and mean < true - 0.05
 
 
-def test_the_accuracy_of_a_version_stands_beside_what_its_reference_and_its_confidence_promise() -> None:
-    reference = pd.DataFrame({"label": ["cat"] * 8 + ["dog"] * 2, "predicted": ["cat"] * 9 + ["dog"], "confidence": [0.1, 0.2, *[0.65] * 8]})
-    seen = summed(served(8, confidence=[0.1, 0.2, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]), v1=reference)
+def test_the_accuracy_of_a_version_stands_beside_what_its_reference_and_its_confidence_promise() -> (
+    None
+):
+    reference = pd.DataFrame(
+        {
+            "label": ["cat"] * 8 + ["dog"] * 2,
+            "predicted": ["cat"] * 9 + ["dog"],
+            "confidence": [0.1, 0.2, *[0.65] * 8],
+        }
+    )
+    seen = summed(
+        served(8, confidence=[0.1, 0.2, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]),
+        v1=reference,
+    )
     found = seen.versions[0].accuracy
     assert (found.in_reference, found.in_reference_low) == (0.9, wilson(9, 10)[0])
     assert (found.by_confidence, found.by_threshold) == (pytest.approx(0.7125), 0.875)

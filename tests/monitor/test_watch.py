@@ -1,4 +1,6 @@
-"""What people and machines are told: the command, its exit code, the log, the page and the gauges."""
+"""What people and machines are told: the command, its exit code, the log, the page and the
+gauges.
+"""
 
 import json
 import logging
@@ -24,13 +26,17 @@ from pipeline.monitor.watch import Watcher
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An hour of version 1, as in validation; then an hour of version 2, whose images are too bright."""
+    """An hour of version 1, as in validation; then an hour of version 2, whose images are too
+    bright.
+    """
     url = f"sqlite:///{tmp_path_factory.mktemp('watched') / 'store.db'}"
     recorder = Recorder(url, 10_000)
     for version, brighter in (("1", 0.0), ("2", 2.0)):
         reading.remember(tables.connect(url), version, rows(200, 0))
         start = time.time() - 3600 * (3 - int(version)) - 60
-        for record in records(rows(120, int(version), brighter=brighter), start=start, version=version, every_s=30.0):
+        for record in records(
+            rows(120, int(version), brighter=brighter), start=start, version=version, every_s=30.0
+        ):
             recorder.put(record)
     recorder.close(30.0)
     return url
@@ -55,26 +61,36 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_the_command_shows_all_on_80_columns_and_exits_with_1_on_an_alert(store: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_all_on_80_columns_and_exits_with_1_on_an_alert(
+    store: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(tables.VARIABLE, store)
     code, text = run("--since", "3h")
     assert code == 1
     assert max(map(len, text.splitlines())) <= 80
-    assert "alert: drift, version 2: unlike the validation images: brightness" in " ".join(text.split())
+    assert "alert: drift, version 2: unlike the validation images: brightness" in " ".join(
+        text.split()
+    )
     assert "version 1:" not in text
     seen = json.loads(run("--json")[1])
     assert [version["n"] for version in seen["summary"]["versions"]] == [120, 120]
     assert [alert["kind"] for alert in seen["alerts"]] == ["drift"]
 
 
-def test_without_alert_the_command_exits_with_0(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_alert_the_command_exits_with_0(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(tables.VARIABLE, f"sqlite:///{tmp_path / 'new' / 'store.db'}")
     code, text = run()
     assert code == 0 and "No prediction is on record" in text and "no alert" in text
 
 
-def test_what_the_command_cannot_do_is_said_in_one_line(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FieldmarkError, match="--since: 'yesterday' is no length of time; write for example 30m"):
+def test_what_the_command_cannot_do_is_said_in_one_line(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        FieldmarkError, match="--since: 'yesterday' is no length of time; write for example 30m"
+    ):
         run("--since", "yesterday")
     (tmp_path / "letter").write_bytes(b"no database, but some letter" * 100)
     monkeypatch.setenv(tables.VARIABLE, f"sqlite:///{tmp_path / 'letter'}")
@@ -96,21 +112,37 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
     answer = TestClient(app).get("/monitor")
     assert answer.status_code == 200
     assert "Unlike the validation images: brightness of the images" in answer.text
-    assert "&lt; 0.001" in answer.text and "e-0" not in answer.text  # a chance that nobody has to decipher
+    assert (
+        "&lt; 0.001" in answer.text and "e-0" not in answer.text
+    )  # a chance that nobody has to decipher
     assert answer.text.index("Version 2") < answer.text.index("Version 1")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert not [word for word in ("http://", "https://", "src=", "url(", "<script", "None", "nan") if word in answer.text]
+    assert not [
+        word
+        for word in ("http://", "https://", "src=", "url(", "<script", "None", "nan")
+        if word in answer.text
+    ]
 
 
 def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
     assert watcher.last is not None
     shown = page.render(watcher.last, every_s=60.0)
     for version in watcher.last.summary.versions:
-        table = shown.partition(f"<h2>Version {version.version}<")[2].partition("<details>")[2].partition("</details>")[0]
+        table = (
+            shown.partition(f"<h2>Version {version.version}<")[2]
+            .partition("<details>")[2]
+            .partition("</details>")[0]
+        )
         cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
-        assert [(int(n), int(failed)) for _, n, failed, *_ in cells] == [(part.n, part.failed) for part in version.over_time]
-        assert [confidence == "–" for *_, confidence in cells] == [part.n == 0 for part in version.over_time]
-        assert {median for _, n, _, median, *_ in cells if n != "0"} <= {f"{ms / 2:.3g}\u202fms" for ms in range(40, 60)}
+        assert [(int(n), int(failed)) for _, n, failed, *_ in cells] == [
+            (part.n, part.failed) for part in version.over_time
+        ]
+        assert [confidence == "–" for *_, confidence in cells] == [
+            part.n == 0 for part in version.over_time
+        ]
+        assert {median for _, n, _, median, *_ in cells if n != "0"} <= {
+            f"{ms / 2:.3g}\u202fms" for ms in range(40, 60)
+        }
 
 
 def test_the_page_loads_itself_anew_until_it_is_held(watcher: Watcher, recorder: Recorder) -> None:
@@ -126,7 +158,9 @@ def test_gauges_hold_alerts_and_drift(watcher: Watcher) -> None:
     gauges.collect(registry, watcher)
     assert registry.get_sample_value("fieldmark_alert", {"kind": "drift", "version": "2"}) == 1
     assert registry.get_sample_value("fieldmark_alert", {"kind": "drift", "version": "1"}) == 0
-    p = registry.get_sample_value("fieldmark_drift_p_value", {"version": "2", "size": "50", "test": "brightness"})
+    p = registry.get_sample_value(
+        "fieldmark_drift_p_value", {"version": "2", "size": "50", "test": "brightness"}
+    )
     assert p is not None and p < 0.001
     assert b"fieldmark_accuracy_expected" in generate_latest(registry)
 
@@ -154,4 +188,7 @@ def test_the_database_of_a_version_holds_at_most_the_last_reference(store: str) 
     reading.remember(engine, "1", rows(1500, 0))
     reading.remember(engine, "1", rows(200, 0))
     with engine.connect() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(tables.sources)).scalar() == 400
+        assert (
+            connection.execute(sa.select(sa.func.count()).select_from(tables.sources)).scalar()
+            == 400
+        )

@@ -1,4 +1,6 @@
-"""Windows: each image is in one window of a size, each window is tested once, whoever looks and however often."""
+"""Windows: each image is in one window of a size, each window is tested once, whoever looks and
+however often.
+"""
 
 import time
 from pathlib import Path
@@ -36,7 +38,9 @@ def test_looking_again_tests_nothing_again(engine: sa.Engine) -> None:
     send(engine, rows(260, 1), start=1000.0, every_s=100.0)
     assert windows.update(engine, DRIFT) == 5 + 1  # of 50 (each takes more than an hour) and of 200
     before = found(engine)
-    assert before.query("size == 50")[["start", "end"]].to_numpy().tolist() == [[1000.0 + 5000 * i, 5900.0 + 5000 * i] for i in range(5)]
+    assert before.query("size == 50")[["start", "end"]].to_numpy().tolist() == [
+        [1000.0 + 5000 * i, 5900.0 + 5000 * i] for i in range(5)
+    ]
     assert windows.update(engine, DRIFT) == 0
     send(engine, rows(60, 2), start=30_000.0, every_s=100.0)
     assert windows.update(engine, DRIFT) == 1
@@ -74,7 +78,11 @@ def test_a_window_holds_whole_answers_of_one_version(engine: sa.Engine) -> None:
     recorder.close(30.0)
     assert windows.update(engine, DRIFT) == 1
     only = found(engine).iloc[0]
-    assert (only["version"], only["size"], only["p"]["brightness"] <= only["level"]) == ("2", 50, True)
+    assert (only["version"], only["size"], only["p"]["brightness"] <= only["level"]) == (
+        "2",
+        50,
+        True,
+    )
 
 
 def test_a_version_without_reference_is_left_alone(engine: sa.Engine) -> None:
@@ -87,4 +95,9 @@ def test_images_that_change_in_the_middle_are_found_in_the_window_after(engine: 
     send(engine, pd.concat([rows(100, 1), rows(100, 2, brighter=1.5)]), start=1000.0, every_s=100.0)
     windows.update(engine, DRIFT)
     small = found(engine).query("size == 50")
-    assert (small["p"].map(lambda p: p["brightness"]) <= small["level"]).tolist() == [False, False, True, True]
+    assert (small["p"].map(lambda p: p["brightness"]) <= small["level"]).tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]

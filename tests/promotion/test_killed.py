@@ -13,11 +13,17 @@ from pipeline import config
 from pipeline.promotion import moves, tables
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning"),
+]
 
 LEFT = ["outcome of what was left", "end of what was left"]
 MOVED = ["alias", "other spelling", "previous", "outcome", "end"]
-WRITES = {"promote": [*LEFT, "record", "figures", "gates", *MOVED], "rollback": [*LEFT, "record", *MOVED]}
+WRITES = {
+    "promote": [*LEFT, "record", "figures", "gates", *MOVED],
+    "rollback": [*LEFT, "record", *MOVED],
+}
 GOAL = {"promote": "4", "rollback": "2"}  # from version 3
 
 
@@ -28,7 +34,9 @@ def use(store: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def killed(cfg: config.Config, what: str, number: int) -> int | None:
-    """The exit code of a move from version 3 that is killed before its write of that number, from 1."""
+    """The exit code of a move from version 3 that is killed before its write of that number, from
+    1.
+    """
     process = moving.start(cfg, GOAL[what], what=what, killed_before=number)
     process.join()
     return process.exitcode
@@ -40,8 +48,12 @@ def cfg() -> config.Config:
 
 
 @pytest.fixture(scope="module")
-def prepared(cfg: config.Config, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four versions: three were promoted, a promotion of the fourth was killed, and an alias is spelt otherwise."""
+def prepared(
+    cfg: config.Config, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Four versions: three were promoted, a promotion of the fourth was killed, and an alias is
+    spelt otherwise.
+    """
     store = tmp_path_factory.mktemp("prepared") / "mlflow.db"
     shutil.copy(empty_store, store)
     write_test_images(store.parent / "data/preprocess/test")
@@ -68,10 +80,19 @@ def store(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.mark.parametrize(
     ("what", "number"),
-    [pytest.param(what, i, id=f"{what}, {name}") for what, writes in WRITES.items() for i, name in enumerate(writes, start=1)],
+    [
+        pytest.param(what, i, id=f"{what}, {name}")
+        for what, writes in WRITES.items()
+        for i, name in enumerate(writes, start=1)
+    ],
 )
 def test_a_kill_before_any_write_leaves_one_production_and_a_whole_history(
-    what: str, number: int, cfg: config.Config, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    what: str,
+    number: int,
+    cfg: config.Config,
+    store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert killed(cfg, what, number) == -signal.SIGKILL
     there = GOAL[what] if number > WRITES[what].index("alias") + 1 else "3"
@@ -90,7 +111,9 @@ def test_a_kill_before_any_write_leaves_one_production_and_a_whole_history(
     moves.rollback(cfg)
     back = str(int(there) - 1)
     assert chain(past()) == [*expected, (there, back)]
-    assert aliases(client()) == {"candidate": "4", "production": back} | ({"previous": str(int(back) - 1)} if back != "1" else {})
+    assert aliases(client()) == {"candidate": "4", "production": back} | (
+        {"previous": str(int(back) - 1)} if back != "1" else {}
+    )
 
 
 def test_no_write_is_left_out(cfg: config.Config, store: Path) -> None:

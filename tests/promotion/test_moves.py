@@ -43,7 +43,9 @@ def chain(moved: list[Record]) -> list[tuple[str | None, str]]:
     return [(record.before, record.after) for record in moved if record.moved]
 
 
-def test_a_version_that_passes_every_gate_goes_into_production(cfg: config.Config, tmp_path: Path) -> None:
+def test_a_version_that_passes_every_gate_goes_into_production(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     register(tmp_path)
     moves.promote(cfg, why="first")
     second = register(tmp_path)
@@ -62,7 +64,9 @@ FAILING = {
 
 
 @pytest.mark.parametrize("tag", FAILING)
-def test_each_gate_refuses_on_its_own(tag: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_gate_refuses_on_its_own(
+    tag: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     value, gate = FAILING[tag]
     register(tmp_path)
     moves.promote(cfg)
@@ -70,14 +74,22 @@ def test_each_gate_refuses_on_its_own(tag: str, cfg: config.Config, tmp_path: Pa
     with pytest.raises(FieldmarkError) as refused:
         moves.promote(cfg)
     assert str(refused.value).startswith(f"refused: {gate};")
-    assert (production(), past()[-1].status, past()[-1].tags["outcome"]) == ("1", "FAILED", f"refused: {gate}")
+    assert (production(), past()[-1].status, past()[-1].tags["outcome"]) == (
+        "1",
+        "FAILED",
+        f"refused: {gate}",
+    )
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("tag", FAILING)
 @pytest.mark.parametrize("value", [None, "nan", "unknown"])
 def test_a_missing_figure_is_a_failed_gate(tag: str, value: str | None, cfg: config.Config) -> None:
-    tags = [ModelVersionTag(key, said) for key, said in {**PASSING, tag: value}.items() if said is not None]
+    tags = [
+        ModelVersionTag(key, said)
+        for key, said in {**PASSING, tag: value}.items()
+        if said is not None
+    ]
     judged = moves.gates.judge(cfg, ModelVersion("fieldmark", "1", 0, tags=tags), None, None)
     assert [gate.name for gate in judged if not gate.passed] == [FAILING[tag][1]]
 
@@ -93,10 +105,15 @@ def test_a_version_worse_on_the_same_images_is_refused(cfg: config.Config, tmp_p
     assert production() == "3"
 
 
-def test_a_robustness_floor_counts_where_it_was_measured(cfg: config.Config, tmp_path: Path) -> None:
+def test_a_robustness_floor_counts_where_it_was_measured(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     floors = {"robustness/pgd": 0.3}
     strict = config.Config(
-        blur_faces=cfg.blur_faces, preprocess=cfg.preprocess, export=cfg.export, promotion=cfg.promotion.model_copy(update={"robustness_floors": floors})
+        blur_faces=cfg.blur_faces,
+        preprocess=cfg.preprocess,
+        export=cfg.export,
+        promotion=cfg.promotion.model_copy(update={"robustness_floors": floors}),
     )
     register(tmp_path, **{"robustness/pgd": "0.1"})
     with pytest.raises(FieldmarkError, match="refused: robustness/pgd;"):
@@ -117,12 +134,19 @@ def without_images(_: Path) -> str | None:
         (without_images, "there are no test images .* `dvc repro preprocess` makes them"),
         (lambda folder: register(folder, classes=["dog", "cat", "cow"]), "classes apart .cow."),
         (lambda folder: register(folder, classes=["dog", "hen"]), "does not know the classes cat"),
-        (lambda folder: register(folder, preprocess={"size_px": 7}), "version 3 takes other images .*size_px 7 there, 224 here"),
+        (
+            lambda folder: register(folder, preprocess={"size_px": 7}),
+            "version 3 takes other images .*size_px 7 there, 224 here",
+        ),
     ],
     ids=["no test images", "another class more", "a class unknown", "other preprocessing"],
 )
 def test_what_cannot_be_compared_is_refused_and_said(
-    change: Callable[[Path], str | None], said: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: Callable[[Path], str | None],
+    said: str,
+    cfg: config.Config,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     register(tmp_path)
     moves.promote(cfg)
@@ -140,11 +164,18 @@ def test_force_needs_a_reason_which_stays_on_record(cfg: config.Config, tmp_path
         moves.promote(cfg, force=True)
     moves.promote(cfg, force=True, why="the leak is in copies of one image")
     last = past()[-1]
-    assert (production(), last.moved, last.tags["forced"], last.tags["why"]) == ("1", True, "true", "the leak is in copies of one image")
+    assert (production(), last.moved, last.tags["forced"], last.tags["why"]) == (
+        "1",
+        True,
+        "true",
+        "the leak is in copies of one image",
+    )
     assert "refused: leaking groups: 3 (0 or less)" in last.tags["gates"]
 
 
-def test_rollback_takes_back_one_promotion_after_the_other(cfg: config.Config, tmp_path: Path) -> None:
+def test_rollback_takes_back_one_promotion_after_the_other(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     for _ in range(3):
         register(tmp_path)
         moves.promote(cfg)
@@ -168,11 +199,16 @@ def test_a_deleted_production_is_rolled_back_to_the_newest_that_exists(
     moves.rollback(cfg)
     said = capsys.readouterr().out
     assert production() == "1"
-    assert "version 3 was in production and no longer exists\nversion 2 was in production and no longer exists" in said
+    assert (
+        "version 3 was in production and no longer exists\nversion 2 was in production and no "
+        "longer exists" in said
+    )
     assert chain(past())[-1] == ("3", "1")
 
 
-def test_after_a_deleted_production_the_next_promotion_goes_on_from_it(cfg: config.Config, tmp_path: Path) -> None:
+def test_after_a_deleted_production_the_next_promotion_goes_on_from_it(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     register(tmp_path)
     moves.promote(cfg)
     client().delete_model_version("fieldmark", "1")
@@ -200,7 +236,10 @@ def test_a_version_deleted_while_it_is_judged_leaves_production_alone(
 
 
 def test_production_moved_by_hand_while_gates_are_measured_is_not_overwritten(
-    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cfg: config.Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for _ in range(3):
         register(tmp_path)
@@ -220,7 +259,8 @@ def test_production_moved_by_hand_while_gates_are_measured_is_not_overwritten(
     assert re.search("1 +2 +moved +without a", capsys.readouterr().out)
 
 
-# A store that goes away: from one of a move's writes on, nothing answers. None of them may lose or double the alias.
+# A store that goes away: from one of a move's writes on, nothing answers. None of them may lose or
+# double the alias.
 WRITES = ["create_run", "log_batch", "set_registered_model_alias", "set_tag", "set_terminated"]
 
 
@@ -231,9 +271,23 @@ class Away:
         self.gone, self.monkeypatch = False, monkeypatch
 
     def before(self, method: str) -> None:
-        for name in ("create_run", "log_batch", "set_registered_model_alias", "delete_registered_model_alias", "set_tag",
-                     "set_terminated", "search_runs", "get_registered_model", "search_model_versions", "get_run"):  # fmt: skip
-            self.monkeypatch.setattr(MlflowClient, name, self._guarded(getattr(MlflowClient, name), starts=name == method))
+        for name in (
+            "create_run",
+            "log_batch",
+            "set_registered_model_alias",
+            "delete_registered_model_alias",
+            "set_tag",
+            "set_terminated",
+            "search_runs",
+            "get_registered_model",
+            "search_model_versions",
+            "get_run",
+        ):
+            self.monkeypatch.setattr(
+                MlflowClient,
+                name,
+                self._guarded(getattr(MlflowClient, name), starts=name == method),
+            )
 
     def _guarded(self, real: Callable[..., Any], starts: bool) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -254,17 +308,24 @@ def test_a_store_that_goes_away_in_the_middle_leaves_one_production(
     moves.promote(cfg, "1")
     with pytest.MonkeyPatch.context() as patch:
         Away(patch).before(method)
-        with pytest.raises(FieldmarkError, match="the store failed .the database is not there.*`fieldmark history`"):
+        with pytest.raises(
+            FieldmarkError, match="the store failed .the database is not there.*`fieldmark history`"
+        ):
             moves.promote(cfg, "2", why="cut off")
     cut = production()
     assert cut in {"1", "2"}
     moves.promote(cfg, "3")
     assert aliases(client()) == {"candidate": "3", "production": "3", "previous": cut}
     assert "RUNNING" not in {record.status for record in past()}
-    assert chain(past()) == [(None, "1"), *([("1", "2"), ("2", "3")] if cut == "2" else [("1", "3")])]
+    assert chain(past()) == [
+        (None, "1"),
+        *([("1", "2"), ("2", "3")] if cut == "2" else [("1", "3")]),
+    ]
 
 
-def test_a_database_that_fails_is_told_in_one_line_alone(cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_fails_is_told_in_one_line_alone(
+    cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """MLflow logs it with a traceback, too: where the disk is full, for example."""
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         store.execute("ALTER TABLE registered_models RENAME COLUMN description TO gone")
@@ -282,14 +343,27 @@ def server(monkeypatch: pytest.MonkeyPatch) -> None:
 def leave(process: str, to: str) -> str:
     """An unfinished record of a process; the run's id."""
     registry = connect("fieldmark")
-    tags = {"what": "promote", "who": "Ada", "why": "elsewhere", "when": "2026-01-02T03:04:05+00:00", "from": production() or "none", "to": to,
-            "model": "fieldmark", "process": process, "forced": "false"}  # fmt: skip
+    tags = {
+        "what": "promote",
+        "who": "Ada",
+        "why": "elsewhere",
+        "when": "2026-01-02T03:04:05+00:00",
+        "from": production() or "none",
+        "to": to,
+        "model": "fieldmark",
+        "process": process,
+        "forced": "false",
+    }
     return str(registry.client.create_run(registry.experiment, tags=tags).info.run_id)
 
 
 @pytest.mark.usefixtures("server")
-def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also from the same version: when the loser leaves, the alias is where it wanted it, and yet it did not move it."""
+def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also from the same version: when the loser leaves, the alias is where it wanted it, and yet
+    it did not move it.
+    """
     for _ in range(2):
         register(tmp_path)
     moves.promote(cfg, "1")
@@ -300,14 +374,19 @@ def test_on_a_server_somebody_elses_unfinished_record_keeps_others_out(cfg: conf
         return create(*arguments)
 
     monkeypatch.setattr(records, "_create", late)
-    with pytest.raises(FieldmarkError, match="Ada is moving `production` from elsewhere since 2026-01-02.* --take-over"):
+    with pytest.raises(
+        FieldmarkError,
+        match="Ada is moving `production` from elsewhere since 2026-01-02.* --take-over",
+    ):
         moves.promote(cfg, "2")
     client().set_terminated(run_id)
     assert chain(past()) == [(None, "1"), ("1", "2")]
 
 
 @pytest.mark.usefixtures("server")
-def test_on_a_server_a_dead_machine_keeps_others_out_until_somebody_says_that_it_is_dead(cfg: config.Config, tmp_path: Path) -> None:
+def test_on_a_server_a_dead_machine_keeps_others_out_until_somebody_says_that_it_is_dead(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     for _ in range(3):
         register(tmp_path)
         moves.promote(cfg)
@@ -320,7 +399,9 @@ def test_on_a_server_a_dead_machine_keeps_others_out_until_somebody_says_that_it
 
 
 @pytest.mark.usefixtures("server")
-def test_on_a_server_a_move_made_since_the_look_is_not_passed_over(cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_server_a_move_made_since_the_look_is_not_passed_over(
+    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The alias is where it was: another machine moved it there and back."""
     for _ in range(3):
         register(tmp_path)
@@ -328,15 +409,21 @@ def test_on_a_server_a_move_made_since_the_look_is_not_passed_over(cfg: config.C
     known = past()
     moves.rollback(cfg)
     moves.promote(cfg, "3")
-    with pytest.raises(FieldmarkError, match="moved `production` to 2 at this moment"), records.opened(
-        connect("fieldmark"), "rollback", before="3", after="2", why="late", known=known
-    ):  # fmt: skip
+    with (
+        pytest.raises(FieldmarkError, match="moved `production` to 2 at this moment"),
+        records.opened(
+            connect("fieldmark"), "rollback", before="3", after="2", why="late", known=known
+        ),
+    ):
         pytest.fail("it went on")
 
 
 @pytest.mark.usefixtures("server")
 def test_a_machine_whose_clock_is_ahead_does_not_turn_the_history_round(
-    cfg: config.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cfg: config.Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for _ in range(3):
         register(tmp_path)
@@ -379,12 +466,17 @@ def test_a_machine_that_slept_until_it_was_taken_for_dead_tells_that_it_moved_af
     monkeypatch.setattr(Registry, "point", asleep)
     moves.promote(cfg, "2")
     assert chain(past()) == [(None, "1"), ("1", "3"), ("3", "2")]
-    assert past()[-1].tags["outcome"] == records.OVERTOOK and "passed: export parity" in past()[-1].tags["gates"]
+    assert (
+        past()[-1].tags["outcome"] == records.OVERTOOK
+        and "passed: export parity" in past()[-1].tags["gates"]
+    )
     assert aliases(client()) == {"candidate": "3", "production": "2", "previous": "3"}
 
 
 @pytest.mark.usefixtures("server")
-def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(cfg: config.Config, tmp_path: Path) -> None:
+def test_on_a_server_what_an_ended_process_left_keeps_nobody_out(
+    cfg: config.Config, tmp_path: Path
+) -> None:
     register(tmp_path)
     leave(processes.name().rpartition("/")[0] + "/0.01", "1")
     moves.promote(cfg)
@@ -416,12 +508,16 @@ def test_the_history_is_shown_and_stands_as_runs_in_mlflow(
     assert experiment is not None
     runs = client().search_runs([experiment.experiment_id])
     assert [(run.info.run_name, run.info.status, run.data.tags["to"]) for run in runs] == [
-        ("promote none to 2", "FINISHED", "2"), ("promote none to 1", "FAILED", "1")]  # fmt: skip
+        ("promote none to 2", "FINISHED", "2"),
+        ("promote none to 1", "FAILED", "1"),
+    ]
     assert {"who", "when", "what", "why", "from", "to", "gates"} <= runs[0].data.tags.keys()
     assert runs[0].data.metrics["gate/accuracy lower bound"] == 0.93
 
 
-def test_a_history_of_nothing_is_one_line_and_a_move_by_hand_is_no_nothing(cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_of_nothing_is_one_line_and_a_move_by_hand_is_no_nothing(
+    cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     register(tmp_path)
     capsys.readouterr()
     tables.history(cfg)
@@ -455,12 +551,17 @@ def test_models_lists_versions_with_aliases_figures_and_lineage(
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     rows = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]
-    assert [row[:3] for row in rows] == [["2", "candidate", "0.8765"], ["1", "production", "0.9500"]]
+    assert [row[:3] for row in rows] == [
+        ["2", "candidate", "0.8765"],
+        ["1", "production", "0.9500"],
+    ]
     assert ["0123456+" in rows[0], "0123456" in rows[1], "fedcba9" in rows[1]] == [True, True, True]
 
 
 def test_an_unknown_version_is_named_with_what_there_is(cfg: config.Config, tmp_path: Path) -> None:
-    with pytest.raises(FieldmarkError, match="no model fieldmark is registered yet; .*--force --single-item export"):
+    with pytest.raises(
+        FieldmarkError, match="no model fieldmark is registered yet; .*--force --single-item export"
+    ):
         moves.promote(cfg)
     register(tmp_path)
     with pytest.raises(FieldmarkError, match="no version or alias '7'; there are 1, candidate"):

@@ -35,7 +35,13 @@ def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path:
     processes = [moving.start(cfg, str(number)) for number in range(1, 5)]
     seen, reader = set[tuple[str, ...]](), client()
     while any(process.is_alive() for process in processes) or not seen - {()}:
-        seen.add(tuple(number for alias, number in reader.get_registered_model("fieldmark").aliases.items() if alias.lower() == "production"))
+        seen.add(
+            tuple(
+                number
+                for alias, number in reader.get_registered_model("fieldmark").aliases.items()
+                if alias.lower() == "production"
+            )
+        )
         time.sleep(0.02)
     assert [process.exitcode for process in processes] == [0] * 4
     links = chain(past())
@@ -50,16 +56,30 @@ class Between(ThreadingHTTPServer):
 
     def __init__(self, server: str) -> None:
         super().__init__(("127.0.0.1", 0), _Pass)
-        self.behind, self.last, self.delivered, self.gone = httpx.Client(base_url=server, timeout=LONG), "", False, False
-        self.url, self.met, self.meeting = f"http://127.0.0.1:{self.server_port}", "", threading.Barrier(1)
+        self.behind, self.last, self.delivered, self.gone = (
+            httpx.Client(base_url=server, timeout=LONG),
+            "",
+            False,
+            False,
+        )
+        self.url, self.met, self.meeting = (
+            f"http://127.0.0.1:{self.server_port}",
+            "",
+            threading.Barrier(1),
+        )
 
     def cut(self, method: str = "", path: str = "", *, delivered: bool = False) -> None:
-        """Answer again, and be gone at that request; `delivered` where the server still gets it and only its answer is lost."""
+        """Answer again, and be gone at that request; `delivered` where the server still gets it and
+        only its answer is lost.
+        """
         self.last, self.delivered, self.gone = f"{method} /api/2.0/mlflow{path}", delivered, False
 
     def meet(self, method: str, path: str, n: int) -> None:
         """Pass on requests of that kind when n of them are there."""
-        self.met, self.meeting = f"{method} /api/2.0/mlflow{path}", threading.Barrier(n, timeout=LONG)
+        self.met, self.meeting = (
+            f"{method} /api/2.0/mlflow{path}",
+            threading.Barrier(n, timeout=LONG),
+        )
 
 
 class _Pass(BaseHTTPRequestHandler):
@@ -74,7 +94,11 @@ class _Pass(BaseHTTPRequestHandler):
         if self.server.gone or (now and not self.server.delivered):
             self.server.gone = self.close_connection = True
             return
-        kept = {name: value for name, value in self.headers.items() if name.lower() in ("content-type", "accept")}
+        kept = {
+            name: value
+            for name, value in self.headers.items()
+            if name.lower() in ("content-type", "accept")
+        }
         answer = self.server.behind.request(self.command, self.path, content=body, headers=kept)
         if now:
             self.server.gone = self.close_connection = True
@@ -101,11 +125,26 @@ def between(store: str) -> Iterator[Between]:
     """`mlflow server` in a process of its own, and what stands before it."""
     port = free_port()
     folder = Path(store.removeprefix("sqlite:///")).parent
-    line = [str(Path(sys.executable).parent / "mlflow"), "server", "--backend-store-uri", store, "--workers", "1", "--port", str(port)]
+    line = [
+        str(Path(sys.executable).parent / "mlflow"),
+        "server",
+        "--backend-store-uri",
+        store,
+        "--workers",
+        "1",
+        "--port",
+        str(port),
+    ]
     # Its workers for evaluation jobs would take longer to start than the server itself.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            line, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: process.poll() is not None or _answers(url), "mlflow server")
@@ -129,7 +168,13 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture
-def versions(cfg: config.Config, tmp_path: Path, store: str, between: Between, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def versions(
+    cfg: config.Config,
+    tmp_path: Path,
+    store: str,
+    between: Between,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[str]:
     """Three new versions; the server is the store, and nobody waits long for one that is away."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     made = [register(tmp_path) for _ in range(3)]
@@ -141,7 +186,9 @@ def versions(cfg: config.Config, tmp_path: Path, store: str, between: Between, m
 
 
 @pytest.mark.slow
-def test_promotion_rollback_and_history_work_over_http(versions: list[str], cfg: config.Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_promotion_rollback_and_history_work_over_http(
+    versions: list[str], cfg: config.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, _ = versions
     moves.promote(cfg, first, why="the first")
     moves.promote(cfg, second)
@@ -159,7 +206,10 @@ def test_promotion_rollback_and_history_work_over_http(versions: list[str], cfg:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "delivered",
-    [pytest.param(False, id="the move is lost"), pytest.param(True, id="only the answer is lost", marks=pytest.mark.slow)],
+    [
+        pytest.param(False, id="the move is lost"),
+        pytest.param(True, id="only the answer is lost", marks=pytest.mark.slow),
+    ],
 )
 def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     delivered: bool, versions: list[str], cfg: config.Config, between: Between
@@ -171,7 +221,11 @@ def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     process.join()
     assert between.gone
     said = Path(f"{second}.log").read_text().splitlines()[-1]
-    assert process.exitcode == 2 and said.startswith("the store failed (") and "`fieldmark history` says" in said
+    assert (
+        process.exitcode == 2
+        and said.startswith("the store failed (")
+        and "`fieldmark history` says" in said
+    )
     with pytest.raises(FieldmarkError, match="the store failed .*try again once it answers"):
         tables.history(cfg)
     between.cut()
@@ -187,7 +241,9 @@ def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
 def test_two_machines_that_promote_at_once_do_not_both_do_so(
     versions: list[str], cfg: config.Config, between: Between, tmp_path: Path
 ) -> None:
-    """Their lock files are in different folders, and each has looked at what is in production before the other claims the move."""
+    """Their lock files are in different folders, and each has looked at what is in production
+    before the other claims the move.
+    """
     first, *others = versions
     moves.promote(cfg, first)
     start = len(chain(past()))
@@ -196,16 +252,24 @@ def test_two_machines_that_promote_at_once_do_not_both_do_so(
         write_test_images(machine / "data/preprocess/test")
     between.meet("POST", "/runs/create", 2)
     processes = [
-        moving.start(cfg, version, folder=machine, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0") for version, machine in zip(others, machines, strict=True)
+        moving.start(cfg, version, folder=machine, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+        for version, machine in zip(others, machines, strict=True)
     ]
     seen, reader = set[str | None](), client()
     while any(process.is_alive() for process in processes):
         seen.add(aliases(reader).get("production"))
         time.sleep(0.05)
     codes = {version: process.exitcode for version, process in zip(others, processes, strict=True)}
-    refused = [machine / f"{version}.log" for machine, version in zip(machines, others, strict=True) if codes[version] == 2]
+    refused = [
+        machine / f"{version}.log"
+        for machine, version in zip(machines, others, strict=True)
+        if codes[version] == 2
+    ]
     assert set(codes.values()) <= {0, 2} and len(refused) >= 1
-    assert all("is moving `production`" in log.read_text() or "in the meantime" in log.read_text() for log in refused)
+    assert all(
+        "is moving `production`" in log.read_text() or "in the meantime" in log.read_text()
+        for log in refused
+    )
     winners = [(first, version) for version, code in codes.items() if code == 0]
     assert chain(past())[start:] == winners
     assert production() == (winners[0][1] if winners else first)

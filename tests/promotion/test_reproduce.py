@@ -35,7 +35,14 @@ stages:
 
 
 def shell(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=rebuild_environment(folder, folder), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=rebuild_environment(folder, folder),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()
 
 
@@ -55,33 +62,63 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell(folder, "git", "init", "-q")
     shell(folder, "dvc", "init", "-q")
     shell(folder, "git", "add", "-A")
-    shell(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "all")
+    shell(
+        folder,
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        "commit",
+        "-q",
+        "-m",
+        "all",
+    )
     shell(folder, "dvc", "repro", "-q")
     return folder
 
 
 @pytest.fixture
-def project(finished: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(
+    finished: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    folder = shutil.copytree(finished, tmp_path / "τα 'έργα' μου")  # DVC cannot write such a path into its configuration
+    folder = shutil.copytree(
+        finished, tmp_path / "τα 'έργα' μου"
+    )  # DVC cannot write such a path into its configuration
     monkeypatch.chdir(folder)
     return folder
 
 
 def record(project: Path, dirty: str = "false", commit: str = "", **figures: float) -> str:
-    """The runs that the two stages would have logged, with figures changed by name; returns the rebuild's id."""
+    """The runs that the two stages would have logged, with figures changed by name; returns the
+    rebuild's id.
+    """
     client = tracking.connect()
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     lock = OmegaConf.load("dvc.lock")
     made = {stage: str(lock.stages[stage].outs[0].md5) for stage in ("ingest", "evaluate")}
-    code = {"git.commit": commit or shell(project, "git", "rev-parse", "HEAD"), "git.dirty": dirty, "libraries": '{"torch": "0.1"}'}
+    code = {
+        "git.commit": commit or shell(project, "git", "rev-parse", "HEAD"),
+        "git.dirty": dirty,
+        "libraries": '{"torch": "0.1"}',
+    }
     tags = {**code, "data.hash": made["ingest"]}
-    rebuild = client.create_run(experiment.experiment_id, tags={**tags, "rebuild": "x"}, run_name="rebuild").info.run_id
+    rebuild = client.create_run(
+        experiment.experiment_id, tags={**tags, "rebuild": "x"}, run_name="rebuild"
+    ).info.run_id
     for stage, reads in (("ingest", {}), ("evaluate", {"in.ingest": made["ingest"]})):
-        run = client.create_run(experiment.experiment_id, tags={**tags, **reads, "stage": stage, "mlflow.parentRunId": rebuild})
+        run = client.create_run(
+            experiment.experiment_id,
+            tags={**tags, **reads, "stage": stage, "mlflow.parentRunId": rebuild},
+        )
         said = json.loads(Path("data", stage, "metrics.json").read_text())
-        for name, value in {**said, **{k: v for k, v in figures.items() if k in said}, "stage_seconds": 3.0}.items():
+        for name, value in {
+            **said,
+            **{k: v for k, v in figures.items() if k in said},
+            "stage_seconds": 3.0,
+        }.items():
             client.log_metric(run.info.run_id, name, value)
         client.set_tag(run.info.run_id, "out.hash", made[stage])
         client.set_terminated(run.info.run_id)
@@ -104,7 +141,9 @@ def test_a_run_is_reproduced_from_its_commit_whatever_the_folder_holds_today(
 
 
 @pytest.mark.slow
-def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_code(project: Path) -> None:
+def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_code(
+    project: Path,
+) -> None:
     run = record(project, **{"test/sum": 1.0})
     (project / "data" / "images" / "photo").write_bytes(b"another photo")
     before = sorted((project / ".dvc" / "cache").rglob("*"))
@@ -113,7 +152,9 @@ def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_c
     assert f"test/sum 1 {sum(b'a photo')} different" in " ".join(done.stdout.split())
     assert "1 of 3 figures differ" in done.stdout
     assert worktrees(project) == 2
-    assert sorted((project / ".dvc" / "cache").rglob("*")) == before  # nothing of it may be restored by a later rebuild
+    assert (
+        sorted((project / ".dvc" / "cache").rglob("*")) == before
+    )  # nothing of it may be restored by a later rebuild
 
 
 @pytest.mark.slow
@@ -149,17 +190,28 @@ def test_a_stage_that_was_not_run_anew_is_found_by_what_it_made(project: Path) -
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     above = client.get_run(run)
-    last = next(r for r in client.search_runs([experiment.experiment_id]) if r.data.tags.get("stage") == "evaluate")
+    last = next(
+        r
+        for r in client.search_runs([experiment.experiment_id])
+        if r.data.tags.get("stage") == "evaluate"
+    )
     again = client.create_run(experiment.experiment_id, tags={**above.data.tags, "rebuild": "y"})
     tags = {**last.data.tags, "mlflow.parentRunId": again.info.run_id}
     stage = client.create_run(experiment.experiment_id, tags=tags)
     client.log_metric(stage.info.run_id, "test/sum", 5.0)
     client.log_metric(stage.info.run_id, "stage_seconds", 7.0)  # which the one before it has, too
     client.set_terminated(stage.info.run_id)
-    assert reproduce.find(config.load("export"), stage.info.run_id).figures == {"test/sum": 5.0, "n_images": 1.0, "stage_seconds": 7.0}
+    assert reproduce.find(config.load("export"), stage.info.run_id).figures == {
+        "test/sum": 5.0,
+        "n_images": 1.0,
+        "stage_seconds": 7.0,
+    }
 
 
-@pytest.mark.parametrize(("then", "now", "equal"), [(1.0, 1.0 + 1e-9, True), (1.0, 1.001, False), (float("nan"), float("nan"), True)])
+@pytest.mark.parametrize(
+    ("then", "now", "equal"),
+    [(1.0, 1.0 + 1e-9, True), (1.0, 1.001, False), (float("nan"), float("nan"), True)],
+)
 def test_figures_are_equal_up_to_rounding(then: float, now: float, equal: bool) -> None:
     assert [row.equal for row in reproduce.compare({"a": then}, {"a": now})] == [equal]
 

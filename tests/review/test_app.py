@@ -1,4 +1,6 @@
-"""The review page's HTTP interface: the worst first, every decision on disk at once, undone one by one, for this machine only."""
+"""The review page's HTTP interface: the worst first, every decision on disk at once, undone one by
+one, for this machine only.
+"""
 
 import subprocess
 import sys
@@ -35,15 +37,23 @@ def ids(folder: Path) -> list[str]:
 
 
 def said(folder: Path) -> list[list[str]]:
-    return decisions.read(folder / "data" / "decisions")[["id", "decision", "label", "by"]].to_numpy().tolist()
+    return (
+        decisions.read(folder / "data" / "decisions")[["id", "decision", "label", "by"]]
+        .to_numpy()
+        .tolist()
+    )
 
 
 def decide(page: TestClient, id: str, decision: str, label: str = "", **more: Any) -> Any:
-    return page.post("/api/decisions", json={"ids": [id], "decision": decision, "label": label, **more})
+    return page.post(
+        "/api/decisions", json={"ids": [id], "decision": decision, "label": label, **more}
+    )
 
 
 def queue(page: TestClient, kind: str) -> list[str]:
-    return [item["id"] for item in page.get("/api/items", params={"kind": kind, "decided": True}).json()]
+    return [
+        item["id"] for item in page.get("/api/items", params={"kind": kind, "decided": True}).json()
+    ]
 
 
 def test_the_most_doubtful_label_comes_first(ada: TestClient, checked: Path) -> None:
@@ -73,10 +83,17 @@ def test_a_proposal_says_how_sure_it_is(checked: Path) -> None:
     page.get("/api/groups")
     app.state.learner.wait()
     (group,) = page.get("/api/groups", params={"n": 1}).json()
-    items = page.get("/api/items", params={"id": [member["id"] for member in group["members"]]}).json()
+    items = page.get(
+        "/api/items", params={"id": [member["id"] for member in group["members"]]}
+    ).json()
     assert {item["suggested_label"] for item in items} == {group["label"]}
-    assert np.mean([item["chance"] for item in items]) == pytest.approx(group["probability"]) and group["probability"] > 0
-    assert all(item["chance"] == 0 for item in page.get("/api/items", params={"kind": "suspect"}).json())
+    assert (
+        np.mean([item["chance"] for item in items]) == pytest.approx(group["probability"])
+        and group["probability"] > 0
+    )
+    assert all(
+        item["chance"] == 0 for item in page.get("/api/items", params={"kind": "suspect"}).json()
+    )
 
 
 def test_a_decision_is_on_disk_before_the_answer(ada: TestClient, checked: Path) -> None:
@@ -84,7 +101,9 @@ def test_a_decision_is_on_disk_before_the_answer(ada: TestClient, checked: Path)
     done = decide(ada, id, "relabel", "dog").json()
     assert said(checked) == [[id, "relabel", "dog", "Ada"]]
     assert done["summary"]["kinds"]["suspect"] == {"n": 3, "n_decided": 1}
-    assert [item["id"] for item in ada.get("/api/items", params={"kind": "suspect"}).json()] == [ids(checked)[i] for i in (7, 0)]
+    assert [item["id"] for item in ada.get("/api/items", params={"kind": "suspect"}).json()] == [
+        ids(checked)[i] for i in (7, 0)
+    ]
 
 
 def test_asking_twice_writes_once(ada: TestClient, checked: Path) -> None:
@@ -106,11 +125,20 @@ def test_undo_takes_back_step_by_step_and_tells_the_file(ada: TestClient, checke
     while when := ada.get("/api/summary").json()["last"]["when"]:
         whens.append(ada.post("/api/undo", json={"when": when}).json()["ids"])
     assert whens == [[id], [other], [id]]
-    assert [line[1] for line in said(checked)] == ["keep", "drop", "unsure", "withdraw", "withdraw", "withdraw"]
+    assert [line[1] for line in said(checked)] == [
+        "keep",
+        "drop",
+        "unsure",
+        "withdraw",
+        "withdraw",
+        "withdraw",
+    ]
     assert queue(ada, "decided") == []
 
 
-def test_what_was_heard_line_by_line_is_what_the_file_says(checked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_heard_line_by_line_is_what_the_file_says(
+    checked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boards, random = [Board(checked, by) for by in ("Ada", "Bob")], np.random.default_rng(0)
     for turn in range(20):
         board, some = boards[turn // 3 % 2], random.choice(ids(checked)[:4], 2, replace=False)
@@ -121,7 +149,9 @@ def test_what_was_heard_line_by_line_is_what_the_file_says(checked: Path, monkey
     fresh = Board(checked, "Eve")
     boards[0].refresh()
     assert boards[0].votes == fresh.votes and len(fresh.votes) == 4
-    monkeypatch.setattr(decisions, "read", lambda _: pytest.fail("thousands of lines would be read again for one"))
+    monkeypatch.setattr(
+        decisions, "read", lambda _: pytest.fail("thousands of lines would be read again for one")
+    )
     boards[0].decide(ids(checked)[:1], "drop", "", new=False)
     assert [vote.decision for vote in boards[0].votes[0] if vote.by == "Ada"] == ["drop"]
 
@@ -129,24 +159,39 @@ def test_what_was_heard_line_by_line_is_what_the_file_says(checked: Path, monkey
 def test_undoing_twice_takes_back_once(ada: TestClient, checked: Path) -> None:
     decide(ada, ids(checked)[0], "keep")
     when = decide(ada, ids(checked)[0], "drop").json()["when"]
-    assert [ada.post("/api/undo", json={"when": when}).json()["ids"] for _ in range(2)] == [[ids(checked)[0]], []]
-    assert ada.get("/api/items", params={"kind": "decided", "decided": True}).json()[0]["votes"][0]["decision"] == "keep"
+    assert [ada.post("/api/undo", json={"when": when}).json()["ids"] for _ in range(2)] == [
+        [ids(checked)[0]],
+        [],
+    ]
+    assert (
+        ada.get("/api/items", params={"kind": "decided", "decided": True}).json()[0]["votes"][0][
+            "decision"
+        ]
+        == "keep"
+    )
 
 
 def test_a_whole_group_is_one_action(ada: TestClient, checked: Path) -> None:
     group = ids(checked)[9:12]
-    done = ada.post("/api/decisions", json={"ids": group, "decision": "relabel", "label": "dog"}).json()
+    done = ada.post(
+        "/api/decisions", json={"ids": group, "decision": "relabel", "label": "dog"}
+    ).json()
     assert len(said(checked)) == 3
     assert sorted(ada.post("/api/undo", json={"when": done["when"]}).json()["ids"]) == sorted(group)
 
 
-def test_people_who_differ_see_it_and_neither_can_undo_the_other(ada: TestClient, checked: Path) -> None:
+def test_people_who_differ_see_it_and_neither_can_undo_the_other(
+    ada: TestClient, checked: Path
+) -> None:
     bob, id = browser_of(checked, "Bob"), ids(checked)[3]
     decide(ada, id, "keep")
     when = decide(bob, id, "drop").json()["when"]
     item = ada.get("/api/items", params={"kind": "conflict"}).json()[0]
     assert (item["id"], item["conflict"]) == (id, True)
-    assert [(vote["by"], vote["decision"]) for vote in item["votes"]] == [("Ada", "keep"), ("Bob", "drop")]
+    assert [(vote["by"], vote["decision"]) for vote in item["votes"]] == [
+        ("Ada", "keep"),
+        ("Bob", "drop"),
+    ]
     assert ada.post("/api/undo", json={"when": when}).json()["ids"] == []
     decide(bob, id, "keep")
     assert queue(ada, "conflict") == []
@@ -155,7 +200,9 @@ def test_people_who_differ_see_it_and_neither_can_undo_the_other(ada: TestClient
 def test_what_an_editor_or_git_changed_is_seen(ada: TestClient, checked: Path) -> None:
     folder = checked / "data" / "decisions"
     folder.mkdir()
-    (folder / "labels.csv").write_text(f"id,decision,label,by,when\n{ids(checked)[0]},unsure,,Bob,2026-01-31\n")
+    (folder / "labels.csv").write_text(
+        f"id,decision,label,by,when\n{ids(checked)[0]},unsure,,Bob,2026-01-31\n"
+    )
     assert queue(ada, "unsure") == [ids(checked)[0]]
     (folder / "labels.csv").write_text("id,decision,label,by,when\nbroken\n")
     assert "line 2" in ada.get("/api/summary").json()["detail"]
@@ -171,7 +218,12 @@ def test_a_new_label_check_is_seen(ada: TestClient, checked: Path) -> None:
 
 def test_decisions_that_make_no_sense_are_refused(ada: TestClient, checked: Path) -> None:
     none, id = ids(checked)[10], ids(checked)[0]
-    answers = [decide(ada, none, "keep"), decide(ada, id, "relabel", "fox"), decide(ada, "x", "keep"), decide(ada, id, "relabel", "a\nb", new=True)]
+    answers = [
+        decide(ada, none, "keep"),
+        decide(ada, id, "relabel", "fox"),
+        decide(ada, "x", "keep"),
+        decide(ada, id, "relabel", "a\nb", new=True),
+    ]
     assert [answer.status_code for answer in answers] == [409] * 4
     assert decide(ada, id, "maybe").status_code == 422
     assert not (checked / "data" / "decisions").exists()
@@ -179,19 +231,29 @@ def test_decisions_that_make_no_sense_are_refused(ada: TestClient, checked: Path
 
 def test_a_new_class_has_to_be_confirmed(ada: TestClient, checked: Path) -> None:
     assert "confirm" in decide(ada, ids(checked)[0], "relabel", "fox").json()["detail"]
-    assert "fox" in decide(ada, ids(checked)[0], "relabel", " fox ", new=True).json()["summary"]["classes"]
+    assert (
+        "fox"
+        in decide(ada, ids(checked)[0], "relabel", " fox ", new=True).json()["summary"]["classes"]
+    )
     assert decide(ada, ids(checked)[1], "relabel", "fox").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["گربه\u200cها", "👩\u200d🔬"])
-def test_a_class_may_be_named_in_a_script_that_joins_letters(ada: TestClient, checked: Path, name: str) -> None:
+def test_a_class_may_be_named_in_a_script_that_joins_letters(
+    ada: TestClient, checked: Path, name: str
+) -> None:
     assert decide(ada, ids(checked)[0], "relabel", name, new=True).status_code == 200
     assert said(checked) == [[ids(checked)[0], "relabel", name, "Ada"]]
 
 
 @pytest.mark.parametrize("name", ["\u200d\u200c", "\u202etac", "a\u2028b"])
-def test_a_class_that_cannot_be_read_as_it_is_is_refused(ada: TestClient, checked: Path, name: str) -> None:
-    assert "visible characters" in decide(ada, ids(checked)[0], "relabel", name, new=True).json()["detail"]
+def test_a_class_that_cannot_be_read_as_it_is_is_refused(
+    ada: TestClient, checked: Path, name: str
+) -> None:
+    assert (
+        "visible characters"
+        in decide(ada, ids(checked)[0], "relabel", name, new=True).json()["detail"]
+    )
 
 
 def test_every_decision_can_be_undone_by_deleting_the_file(ada: TestClient, checked: Path) -> None:
@@ -209,7 +271,9 @@ def test_every_decision_can_be_undone_by_deleting_the_file(ada: TestClient, chec
 def test_pictures_come_untouched_when_small_and_scaled_when_large(checked: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
     packed = store.PackedImages(checked / "data" / "ingest")
-    big = browser_of(with_image(checked, noise), "Ada").get("/api/images/big", params={"side_px": 300})
+    big = browser_of(with_image(checked, noise), "Ada").get(
+        "/api/images/big", params={"side_px": 300}
+    )
     assert big.headers["content-type"] == "image/webp"
     small = browser_of(checked, "Ada").get(f"/api/images/{ids(checked)[0]}")
     assert (small.content, small.headers["content-type"]) == (packed[ids(checked)[0]], "image/png")
@@ -230,10 +294,16 @@ def with_image(folder: Path, pixels: np.ndarray) -> Path:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "http://evil.example"}, {"origin": "http://127.0.0.1:3000"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
-     {"sec-fetch-site": "same-site"}, {"host": "evil.example:8421", "origin": "http://evil.example:8421"}],
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:3000"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"host": "evil.example:8421", "origin": "http://evil.example:8421"},
+    ],
     ids=["other site", "other port", "no origin", "cross-site", "same-site", "rebound name"],
-)  # fmt: skip
+)
 def test_another_page_can_neither_write_nor_read(checked: Path, headers: dict[str, str]) -> None:
     page = TestClient(create_app(checked, "Ada"), base_url="http://127.0.0.1:8421")
     body = {"ids": [ids(checked)[0]], "decision": "drop"}
@@ -244,7 +314,10 @@ def test_another_page_can_neither_write_nor_read(checked: Path, headers: dict[st
 
 def test_a_form_of_another_page_is_no_decision(ada: TestClient, checked: Path) -> None:
     body = f'{{"ids": ["{ids(checked)[0]}"], "decision": "drop"}}'
-    assert ada.post("/api/decisions", content=body, headers={"content-type": "text/plain"}).status_code == 422
+    assert (
+        ada.post("/api/decisions", content=body, headers={"content-type": "text/plain"}).status_code
+        == 422
+    )
 
 
 def test_the_page_loads_nothing_from_elsewhere(ada: TestClient) -> None:
@@ -252,7 +325,9 @@ def test_the_page_loads_nothing_from_elsewhere(ada: TestClient) -> None:
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert "http" not in answer.text.replace(
+        "http://www.w3.org/2000/svg", ""
+    )  # a name, not an address
     assert answer.headers["x-frame-options"] == "DENY"
 
 
@@ -276,5 +351,7 @@ def test_before_label_check_the_command_says_what_to_run(tmp_path: Path) -> None
 def test_the_page_starts_without_torch() -> None:
     heavy = "{'torch', 'mlflow', 'pytorch_lightning', 'sklearn', 'matplotlib'}"
     code = f"import sys, pipeline.review.server; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "set()\n"

@@ -1,4 +1,6 @@
-"""The review page in a real browser, by keyboard, also with a server that is killed in the middle."""
+"""The review page in a real browser, by keyboard, also with a server that is killed in the
+middle.
+"""
 
 import os
 import signal
@@ -41,11 +43,25 @@ class Server:
     """`fieldmark review` as a process of its own."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        command = [sys.executable, "-m", "pipeline.cli", "review", "--no-browser", "--by", "Ada", "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.cli",
+            "review",
+            "--no-browser",
+            "--by",
+            "Ada",
+            "--port",
+            str(port),
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout is not None
-        self.url = next(word for word in self.process.stdout.readline().split() if word.startswith("http"))
+        self.url = next(
+            word for word in self.process.stdout.readline().split() if word.startswith("http")
+        )
         self.port = int(self.url.rpartition(":")[2])
 
     def kill(self) -> None:
@@ -64,7 +80,9 @@ def servers() -> Iterator[list[Server]]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], str]]:
-    """Starts the review page of a project in a thread of this process, for who does not kill it; the page's address."""
+    """Starts the review page of a project in a thread of this process, for who does not kill it;
+    the page's address.
+    """
     with ExitStack() as running:
         yield lambda folder: running.enter_context(served(folder))
 
@@ -88,10 +106,16 @@ def open_page(chrome: Chrome, url: str) -> None:
 
 
 def said(folder: Path) -> list[list[str]]:
-    return decisions.read(folder / "data" / "decisions")[["id", "decision", "label"]].to_numpy().tolist()
+    return (
+        decisions.read(folder / "data" / "decisions")[["id", "decision", "label"]]
+        .to_numpy()
+        .tolist()
+    )
 
 
-def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome, servers: list[Server], tmp_path: Path) -> None:
+def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(
+    chrome: Chrome, servers: list[Server], tmp_path: Path
+) -> None:
     labels = ["cat", "dog"] * 15
     suspects = {i: (labels[i + 1], 0.99 - i / 100) for i in range(20)}
     folder = write_project(tmp_path, labels, [square(8 * i) for i in range(30)], suspects)
@@ -110,7 +134,9 @@ def test_twenty_suspects_by_keyboard_survive_a_kill_of_the_server(chrome: Chrome
     assert len({id for id, _, _ in said(folder)}) == 20
 
 
-def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_undo_a_new_class_and_a_hostile_one(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     folder = twelve(tmp_path)
     open_page(chrome, serve(folder))
     press(chrome, Keys.SPACE, "z")
@@ -128,7 +154,9 @@ def test_undo_a_new_class_and_a_hostile_one(chrome: Chrome, serve: Callable[[Pat
 
 
 @pytest.mark.slow
-def test_a_reload_can_still_undo(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_a_reload_can_still_undo(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     folder = twelve(tmp_path)
     url = serve(folder)
     open_page(chrome, url)
@@ -140,7 +168,9 @@ def test_a_reload_can_still_undo(chrome: Chrome, serve: Callable[[Path], str], t
     assert [what for _, what, _ in said(folder)] == ["keep", "withdraw"]
 
 
-def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_a_whole_group_is_labelled_at_once_and_taken_back(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(3, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 60, [square(4 * i) for i in range(60)], {}, heaps)
     chrome.get(serve(folder))
@@ -153,15 +183,22 @@ def test_a_whole_group_is_labelled_at_once_and_taken_back(chrome: Chrome, serve:
     wait_for(chrome, "#count", "23 of 60")
     press(chrome, "z")
     wait_for(chrome, "#count", "11 of 60")
-    assert [(what, label) for _, what, label in said(folder)] == [("relabel", "cat")] * 23 + [("withdraw", "")] * 12
+    assert [(what, label) for _, what, label in said(folder)] == [("relabel", "cat")] * 23 + [
+        ("withdraw", "")
+    ] * 12
     assert chrome.get_log("browser") == []
 
 
 @pytest.mark.slow
-def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     folder = twelve(tmp_path)
     open_page(chrome, serve(folder))
-    chrome.execute_script("[...document.querySelectorAll('.acts button')].find((el) => el.textContent.startsWith('Unsure')).focus()")
+    chrome.execute_script(
+        "[...document.querySelectorAll('.acts button')].find((el) => "
+        "el.textContent.startsWith('Unsure')).focus()"
+    )
     press(chrome, Keys.ENTER)
     wait_for(chrome, "#count", "1 of 3")
     assert chrome.execute_script("return document.activeElement.textContent").startswith("Unsure")
@@ -176,7 +213,9 @@ def test_who_moves_by_tab_keeps_the_place_and_who_clicks_keeps_the_keys(chrome: 
 
 
 @pytest.mark.slow
-def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     folder = twelve(tmp_path)
     url = serve(folder)
     open_page(chrome, url)
@@ -190,39 +229,70 @@ def test_the_end_of_a_list_leads_on_and_nothing_left_is_said(chrome: Chrome, ser
     wait_for(chrome, "#stage", "All decided")
     press(chrome, "n")
     wait_for(chrome, "#kinds [aria-current]", "Twin with another label")
-    browser_of(folder, "Ada").post("/api/decisions", json={"ids": table.read(folder / "data" / "label-check")["id"].tolist(), "decision": "drop"})
+    browser_of(folder, "Ada").post(
+        "/api/decisions",
+        json={
+            "ids": table.read(folder / "data" / "label-check")["id"].tolist(),
+            "decision": "drop",
+        },
+    )
     chrome.get("about:blank")
     chrome.get(url)
     wait_for(chrome, "#stage", "All decided")
     wait_for(chrome, "#kinds [aria-current]", "Suspect label")
 
 
-def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_on_a_small_phone_everything_can_be_touched_and_nothing_is_cut_off(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     names = ["Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen", "a"]
-    folder = write_project(tmp_path, names * 6, [square(8 * i) for i in range(12)], {0: ("a", 0.9), 1: (names[0], 0.8)})
+    folder = write_project(
+        tmp_path, names * 6, [square(8 * i) for i in range(12)], {0: ("a", 0.9), 1: (names[0], 0.8)}
+    )
     open_page(chrome, serve(folder))
     try:
-        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True})
-        small = "[...document.querySelectorAll('button')].filter((el) => el.offsetWidth && (el.offsetWidth < 44 || el.offsetHeight < 44)).map((el) => el.innerText)"
+        chrome.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True},
+        )
+        small = (
+            "[...document.querySelectorAll('button')].filter((el) => el.offsetWidth && "
+            "(el.offsetWidth < 44 || el.offsetHeight < 44)).map((el) => el.innerText)"
+        )
         assert chrome.execute_script(f"return {small}") == []
-        cut_off = "[...document.querySelectorAll('.finding, .verdict strong, #side h2')].filter((el) => el.scrollWidth > el.clientWidth).map((el) => el.innerText)"
+        cut_off = (
+            "[...document.querySelectorAll('.finding, .verdict strong, #side "
+            "h2')].filter((el) => el.scrollWidth > el.clientWidth).map((el) => "
+            "el.innerText)"
+        )
         assert chrome.execute_script(f"return {cut_off}") == []
-        assert chrome.execute_script("return [document.documentElement.scrollWidth, document.querySelector('.acts').getBoundingClientRect().bottom <= 640]") == [320, True]
+        assert chrome.execute_script(
+            "return [document.documentElement.scrollWidth, "
+            "document.querySelector('.acts').getBoundingClientRect().bottom <= 640]"
+        ) == [320, True]
         chrome.execute_script("document.querySelector('#kinds button:last-child').click()")
         wait_for(chrome, "#kinds [aria-current]", "Blurred")
-        assert chrome.execute_script("return document.querySelector('#kinds [aria-current]').getBoundingClientRect().right <= 320")
+        assert chrome.execute_script(
+            "return document.querySelector('#kinds "
+            "[aria-current]').getBoundingClientRect().right <= 320"
+        )
     finally:
         chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_groups_bear_proposals_as_soon_as_a_model_has_some(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
     chrome.get(serve(folder))
     wait_for(chrome, "#stage h2", "12 images look alike")
     press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER, "/", "o", "w", "l", Keys.ENTER, Keys.ENTER)
     wait_for(chrome, "#count", "24 of 120")
-    learned = "return fetch('/api/items?kind=unlabelled&n=1').then((it) => it.json()).then((items) => items[0].suggested_label)"
+    learned = (
+        "return fetch('/api/items?kind=unlabelled&n=1').then((it) => "
+        "it.json()).then((items) => items[0].suggested_label)"
+    )
     WebDriverWait(chrome, PATIENCE_S).until(lambda page: page.execute_script(learned))
     press(chrome, "1")
     wait_for(chrome, "#count", "36 of 120")
@@ -231,20 +301,28 @@ def test_groups_bear_proposals_as_soon_as_a_model_has_some(chrome: Chrome, serve
 
 
 @pytest.mark.slow
-def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_whoever_is_faster_than_the_server_is_not_told_that_nothing_is_left(
+    chrome: Chrome, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     heaps = np.repeat(4 * np.random.default_rng(0).normal(size=(6, 8)), 20, axis=0)
     folder = write_project(tmp_path, [""] * 120, [square(i) for i in range(120)], {}, heaps)
     chrome.get(serve(folder))
     wait_for(chrome, "#stage h2", "12 images look alike")
     press(chrome, "c", "a", "t", Keys.ENTER, Keys.ENTER)
-    told = "new MutationObserver(() => { if ($('stage').querySelector('.finished')) window.finishedAt ??= $('count').textContent; })"
+    told = (
+        "new MutationObserver(() => "
+        "{ if ($('stage').querySelector('.finished')) window.finishedAt ??= $('count').textContent; })"
+    )
     chrome.execute_script(f"{told}.observe($('stage'), {{ childList: true }})")
     chrome.execute_cdp_cmd("Network.enable", {})
     slow = {"offline": False, "latency": 150, "downloadThroughput": -1, "uploadThroughput": -1}
     chrome.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
     try:
         until = time.monotonic() + 2 * PATIENCE_S
-        while "120 of 120" not in chrome.find_element(By.ID, "count").text and time.monotonic() < until:
+        while (
+            "120 of 120" not in chrome.find_element(By.ID, "count").text
+            and time.monotonic() < until
+        ):
             press(chrome, "1")
     finally:
         chrome.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "latency": 0})

@@ -1,4 +1,6 @@
-"""What came back from production: a queue of the review page, and, once accepted, images of the next rebuild."""
+"""What came back from production: a queue of the review page, and, once accepted, images of the
+next rebuild.
+"""
 
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +26,9 @@ def shot(shade: int) -> np.ndarray:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Twelve squares; someone says of a stranger that it is a dog, of a known image that it is a cat; one was doubted."""
+    """Twelve squares; someone says of a stranger that it is a dog, of a known image that it is a
+    cat; one was doubted.
+    """
     folder = twelve(tmp_path)
     box = Inbox(folder / feedback.FOLDER, 10**9)
     box.keep("new", shot(200), Answer("fieldmark/1", "cat", 0.9, False))
@@ -47,24 +51,44 @@ def queue(page: TestClient, kind: str) -> list[dict[str, Any]]:
 
 
 def decide(page: TestClient, id: str, decision: str, label: str = "", *, new: bool = False) -> Any:
-    done = page.post("/api/decisions", json={"ids": [id], "decision": decision, "label": label, "new": new})
+    done = page.post(
+        "/api/decisions", json={"ids": [id], "decision": decision, "label": label, "new": new}
+    )
     assert done.status_code == 200, done.text
     return done.json()
 
 
 def accepted(project: Path) -> list[str]:
-    return [path.stem for path in (project / feedback.ACCEPTED).glob("*")] if (project / feedback.ACCEPTED).exists() else []
+    return (
+        [path.stem for path in (project / feedback.ACCEPTED).glob("*")]
+        if (project / feedback.ACCEPTED).exists()
+        else []
+    )
 
 
 def test_what_people_said_is_suggested_and_the_prediction_told(ada: TestClient) -> None:
     known, new = queue(ada, "feedback")
-    assert (new["label"], new["suggested_label"], new["predicted"], new["neighbours"]) == ("", "dog", "cat", [])
-    assert (known["id"], known["label"], known["suggested_label"], known["predicted"]) == (KNOWN, "dog", "cat", "dog")
+    assert (new["label"], new["suggested_label"], new["predicted"], new["neighbours"]) == (
+        "",
+        "dog",
+        "cat",
+        [],
+    )
+    assert (known["id"], known["label"], known["suggested_label"], known["predicted"]) == (
+        KNOWN,
+        "dog",
+        "cat",
+        "dog",
+    )
 
 
 def test_what_the_model_doubted_is_a_queue_of_its_own(ada: TestClient) -> None:
     (doubted,) = queue(ada, "abstained")
-    assert (doubted["suggested_label"], doubted["predicted"], doubted["suspect_score"]) == ("cat", "cat", pytest.approx(0.6))
+    assert (doubted["suggested_label"], doubted["predicted"], doubted["suspect_score"]) == (
+        "cat",
+        "cat",
+        pytest.approx(0.6),
+    )
     assert ada.get("/api/summary").json()["kinds"]["abstained"] == {"n": 1, "n_decided": 0}
 
 
@@ -73,17 +97,23 @@ def test_the_picture_is_shown(ada: TestClient) -> None:
     assert np.array_equal(images.decode(answer.content, max_pixels=None), shot(200))
 
 
-def test_an_accepted_image_lies_where_ingest_reads_it_and_its_label_is_a_decision(ada: TestClient, project: Path) -> None:
+def test_an_accepted_image_lies_where_ingest_reads_it_and_its_label_is_a_decision(
+    ada: TestClient, project: Path
+) -> None:
     id = queue(ada, "feedback")[1]["id"]
     decide(ada, id, "relabel", "dog")
     (item,) = source.read(project / feedback.ACCEPTED)
     assert isinstance(item, Item)
     assert (sha256(item.load()).hexdigest(), item.label, item.given_split) == (id, "", "")
-    assert decisions.read(project / "data" / "decisions")[["id", "decision", "label", "by"]].values.tolist() == [[id, "relabel", "dog", "Ada"]]
+    assert decisions.read(project / "data" / "decisions")[
+        ["id", "decision", "label", "by"]
+    ].values.tolist() == [[id, "relabel", "dog", "Ada"]]
 
 
 @pytest.mark.parametrize("decision", ["drop", "unsure"])
-def test_what_is_not_accepted_does_not_come_in(ada: TestClient, project: Path, decision: str) -> None:
+def test_what_is_not_accepted_does_not_come_in(
+    ada: TestClient, project: Path, decision: str
+) -> None:
     decide(ada, queue(ada, "feedback")[1]["id"], decision)
     assert accepted(project) == []
 
@@ -97,7 +127,9 @@ def test_what_is_taken_back_goes_away_again(ada: TestClient, project: Path) -> N
     assert queue(ada, "abstained")[0]["id"] == id
 
 
-def test_people_who_differ_bring_nothing_in_until_they_agree(ada: TestClient, project: Path) -> None:
+def test_people_who_differ_bring_nothing_in_until_they_agree(
+    ada: TestClient, project: Path
+) -> None:
     id = queue(ada, "abstained")[0]["id"]
     ben = browser_of(project, "Ben")
     decide(ada, id, "relabel", "cat")
@@ -107,20 +139,27 @@ def test_people_who_differ_bring_nothing_in_until_they_agree(ada: TestClient, pr
     assert accepted(project) == [id]
 
 
-def test_feedback_on_an_image_of_the_data_is_a_decision_on_that_one(ada: TestClient, project: Path) -> None:
+def test_feedback_on_an_image_of_the_data_is_a_decision_on_that_one(
+    ada: TestClient, project: Path
+) -> None:
     decide(ada, KNOWN, "relabel", "cat")
     assert accepted(project) == []
     assert decisions.read(project / "data" / "decisions")["id"].tolist() == [KNOWN]
 
 
-def test_feedback_that_comes_while_the_page_is_open_appears_and_decisions_stay(ada: TestClient, project: Path) -> None:
+def test_feedback_that_comes_while_the_page_is_open_appears_and_decisions_stay(
+    ada: TestClient, project: Path
+) -> None:
     first = queue(ada, "feedback")[1]["id"]
     decide(ada, first, "drop")
     box = Inbox(project / feedback.FOLDER, 10**9)
     box.keep("later", shot(230), Answer("fieldmark/1", "cat", 0.9, False))
     box.say("later", "mouse")
     assert [item["suggested_label"] for item in queue(ada, "feedback")] == ["mouse", "cat"]
-    assert [item["id"] for item in ada.get("/api/items", params={"kind": "decided", "decided": True}).json()] == [first]
+    assert [
+        item["id"]
+        for item in ada.get("/api/items", params={"kind": "decided", "decided": True}).json()
+    ] == [first]
 
 
 def test_unlabelled_images_and_their_groups_know_nothing_of_it(ada: TestClient) -> None:

@@ -1,4 +1,6 @@
-"""Proposals: groups are pure where classes lie apart, nothing is proposed twice, and a person needs far fewer actions."""
+"""Proposals: groups are pure where classes lie apart, nothing is proposed twice, and a person needs
+far fewer actions.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ def blobs() -> tuple[proposals.Map, list[str]]:
     return proposals.survey(seen.astype(np.float16)), [f"c{i // 60}" for i in range(240)]
 
 
-def test_a_group_is_of_one_cluster_and_no_image_is_in_two(blobs: tuple[proposals.Map, list[str]]) -> None:
+def test_a_group_is_of_one_cluster_and_no_image_is_in_two(
+    blobs: tuple[proposals.Map, list[str]],
+) -> None:
     where, _ = blobs
     found = proposals.groups(where, range(240), [], None, n=99)
     rows = [row for group in found for row in group]
@@ -37,7 +41,9 @@ def test_one_by_one_starts_with_one_of_each_cluster(blobs: tuple[proposals.Map, 
     assert len(set(where.cluster[order[:12]])) == 12
 
 
-def test_with_a_model_the_most_uncertain_comes_first(blobs: tuple[proposals.Map, list[str]]) -> None:
+def test_with_a_model_the_most_uncertain_comes_first(
+    blobs: tuple[proposals.Map, list[str]],
+) -> None:
     where, labels = blobs
     known = list(range(0, 240, 10))
     guessed = proposals.guess(where, known, [labels[row] for row in known])
@@ -49,7 +55,9 @@ def test_with_a_model_the_most_uncertain_comes_first(blobs: tuple[proposals.Map,
 
 
 @pytest.mark.parametrize("labels", [[], ["a"], ["a", "a"]])
-def test_one_class_makes_no_model(blobs: tuple[proposals.Map, list[str]], labels: list[str]) -> None:
+def test_one_class_makes_no_model(
+    blobs: tuple[proposals.Map, list[str]], labels: list[str]
+) -> None:
     assert proposals.guess(blobs[0], range(len(labels)), labels) is None
     assert proposals.growth(blobs[0], range(len(labels)), labels) == []
 
@@ -63,16 +71,23 @@ def test_growth_is_measured_at_four_sizes(blobs: tuple[proposals.Map, list[str]]
 
 
 def test_look_alikes_do_not_judge_each_other(blobs: tuple[proposals.Map, list[str]]) -> None:
-    """Heaps of one class lie anywhere here, so that only copies of what is known could be recognised."""
+    """Heaps of one class lie anywhere here, so that only copies of what is known could be
+    recognised.
+    """
     where, labels = blobs
     assert proposals.growth(where, range(240), labels)[-1][1] < 0.8
 
 
 def test_expected_growth_follows_a_power_law() -> None:
     measured = [(n, 1 - n**-0.5) for n in (25, 50, 75, 100)]
-    np.testing.assert_allclose(proposals.expected(measured), [(n, 1 - n**-0.5) for n in (100, 150, 200)])
+    np.testing.assert_allclose(
+        proposals.expected(measured), [(n, 1 - n**-0.5) for n in (100, 150, 200)]
+    )
     assert proposals.expected([(10, 1.0), (20, 1.0), (30, 0.9)]) == []
 
 
 def test_expected_growth_never_falls() -> None:
-    assert proposals.expected([(10, 0.9), (20, 0.8), (30, 0.7)])[0][1] == proposals.expected([(10, 0.9), (20, 0.8), (30, 0.7)])[-1][1]
+    assert (
+        proposals.expected([(10, 0.9), (20, 0.8), (30, 0.7)])[0][1]
+        == proposals.expected([(10, 0.9), (20, 0.8), (30, 0.7)])[-1][1]
+    )

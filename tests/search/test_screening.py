@@ -10,8 +10,17 @@ from pipeline.search import screening
 
 def board(**columns: list[float]) -> pd.DataFrame:
     n = len(next(iter(columns.values())))
-    filled = {"accuracy": [0.5] * n, "f1_macro": [0.5] * n, "log_loss": [1.0] * n, "ms": [10.0] * n, **columns}
-    named = {"latency/p50_ms": filled.pop("ms"), **{f"val/{key}": value for key, value in filled.items()}}
+    filled = {
+        "accuracy": [0.5] * n,
+        "f1_macro": [0.5] * n,
+        "log_loss": [1.0] * n,
+        "ms": [10.0] * n,
+        **columns,
+    }
+    named = {
+        "latency/p50_ms": filled.pop("ms"),
+        **{f"val/{key}": value for key, value in filled.items()},
+    }
     return pd.DataFrame({"candidate": list("abcdef"[:n]), **named})
 
 
@@ -26,7 +35,9 @@ def test_the_best_within_the_budget_wins() -> None:
     assert ranked["within_budget"].tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize(("metric", "best_first"), [("accuracy", "cab"), ("f1_macro", "bca"), ("log_loss", "abc")])
+@pytest.mark.parametrize(
+    ("metric", "best_first"), [("accuracy", "cab"), ("f1_macro", "bca"), ("log_loss", "abc")]
+)
 def test_each_metric_is_read_in_its_direction(metric: str, best_first: str) -> None:
     rows = board(accuracy=[0.5, 0.4, 0.6], f1_macro=[0.1, 0.3, 0.2], log_loss=[0.3, 0.5, 0.7])
     assert order(rows, metric) == best_first
@@ -41,25 +52,35 @@ def test_a_candidate_at_the_budget_is_within_it() -> None:
 
 
 def test_nobody_within_the_budget_says_what_to_do() -> None:
-    with pytest.raises(FieldmarkError, match=r"latency_budget_ms = 5: the fastest takes 7\.2 ms; raise the budget"):
+    with pytest.raises(
+        FieldmarkError, match=r"latency_budget_ms = 5: the fastest takes 7\.2 ms; raise the budget"
+    ):
         screening.rank(board(ms=[7.2, 30]), "accuracy", 5.0)
 
 
 def test_a_better_candidate_that_is_too_slow_is_told() -> None:
     """A busy machine once put a network of 0.6 behind features of 0.32, and nothing said why."""
-    rows = board(accuracy=[0.6, 0.3, 0.32, 0.2], log_loss=[0.9, 1.4, 1.5, 1.6], ms=[253, 24, 22, 300]).assign(name=["A", "B", "C", "D"])
+    rows = board(
+        accuracy=[0.6, 0.3, 0.32, 0.2], log_loss=[0.9, 1.4, 1.5, 1.6], ms=[253, 24, 22, 300]
+    ).assign(name=["A", "B", "C", "D"])
     (told,) = screening.better_but_slow(screening.rank(rows, "accuracy", 250.0), "accuracy", 250.0)
-    assert told.startswith("A was better, val/accuracy 0.6 against 0.32, and was left out: 253 ms for an image")
+    assert told.startswith(
+        "A was better, val/accuracy 0.6 against 0.32, and was left out: 253 ms for an image"
+    )
     (told,) = screening.better_but_slow(screening.rank(rows, "log_loss", 250.0), "log_loss", 250.0)
     assert told.startswith("A was better, val/log_loss 0.9 against 1.4")
-    assert screening.better_but_slow(screening.rank(rows, "accuracy", 400.0), "accuracy", 400.0) == []
+    assert (
+        screening.better_but_slow(screening.rank(rows, "accuracy", 400.0), "accuracy", 400.0) == []
+    )
 
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
 @given(LABELS, st.floats(0.01, 1), st.integers(0, 9))
-def test_a_part_has_its_share_of_every_class_and_at_least_one_image(labels: list[int], fraction: float, seed: int) -> None:
+def test_a_part_has_its_share_of_every_class_and_at_least_one_image(
+    labels: list[int], fraction: float, seed: int
+) -> None:
     array = np.array(labels)
     part = screening.subset(array, fraction, seed)
     shares = {k: max(1, round(fraction * labels.count(k))) for k in set(labels)}

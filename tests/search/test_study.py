@@ -12,7 +12,10 @@ from pipeline.schema import Candidate, Tune
 from pipeline.search import study as search
 from pipeline.training.classifier import Diverged
 
-SPACE = {"fit.lr": {"low": 0.001, "high": 0.1, "log": True}, "model.head.hidden": {"choices": [8, 16, 32]}}
+SPACE = {
+    "fit.lr": {"low": 0.001, "high": 0.1, "log": True},
+    "model.head.hidden": {"choices": [8, 16, 32]},
+}
 Asked = list[tuple[float, int]]
 
 
@@ -22,7 +25,13 @@ def winner(space: dict[str, Any] = SPACE, **changes: Any) -> Candidate:
 
 
 def settings(**changes: Any) -> Tune:
-    usual = {"trials": 9, "metric": "log_loss", "startup_trials": 3, "prune_after_epochs": 1, "refit": "train"}
+    usual = {
+        "trials": 9,
+        "metric": "log_loss",
+        "startup_trials": 3,
+        "prune_after_epochs": 1,
+        "refit": "train",
+    }
     return Tune.model_validate({**usual, **changes})
 
 
@@ -31,8 +40,17 @@ def loss(asked: Candidate) -> float:
     return abs(math.log10(asked.fit.lr) + 2) + 1 / asked.model.head.hidden
 
 
-def run(scratch: Path, *, kill_at: int | None = None, seed: int = 0, tune: Tune | None = None, **changes: Any) -> tuple[optuna.Study, Asked]:
-    """Search with the loss above; the process dies in the middle of the trial asked for in place `kill_at`."""
+def run(
+    scratch: Path,
+    *,
+    kill_at: int | None = None,
+    seed: int = 0,
+    tune: Tune | None = None,
+    **changes: Any,
+) -> tuple[optuna.Study, Asked]:
+    """Search with the loss above; the process dies in the middle of the trial asked for in place
+    `kill_at`.
+    """
     asked: Asked = []
 
     def objective(turned: Candidate, number: int, report: search.Report) -> float:
@@ -42,7 +60,9 @@ def run(scratch: Path, *, kill_at: int | None = None, seed: int = 0, tune: Tune 
         return loss(turned)
 
     scratch.mkdir(exist_ok=True)
-    return search.search(winner(**changes), tune or settings(), objective, seed=seed, scratch=scratch), asked
+    return search.search(
+        winner(**changes), tune or settings(), objective, seed=seed, scratch=scratch
+    ), asked
 
 
 def states(study: optuna.Study) -> list[TrialState]:
@@ -68,11 +88,17 @@ def test_the_best_is_found_and_no_worse_than_the_configuration(tmp_path: Path) -
     assert loss(best) == min(trial.value for trial in study.trials) <= loss(winner())  # type: ignore[type-var]
 
 
-@pytest.mark.parametrize(("metric", "best"), [("accuracy", 0.9), ("f1_macro", 0.9), ("log_loss", 0.1)])
+@pytest.mark.parametrize(
+    ("metric", "best"), [("accuracy", 0.9), ("f1_macro", 0.9), ("log_loss", 0.1)]
+)
 def test_each_metric_is_searched_in_its_direction(metric: str, best: float, tmp_path: Path) -> None:
     values = [0.5, 0.9, 0.1, 0.3]
     study = search.search(
-        winner(), settings(metric=metric, trials=4), lambda _, number, __: values[number], seed=0, scratch=tmp_path
+        winner(),
+        settings(metric=metric, trials=4),
+        lambda _, number, __: values[number],
+        seed=0,
+        scratch=tmp_path,
     )
     assert study.best_value == best
 
@@ -93,7 +119,11 @@ def test_a_search_killed_again_and_again_comes_to_its_end(tmp_path: Path) -> Non
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, kill_at=2)
     study, rest = run(tmp_path)
-    assert (len(rest), states(study).count(TrialState.COMPLETE), states(study).count(TrialState.FAIL)) == (3, 9, 3)
+    assert (
+        len(rest),
+        states(study).count(TrialState.COMPLETE),
+        states(study).count(TrialState.FAIL),
+    ) == (3, 9, 3)
 
 
 def test_a_kill_before_the_first_trial_starts_does_no_harm(tmp_path: Path) -> None:
@@ -117,7 +147,9 @@ def test_the_number_of_trials_is_the_total(tmp_path: Path) -> None:
 
 
 def test_the_search_follows_the_seed(tmp_path: Path) -> None:
-    first, again, other = (run(tmp_path / name, seed=seed)[1] for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    first, again, other = (
+        run(tmp_path / name, seed=seed)[1] for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     assert first == again != other
 
 
@@ -130,14 +162,20 @@ def test_what_is_on_or_off_can_be_searched_and_is_found_again_after_a_kill(tmp_p
 
     space = {"model.average_views": {"choices": [True, False]}}
     for trials in (3, 8):
-        study = search.search(winner(space), settings(trials=trials), objective, seed=0, scratch=tmp_path)
+        study = search.search(
+            winner(space), settings(trials=trials), objective, seed=0, scratch=tmp_path
+        )
     assert set(tried) == {True, False}
     assert search.chosen(winner(space), study.best_params).model.average_views is True
 
 
 @pytest.mark.parametrize("log", [True, False])
 def test_the_space_is_searched_as_it_is_written(log: bool, tmp_path: Path) -> None:
-    study, _ = run(tmp_path, tune=settings(trials=1), space={**SPACE, "fit.lr": {"low": 0.001, "high": 0.1, "log": log}})
+    study, _ = run(
+        tmp_path,
+        tune=settings(trials=1),
+        space={**SPACE, "fit.lr": {"low": 0.001, "high": 0.1, "log": log}},
+    )
     lr, hidden = (study.trials[0].distributions[key] for key in ("fit.lr", "model.head.hidden"))
     assert (lr.low, lr.high, lr.log, hidden.choices) == (0.001, 0.1, log, (8, 16, 32))  # type: ignore[attr-defined]
 
@@ -158,7 +196,9 @@ def test_bad_trials_are_stopped_early_and_counted(tmp_path: Path) -> None:
             report({"epoch": float(epoch), "val/log_loss": value, "val/accuracy": 0.5})
         return value
 
-    study = search.search(winner(), settings(trials=6, prune_after_epochs=2), objective, seed=0, scratch=tmp_path)
+    study = search.search(
+        winner(), settings(trials=6, prune_after_epochs=2), objective, seed=0, scratch=tmp_path
+    )
     assert states(study) == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED] * 3
     assert [seen.count(number) for number in range(6)] == [6, 6, 6, 3, 3, 3]
     assert study.best_trial.number == 0
@@ -205,7 +245,9 @@ def test_a_value_that_was_switched_off_may_be_searched(tmp_path: Path, log: bool
         asked.append(turned.fit.weight_decay)
         return turned.fit.weight_decay
 
-    search.search(winner(space, weight_decay=0.0), settings(trials=8), objective, seed=0, scratch=tmp_path)
+    search.search(
+        winner(space, weight_decay=0.0), settings(trials=8), objective, seed=0, scratch=tmp_path
+    )
     assert asked[0] == 0.0 and all(0 <= value <= 0.3 for value in asked)
 
 
@@ -220,8 +262,12 @@ def test_a_value_out_of_range_is_refused() -> None:
         search.chosen(winner(), {"model.head.dropout": 1.5})
 
 
-@pytest.mark.parametrize("half", ["", '{"op_code":6,"wor'], ids=["after the lock was taken", "in the middle of a line"])
-def test_a_search_killed_while_it_wrote_goes_on(half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "half", ["", '{"op_code":6,"wor'], ids=["after the lock was taken", "in the middle of a line"]
+)
+def test_a_search_killed_while_it_wrote_goes_on(
+    half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """optuna waited for ever for its lock, since that points from a relative path to nowhere."""
     monkeypatch.chdir(tmp_path)
     scratch = Path("scratch")

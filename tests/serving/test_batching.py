@@ -17,7 +17,9 @@ IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
 class Engine:
-    """Answers each image with the value of its pixels, once it may; notes how many there were and where they ran."""
+    """Answers each image with the value of its pixels, once it may; notes how many there were and
+    where they ran.
+    """
 
     def __init__(self) -> None:
         self.may, self.ran = threading.Event(), list[tuple[int, str]]()
@@ -86,7 +88,9 @@ def test_no_lane_starts_beside_what_has_all_cores_and_a_lane_does_not_wait_for_a
 def test_versions_do_not_share_a_batch() -> None:
     async def work(engine: Any) -> None:
         batcher, other = Batcher(8, lanes=1), Engine()
-        asked = await tasks(*(batcher.predict(which, IMAGE) for which in (engine, engine, engine, other, engine)))
+        asked = await tasks(
+            *(batcher.predict(which, IMAGE) for which in (engine, engine, engine, other, engine))
+        )
         engine.may.set()
         other.may.set()
         await asyncio.gather(*asked)
@@ -103,7 +107,9 @@ def test_an_engine_that_fails_is_told_to_all_of_its_batch_and_the_next_batch_goe
 
     async def work(engine: Any) -> None:
         batcher, bad = Batcher(8, lanes=1), Failing()
-        asked = await tasks(*(batcher.predict(bad, IMAGE) for _ in range(3)), batcher.predict(engine, IMAGE))  # type: ignore[arg-type]
+        asked = await tasks(
+            *(batcher.predict(bad, IMAGE) for _ in range(3)), batcher.predict(engine, IMAGE)
+        )  # type: ignore[arg-type]
         engine.may.set()
         bad.may.set()
         told = await asyncio.gather(*asked, return_exceptions=True)
@@ -130,12 +136,17 @@ def test_the_batcher_does_not_wait_for_those_who_have_gone() -> None:
     [(math.inf, [3, 3, 1, 1, 1, 1, 3, 1, 1, 1, 1, 3]), (0.0, [3, 3, 1, 3, 1, 3, 1, 1, 1, 1, 1, 1])],
     ids=["every fifth turn", "every other turn once it is late"],
 )
-def test_what_stands_aside_gets_an_idle_engine_and_its_turns_of_a_busy_one(late_at: float, order: list[int]) -> None:
+def test_what_stands_aside_gets_an_idle_engine_and_its_turns_of_a_busy_one(
+    late_at: float, order: list[int]
+) -> None:
     async def work(engine: Any) -> None:
         engine.may.set()
         batcher, patches = Batcher(1, lanes=1), np.stack([IMAGE] * 3)
         await batcher.stand_aside(engine, patches, late_at)
-        asked = await tasks(*(batcher.stand_aside(engine, patches, late_at) for _ in range(3)), *(batcher.predict(engine, IMAGE) for _ in range(8)))
+        asked = await tasks(
+            *(batcher.stand_aside(engine, patches, late_at) for _ in range(3)),
+            *(batcher.predict(engine, IMAGE) for _ in range(8)),
+        )
         assert [len((await task).probs) for task in asked] == [3] * 3 + [1] * 8
 
     assert [n for n, _ in run(work)] == order

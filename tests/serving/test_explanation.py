@@ -17,7 +17,9 @@ def sigmoid(score: np.ndarray) -> np.ndarray:
 
 
 def looks_at(top: int, left: int, side: int = 20) -> object:
-    """Class 1 in so far as that square is bright, class 0 otherwise; the rest of the image does not count."""
+    """Class 1 in so far as that square is bright, class 0 otherwise; the rest of the image does not
+    count.
+    """
 
     def model(images: np.ndarray) -> np.ndarray:
         assert len(images) <= BATCH
@@ -42,12 +44,16 @@ def test_what_alone_counts_is_found_where_it_is(top: int, left: int) -> None:
     assert top <= (row + 0.5) * cell <= top + 20
     assert left <= (column + 0.5) * cell <= left + 20
     far = np.ones_like(seen, dtype=bool)
-    far[max(0, top // cell - 1) : top // cell + 4, max(0, left // cell - 1) : left // cell + 4] = False
+    far[max(0, top // cell - 1) : top // cell + 4, max(0, left // cell - 1) : left // cell + 4] = (
+        False
+    )
     assert np.allclose(seen[far], 0)
 
 
 def test_what_speaks_for_one_of_two_classes_speaks_against_the_other() -> None:
-    for_one, for_other = (occlusion(looks_at(40, 60), bright_spot(40, 60), target) for target in (1, 0))  # type: ignore[arg-type]
+    for_one, for_other = (
+        occlusion(looks_at(40, 60), bright_spot(40, 60), target) for target in (1, 0)
+    )  # type: ignore[arg-type]
     np.testing.assert_allclose(for_one, -for_other, atol=1e-3)
 
 
@@ -82,7 +88,9 @@ def test_the_overlay_colours_what_counts_and_greys_the_rest() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(12, 70), st.integers(0, 2**32 - 1))
-def test_any_size_and_content_gives_finite_numbers_and_a_picture_of_that_size(px: int, seed: int) -> None:
+def test_any_size_and_content_gives_finite_numbers_and_a_picture_of_that_size(
+    px: int, seed: int
+) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (px, px, 3), np.uint8)
 
     def model(images: np.ndarray) -> np.ndarray:

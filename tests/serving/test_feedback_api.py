@@ -1,4 +1,6 @@
-"""Feedback over HTTP: off, nothing is kept; on, pixels are kept without their file, and what a person says goes with them."""
+"""Feedback over HTTP: off, nothing is kept; on, pixels are kept without their file, and what a
+person says goes with them.
+"""
 
 import io
 import json
@@ -37,10 +39,14 @@ def jpeg(colour: tuple[int, int, int], **how: Any) -> bytes:
 
 def server(export: Path, *, on: bool, new_classes: bool = True, alone: bool = True) -> TestClient:
     told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
-    cfg = Serving.model_validate(told | {"feedback": {"keep": on, "max_mb": 1.0, "new_classes": new_classes}})
+    cfg = Serving.model_validate(
+        told | {"feedback": {"keep": on, "max_mb": 1.0, "new_classes": new_classes}}
+    )
     kept = Keeping(cfg.feedback, 10**6, alone=alone) if on else None
     routers = [page.router(), feedback.router(kept)]
-    made = app.create(cfg, Folder(export, "fieldmark"), explain=explanation.explain, keeping=kept, routers=routers)
+    made = app.create(
+        cfg, Folder(export, "fieldmark"), explain=explanation.explain, keeping=kept, routers=routers
+    )
     return TestClient(made, base_url="http://127.0.0.1")
 
 
@@ -52,20 +58,27 @@ def keeping(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def predict(api: TestClient, data: bytes, **params: Any) -> dict[str, Any]:
-    answer = api.post("/predict", content=data, headers={"content-type": "image/jpeg"}, params=params)
+    answer = api.post(
+        "/predict", content=data, headers={"content-type": "image/jpeg"}, params=params
+    )
     assert answer.status_code == 200, answer.text
     said: dict[str, Any] = answer.json()["predictions"][0]
     return said
 
 
-def test_off_nothing_is_written_and_feedback_is_refused(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_nothing_is_written_and_feedback_is_refused(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with server(export, on=False) as api:
         id = predict(api, jpeg(GREY))["id"]
         assert api.get("/feedback").json() == {"on": False, "new_classes": False}
         refused = api.post("/feedback", json={"id": id, "label": "red"})
-    assert (refused.status_code, refused.json()["type"]) == (404, "urn:fieldmark:problem:feedback-off")
+    assert (refused.status_code, refused.json()["type"]) == (
+        404,
+        "urn:fieldmark:problem:feedback-off",
+    )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -73,7 +86,11 @@ def test_what_a_person_says_waits_with_the_image(keeping: TestClient, tmp_path: 
     id = predict(keeping, jpeg(RED))["id"]
     assert keeping.post("/feedback", json={"id": id, "label": "green"}).status_code == 204
     (waiting,) = Inbox(tmp_path / inbox.FOLDER).waiting()
-    assert (waiting.label, waiting.predicted, waiting.model.split("/")[0]) == ("green", "red", "fieldmark")
+    assert (waiting.label, waiting.predicted, waiting.model.split("/")[0]) == (
+        "green",
+        "red",
+        "fieldmark",
+    )
     assert waiting.confidence > 0.9
 
 
@@ -83,11 +100,17 @@ def test_an_answer_that_was_right_waits_for_nobody(keeping: TestClient, tmp_path
     assert Inbox(tmp_path / inbox.FOLDER).waiting() == []
 
 
-def test_what_the_model_doubts_waits_without_a_word_and_what_it_knows_does_not(keeping: TestClient, tmp_path: Path) -> None:
+def test_what_the_model_doubts_waits_without_a_word_and_what_it_knows_does_not(
+    keeping: TestClient, tmp_path: Path
+) -> None:
     predict(keeping, jpeg(RED))
     predict(keeping, jpeg(GREY))
-    keeping.post("/feedback", json={"id": "none", "label": "red"})  # is answered behind what came before
-    assert [(each.label, each.predicted) for each in Inbox(tmp_path / inbox.FOLDER).waiting()] == [("", "red")]
+    keeping.post(
+        "/feedback", json={"id": "none", "label": "red"}
+    )  # is answered behind what came before
+    assert [(each.label, each.predicted) for each in Inbox(tmp_path / inbox.FOLDER).waiting()] == [
+        ("", "red")
+    ]
 
 
 def test_pixels_are_kept_and_nothing_else_of_the_file(keeping: TestClient, tmp_path: Path) -> None:
@@ -105,10 +128,14 @@ def test_pixels_are_kept_and_nothing_else_of_the_file(keeping: TestClient, tmp_p
     assert b"tells" not in stored and b"so does this" not in stored
 
 
-def test_a_model_that_sees_no_faces_has_none_kept(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_sees_no_faces_has_none_kept(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     signature = json.loads((export / "signature.json").read_text())
-    (export / "signature.json").write_text(json.dumps(signature | {"preprocess": signature["preprocess"] | {"blur_faces": True}}))
+    (export / "signature.json").write_text(
+        json.dumps(signature | {"preprocess": signature["preprocess"] | {"blur_faces": True}})
+    )
     astronaut = io.BytesIO()
     Image.fromarray(photos.astronaut()).save(astronaut, "PNG")
     with server(export, on=True) as api:
@@ -126,7 +153,9 @@ def test_an_earlier_answer_on_the_same_photo_can_still_be_objected_to(keeping: T
     assert keeping.post("/feedback", json={"id": first, "label": "green"}).status_code == 204
 
 
-def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(feedback, "OTHERS_S", LONG)
     came_too_early, keep, say = threading.Event(), Inbox.keep, Inbox.say
@@ -160,22 +189,33 @@ def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(export:
         ({"id": "a"}, 422, "invalid"),
     ],
 )
-def test_feedback_that_makes_no_sense_is_told_why(keeping: TestClient, said: dict[str, str], status: int, kind: str) -> None:
+def test_feedback_that_makes_no_sense_is_told_why(
+    keeping: TestClient, said: dict[str, str], status: int, kind: str
+) -> None:
     answer = keeping.post("/feedback", json=said)
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:fieldmark:problem:{kind}")
 
 
-def test_a_word_without_end_is_not_read(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_without_end_is_not_read(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     long = json.dumps({"id": "a", "label": "x" * 10**6}).encode()
     for on in (True, False):
         with server(export, on=on) as api:
             told = api.post("/feedback", content=long, headers={"content-type": "application/json"})
-            untold = api.post("/feedback", content=iter([long]), headers={"content-type": "application/json"})
-        assert [(answer.status_code, answer.json()["type"].rpartition(":")[2]) for answer in (told, untold)] == [(413, "too-large"), (411, "length")]
+            untold = api.post(
+                "/feedback", content=iter([long]), headers={"content-type": "application/json"}
+            )
+        assert [
+            (answer.status_code, answer.json()["type"].rpartition(":")[2])
+            for answer in (told, untold)
+        ] == [(413, "too-large"), (411, "length")]
 
 
-def test_new_classes_are_taken_only_where_they_are_allowed(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_classes_are_taken_only_where_they_are_allowed(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with server(export, on=True, new_classes=False) as api:
         id = predict(api, jpeg(RED))["id"]
@@ -183,7 +223,9 @@ def test_new_classes_are_taken_only_where_they_are_allowed(export: Path, tmp_pat
         assert api.post("/feedback", json={"id": id, "label": "blue"}).status_code == 204
 
 
-def test_a_disk_that_cannot_be_written_costs_no_prediction(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_cannot_be_written_costs_no_prediction(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".fieldmark").write_text("a file where a folder is needed")
     with server(export, on=True) as api:
@@ -194,7 +236,11 @@ def test_a_disk_that_cannot_be_written_costs_no_prediction(export: Path, tmp_pat
 
 @pytest.mark.parametrize("limit", [("WAITING", 1), ("WAITING_MB", 1.5 * len(jpeg(GREY)) / 10**6)])
 def test_what_cannot_be_kept_as_fast_as_it_comes_is_left_out_and_that_is_said_once(
-    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: tuple[str, float]
+    export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: tuple[str, float],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(feedback, *limit)
@@ -211,7 +257,9 @@ def test_what_cannot_be_kept_as_fast_as_it_comes_is_left_out_and_that_is_said_on
     assert re.fullmatch(r"images are kept again; [45] were not", caplog.messages[1])
 
 
-def test_a_class_with_a_long_name_can_be_named(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_with_a_long_name_can_be_named(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     name = "x" * 400
     tiny_export(export, ("red", name))
@@ -230,9 +278,17 @@ def test_explanations_come_as_a_picture_of_what_the_model_saw(keeping: TestClien
 
 def test_the_page_loads_nothing_from_elsewhere(keeping: TestClient) -> None:
     answer = keeping.get("/")
-    assert "http://" not in answer.text and "https://" not in answer.text and "<script src" not in answer.text
+    assert (
+        "http://" not in answer.text
+        and "https://" not in answer.text
+        and "<script src" not in answer.text
+    )
     policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert (
+        "default-src 'none'" in policy
+        and "unsafe" not in policy
+        and "frame-ancestors 'none'" in policy
+    )
 
 
 def test_the_document_describes_feedback(keeping: TestClient) -> None:

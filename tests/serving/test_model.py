@@ -1,4 +1,6 @@
-"""An exported folder as serving loads it: the same answers as the file gives, and a clear word about a damaged one."""
+"""An exported folder as serving loads it: the same answers as the file gives, and a clear word
+about a damaged one.
+"""
 
 import json
 import subprocess
@@ -23,14 +25,18 @@ def jpeg(colour: tuple[int, int, int], side: int = 60) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preprocess_stage_does(export: Path) -> None:
+def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preprocess_stage_does(
+    export: Path,
+) -> None:
     loaded = model.load(export)
     data = jpeg((220, 30, 30))
     prepared = loaded.prepare(data)
     settings = json.loads((export / "signature.json").read_text())["preprocess"]
     assert (prepared == images.square(images.decode(data, max_pixels=None), **settings)).all()
     assert (loaded.prepare(images.decode(data, max_pixels=None)) == prepared).all()
-    direct = ort.InferenceSession(export / "model.onnx").run(["probs", "ood", "sketch"], {"images": prepared[None]})
+    direct = ort.InferenceSession(export / "model.onnx").run(
+        ["probs", "ood", "sketch"], {"images": prepared[None]}
+    )
     for given, wanted in zip(loaded.predict(prepared[None]), direct, strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
     assert loaded.classes[int(loaded.predict(prepared[None]).probs.argmax())] == "red"
@@ -38,7 +44,11 @@ def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preproces
 
 def test_both_engines_agree_whether_a_call_has_all_cores_or_one(export: Path) -> None:
     some = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    whole, *others = [make(export / "model.onnx", lanes=n).run(some) for make in (engines.onnx_runtime, engines.openvino) for n in (1, 2)]
+    whole, *others = [
+        make(export / "model.onnx", lanes=n).run(some)
+        for make in (engines.onnx_runtime, engines.openvino)
+        for n in (1, 2)
+    ]
     for other in others:
         for one, same in zip(whole, other, strict=True):
             np.testing.assert_allclose(one, same, rtol=1e-3, atol=1e-3)
@@ -52,10 +62,16 @@ def test_both_engines_agree_whether_a_call_has_all_cores_or_one(export: Path) ->
         ("signature.json", b"{", "not valid JSON"),
         ("signature.json", b"{}", "classes"),
         ("thresholds.json", b'{"abstain": {"confidence": 0.5}}', "ood"),
-        ("thresholds.json", b'{"abstain": {"confidence": NaN}, "ood": {"score": 1}}', "abstain.confidence"),
+        (
+            "thresholds.json",
+            b'{"abstain": {"confidence": NaN}, "ood": {"score": 1}}',
+            "abstain.confidence",
+        ),
     ],
 )
-def test_a_damaged_export_is_refused_with_a_word(export: Path, file: str, content: bytes | None, word: str) -> None:
+def test_a_damaged_export_is_refused_with_a_word(
+    export: Path, file: str, content: bytes | None, word: str
+) -> None:
     (export / file).unlink()
     if content is not None:
         (export / file).write_bytes(content)
@@ -63,11 +79,17 @@ def test_a_damaged_export_is_refused_with_a_word(export: Path, file: str, conten
         model.load(export)
 
 
-@pytest.mark.parametrize("classes", [["red", "green"], ["red", "blue", "green"], ["red", "green", "green"]])
-def test_a_signature_with_other_classes_than_its_model_is_refused(export: Path, classes: list[str]) -> None:
+@pytest.mark.parametrize(
+    "classes", [["red", "green"], ["red", "blue", "green"], ["red", "green", "green"]]
+)
+def test_a_signature_with_other_classes_than_its_model_is_refused(
+    export: Path, classes: list[str]
+) -> None:
     signature = json.loads((export / "signature.json").read_text())
     (export / "signature.json").write_text(json.dumps(signature | {"classes": classes}))
-    with pytest.raises(FieldmarkError, match=r"signature\.json: its classes are not those of model\.onnx"):
+    with pytest.raises(
+        FieldmarkError, match=r"signature\.json: its classes are not those of model\.onnx"
+    ):
         model.load(export)
 
 
@@ -84,22 +106,31 @@ def test_a_model_that_names_no_classes_must_have_as_many_as_its_signature(export
 
 @pytest.mark.parametrize(
     ("operator", "constant", "word"),
-    [("Mul", [np.nan] * 3, "no number"), ("Mul", [0.5] * 3, "do not add up to 1"), ("Add", [2, -1, -1], "do not add up to 1")],
+    [
+        ("Mul", [np.nan] * 3, "no number"),
+        ("Mul", [0.5] * 3, "do not add up to 1"),
+        ("Add", [2, -1, -1], "do not add up to 1"),
+    ],
     ids=["no numbers", "half of each chance", "chances below 0"],
 )
-def test_a_model_that_answers_with_no_chances_is_refused(export: Path, operator: str, constant: list[float], word: str) -> None:
+def test_a_model_that_answers_with_no_chances_is_refused(
+    export: Path, operator: str, constant: list[float], word: str
+) -> None:
     broken = onnx.load(export / "model.onnx")
     softmax = next(node for node in broken.graph.node if node.op_type == "Softmax")
     softmax.output[0] = "chances"
     broken.graph.node.append(onnx.helper.make_node(operator, ["chances", "constant"], ["probs"]))
-    broken.graph.initializer.append(onnx.numpy_helper.from_array(np.array(constant, np.float32), "constant"))
+    broken.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array(constant, np.float32), "constant")
+    )
     onnx.save(broken, export / "model.onnx")
     with pytest.raises(FieldmarkError, match=word):
         model.load(export)
 
 
 @pytest.mark.parametrize(
-    ("off_by", "seconds", "taken"), [(0, [2, 1], "other"), (0, [1, 2], "onnxruntime"), (0.05, [2, 1], "onnxruntime")],
+    ("off_by", "seconds", "taken"),
+    [(0, [2, 1], "other"), (0, [1, 2], "onnxruntime"), (0.05, [2, 1], "onnxruntime")],
     ids=["faster", "slower", "faster and wrong"],
 )
 def test_another_engine_is_taken_where_it_is_faster_and_says_the_same(
@@ -107,7 +138,9 @@ def test_another_engine_is_taken_where_it_is_faster_and_says_the_same(
 ) -> None:
     def other(file: Path, *, lanes: int = 1) -> engines.Engine:
         ours = engines.onnx_runtime(file, lanes=lanes)
-        return engines.Engine("other", lambda pixels: [output + np.float32(off_by) for output in ours.run(pixels)])
+        return engines.Engine(
+            "other", lambda pixels: [output + np.float32(off_by) for output in ours.run(pixels)]
+        )
 
     monkeypatch.setattr(model, "openvino", other)
     monkeypatch.setattr(model, "_seconds", lambda *_: seconds)

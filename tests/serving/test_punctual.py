@@ -1,4 +1,6 @@
-"""Clients that send or read slowly, or not at all, or are too many, each through a socket of its own."""
+"""Clients that send or read slowly, or not at all, or are too many, each through a socket of its
+own.
+"""
 
 import json
 import socket
@@ -26,7 +28,12 @@ from pipeline.serving.swap import Folder
 LIMIT_S = 1.0  # enough for what is in time on a busy machine
 HEAD = "{} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\nContent-Length: 1000\r\n\r\n"
 UPLOAD, FORBIDDEN, OPINION = (
-    HEAD.format(*words).encode() for words in (("POST /predict", "image/jpeg"), ("POST /predict", "text/plain"), ("POST /feedback", "application/json"))
+    HEAD.format(*words).encode()
+    for words in (
+        ("POST /predict", "image/jpeg"),
+        ("POST /predict", "text/plain"),
+        ("POST /feedback", "application/json"),
+    )
 )
 
 LETTERS = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -53,9 +60,18 @@ class Served(NamedTuple):
 def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Served]:
     big = APIRouter()
     big.add_api_route("/big", lambda: Response(b"x" * BIG))
-    api = serving_app.create(settings(timeout_s=limit_s), Folder(export, "fieldmark"), routers=[feedback.router(None), big])
+    api = serving_app.create(
+        settings(timeout_s=limit_s),
+        Folder(export, "fieldmark"),
+        routers=[feedback.router(None), big],
+    )
     hung_up = api.state.server.counters.hung_up
-    protocol = partial(punctual.Punctual, limit_s=limit_s, max_connections=max_connections, hung_up=lambda why: hung_up.labels(why).inc())
+    protocol = partial(
+        punctual.Punctual,
+        limit_s=limit_s,
+        max_connections=max_connections,
+        hung_up=lambda why: hung_up.labels(why).inc(),
+    )
     server = uvicorn.Server(uvicorn.Config(api, log_level="error", http=protocol, ws="none"))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -79,7 +95,9 @@ def port(served: Served) -> int:
 
 
 def dribble(port: int, start: bytes, drop: bytes) -> tuple[float, bytes]:
-    """Send the start, then a drop again and again until the other side hangs up; after how long, and what it said."""
+    """Send the start, then a drop again and again until the other side hangs up; after how long,
+    and what it said.
+    """
     begun, said = time.monotonic(), b""
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.settimeout(0.1)
@@ -100,17 +118,32 @@ def dribble(port: int, start: bytes, drop: bytes) -> tuple[float, bytes]:
 
 def test_whoever_dawdles_is_hung_up_on(port: int) -> None:
     whole = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    cases = [(b"", b""), (b"POST /predict HTTP/1.1\r\n", b"x"), (UPLOAD, b"x"), (FORBIDDEN, b"x"), (OPINION, b" "), (whole, b"\r\n")]
+    cases = [
+        (b"", b""),
+        (b"POST /predict HTTP/1.1\r\n", b"x"),
+        (UPLOAD, b"x"),
+        (FORBIDDEN, b"x"),
+        (OPINION, b" "),
+        (whole, b"\r\n"),
+    ]
     with ThreadPoolExecutor(len(cases)) as pool:
-        silent, head, upload, forbidden, opinion, between = pool.map(lambda case: dribble(port, *case), cases)
-    assert [took for took, _ in (silent, head, upload, forbidden, opinion, between) if took > LIMIT_S + punctual.GRACE_S + 60] == []
+        silent, head, upload, forbidden, opinion, between = pool.map(
+            lambda case: dribble(port, *case), cases
+        )
+    assert [
+        took
+        for took, _ in (silent, head, upload, forbidden, opinion, between)
+        if took > LIMIT_S + punctual.GRACE_S + 60
+    ] == []
     assert (silent[1], head[1], opinion[1]) == (b"", b"", b"")
     assert b" 408 " in upload[1] and b"the upload took longer" in upload[1]
     assert b" 415 " in forbidden[1] and b" 200 " in between[1]
 
 
 def fill(port: int, start: bytes) -> bytes:
-    """Send the start and then no end of letters; what the other side says before it hangs up, where that arrives."""
+    """Send the start and then no end of letters; what the other side says before it hangs up, where
+    that arrives.
+    """
     with socket.create_connection(("127.0.0.1", port)) as client:
         with suppress(ConnectionError):
             client.sendall(start)
@@ -120,8 +153,13 @@ def fill(port: int, start: bytes) -> bytes:
         return take(client)
 
 
-@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: ", LETTERS + b"1\r\nx\r\n0\r\nX: ", LETTERS + b"1;x="])
-def test_whoever_talks_without_end_before_or_behind_a_body_is_cut_short(export: Path, start: bytes) -> None:
+@pytest.mark.parametrize(
+    "start",
+    [b"GET /", b"GET / HTTP/1.1\r\nHost: ", LETTERS + b"1\r\nx\r\n0\r\nX: ", LETTERS + b"1;x="],
+)
+def test_whoever_talks_without_end_before_or_behind_a_body_is_cut_short(
+    export: Path, start: bytes
+) -> None:
     with serving(export, LONG, 100) as served:
         assert fill(served.port, start).count(b"HTTP/1.1 ") <= 1
         assert served.metric("fieldmark_hung_up_total", reason="long headers") == 1
@@ -129,26 +167,53 @@ def test_whoever_talks_without_end_before_or_behind_a_body_is_cut_short(export: 
 
 def test_what_is_no_request_and_too_long_a_head_are_told_so_as_problems(port: int) -> None:
     long = b"GET / HTTP/1.1\r\nX: " + b"x" * punctual.MOST_TALK
-    for start, status in ((b"\x16\x03\x01 a greeting in TLS\r\n\r\n", 400), (b"FOO / HTTP/1.1\r\n\r\n", 400), (long, 431)):
+    for start, status in (
+        (b"\x16\x03\x01 a greeting in TLS\r\n\r\n", 400),
+        (b"FOO / HTTP/1.1\r\n\r\n", 400),
+        (long, 431),
+    ):
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(start)
             head, _, body = take(client).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 %d " % status) and b"content-type: application/problem+json" in head and b"x-content-type-options" in head
+        assert (
+            head.startswith(b"HTTP/1.1 %d " % status)
+            and b"content-type: application/problem+json" in head
+            and b"x-content-type-options" in head
+        )
         assert json.loads(body)["status"] == status
 
 
 def test_a_body_in_chunks_may_be_long(port: int) -> None:
     data = picture() + bytes(3 * punctual.MOST_TALK)
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (data[i : i + 1000] for i in range(0, len(data), 1000)))
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part)
+        for part in (data[i : i + 1000] for i in range(0, len(data), 1000))
+    )
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(LETTERS.replace(b"text/plain", b"image/jpeg\r\nConnection: close") + chunks + b"0\r\n\r\n")
+        client.sendall(
+            LETTERS.replace(b"text/plain", b"image/jpeg\r\nConnection: close")
+            + chunks
+            + b"0\r\n\r\n"
+        )
         assert b" 200 " in take(client)
 
 
-@pytest.mark.parametrize("wish", ["Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__", "UPGRADE: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA"])
-def test_a_request_that_asks_for_another_protocol_is_answered_as_one_that_does_not(port: int, wish: str) -> None:
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+        "UPGRADE: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
+    ],
+)
+def test_a_request_that_asks_for_another_protocol_is_answered_as_one_that_does_not(
+    port: int, wish: str
+) -> None:
     """Java's HttpClient asks for HTTP/2 unless it is told otherwise."""
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{wish}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture())}\r\n\r\n"
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: "
+        f"Upgrade\r\n{wish}\r\nContent-Type: image/jpeg\r\nContent-Length: "
+        f"{len(picture())}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", port)) as client:
         for start in (head.encode(), head.replace("POST", "GET").encode()):
             client.sendall(start)
@@ -163,7 +228,10 @@ def test_a_request_that_asks_for_another_protocol_is_answered_as_one_that_does_n
 def test_the_body_of_a_request_for_another_protocol_is_never_taken_for_a_request(port: int) -> None:
     """Behind another request its wish is seen by the parser."""
     alive = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    wish = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(alive)
+    wish = (
+        b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
+        % len(alive)
+    )
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(alive + wish)
         said = client.recv(10**6)
@@ -201,13 +269,22 @@ def test_whoever_does_not_take_its_answer_is_hung_up_on(connection: str, served:
     before = served.metric("fieldmark_hung_up_total", reason="slow reading")
     with socket.create_connection(("127.0.0.1", served.port)) as client:
         client.sendall(ask)
-        wait_until(lambda: served.metric("fieldmark_hung_up_total", reason="slow reading") == before + 1, "the server hung up")
+        wait_until(
+            lambda: served.metric("fieldmark_hung_up_total", reason="slow reading") == before + 1,
+            "the server hung up",
+        )
         assert 0 < len(take(client)) < BIG
 
 
 def test_whoever_takes_it_in_time_gets_all_of_it(export: Path) -> None:
-    with serving(export, LONG, 100) as served, socket.create_connection(("127.0.0.1", served.port)) as client:
-        client.sendall(b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    with (
+        serving(export, LONG, 100) as served,
+        socket.create_connection(("127.0.0.1", served.port)) as client,
+    ):
+        client.sendall(
+            b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            + b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        )
         assert take(client).count(b"x" * 1000) == 2 * BIG // 1000
 
 
@@ -237,14 +314,20 @@ def full(export: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 def test_a_connection_too_many_is_told_so_and_closed(full: Served) -> None:
     with socket.create_connection(("127.0.0.1", full.port)) as client:
         said = ask(client, "POST /predict")
-    assert b" 503 " in said and b"application/problem+json" in said and b"retry-after: 1" in said.lower()
+    assert (
+        b" 503 " in said
+        and b"application/problem+json" in said
+        and b"retry-after: 1" in said.lower()
+    )
     wait_until(lambda: full.metric("fieldmark_requests_total", status="503") == 1, "counted")
     wait_until(lambda: full.n_open == 2, "closed")
     with socket.create_connection(("127.0.0.1", full.port)) as client:
         assert b" 200 " in ask(client, "GET /health/live")
 
 
-def test_a_connection_too_many_that_asks_nothing_is_not_waited_for(full: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_too_many_that_asks_nothing_is_not_waited_for(
+    full: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(punctual, "GRACE_S", 0.1)
     with socket.create_connection(("127.0.0.1", full.port)) as client:
         assert take(client) == b""

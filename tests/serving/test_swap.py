@@ -1,4 +1,6 @@
-"""A new version comes in under load without a failed request; a broken one does not come in at all."""
+"""A new version comes in under load without a failed request; a broken one does not come in at
+all.
+"""
 
 import os
 import shutil
@@ -47,20 +49,31 @@ def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> 
     for i in range(1, 5):
         tiny_export(tmp_path / str(i), bias=i - 1)
     source, seen, over = Named(tmp_path), list[tuple[int, str, str]](), threading.Event()
-    with TestClient(serving_app.create(settings(poll_s=0.05, timeout_s=LONG), source), base_url=BASE) as api:
+    with TestClient(
+        serving_app.create(settings(poll_s=0.05, timeout_s=LONG), source), base_url=BASE
+    ) as api:
 
         def ask() -> None:
             while not over.is_set():
                 answer = api.post("/predict", content=picture("red"), headers=JPEG)
                 told = answer.json()
-                seen.append((answer.status_code, told["model"]["version"], told["predictions"][0]["top"][0]["class"]))
+                seen.append(
+                    (
+                        answer.status_code,
+                        told["model"]["version"],
+                        told["predictions"][0]["top"][0]["class"],
+                    )
+                )
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
         for i in range(1, 5):
             source.version = str(i)
-            wait_until(lambda: source.version in {version for _, version, _ in seen}, f"an answer of version {i}")
+            wait_until(
+                lambda: source.version in {version for _, version, _ in seen},
+                f"an answer of version {i}",
+            )
         over.set()
         for thread in threads:
             thread.join()
@@ -68,7 +81,9 @@ def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> 
     names = {"1": "red", "2": "blue", "3": "green", "4": "red"}
     assert {status for status, _, _ in seen} == {200}
     assert {version for _, version, _ in seen} == set(names)
-    assert all(names[version] == name for _, version, name in seen)  # no answer of one version under another's name
+    assert all(
+        names[version] == name for _, version, name in seen
+    )  # no answer of one version under another's name
 
 
 def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: Path) -> None:
@@ -89,7 +104,10 @@ def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: 
         assert api.post("/predict", content=picture(), headers=JPEG).status_code == 200
         source.version = "3"
         keeper.look()
-        assert (api.get("/model").json()["version"], api.get("/model").json()["refused"]) == ("3", None)
+        assert (api.get("/model").json()["version"], api.get("/model").json()["refused"]) == (
+            "3",
+            None,
+        )
 
 
 def test_a_registry_that_is_away_stops_nothing(export: Path) -> None:
@@ -103,7 +121,9 @@ def test_a_registry_that_is_away_stops_nothing(export: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
-def test_a_version_whose_files_are_gone_is_refused_without_a_word_of_the_machine(empty_store: Path, tmp_path: Path) -> None:
+def test_a_version_whose_files_are_gone_is_refused_without_a_word_of_the_machine(
+    empty_store: Path, tmp_path: Path
+) -> None:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     client = tracking.connect()
     client.create_registered_model("fieldmark")
@@ -116,7 +136,11 @@ def test_a_version_whose_files_are_gone_is_refused_without_a_word_of_the_machine
     client.set_registered_model_alias("fieldmark", "production", "2")
     keeper.look()
     assert keeper.model.version == "1"
-    assert keeper.refused is not None and "fieldmark version 2 has no model.onnx, signature.json, thresholds.json" in keeper.refused.reason
+    assert (
+        keeper.refused is not None
+        and "fieldmark version 2 has no model.onnx, signature.json, thresholds.json"
+        in keeper.refused.reason
+    )
     assert "/" not in keeper.refused.reason
 
 
@@ -136,7 +160,9 @@ def test_a_folder_is_served_anew_once_its_files_rest(export: Path) -> None:
     assert keeper.model.version == model.fingerprint(export)[:12] != before
 
 
-def test_it_does_not_start_where_others_can_reach_it_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_start_where_others_can_reach_it_without_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "keys"
     with pytest.raises(FieldmarkError, match="--new-key"):
         server.guarded(settings(host="0.0.0.0", keys_file=str(file)))
@@ -152,11 +178,15 @@ def test_it_does_not_start_where_others_can_reach_it_without_keys(tmp_path: Path
 
 @pytest.fixture
 def running(export: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`fieldmark serve --folder` in a process of its own that must not load torch or MLflow, and its address."""
+    """`fieldmark serve --folder` in a process of its own that must not load torch or MLflow, and
+    its address.
+    """
     conf = tmp_path / "project" / "conf"
     shutil.copytree(ROOT / "conf", conf)
     params = (ROOT / "params.yaml").read_text()
-    conf.with_name("params.yaml").write_text(params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}"))
+    conf.with_name("params.yaml").write_text(
+        params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}")
+    )
     code = f"""
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a run of the tests in the background has it ignored
@@ -169,9 +199,17 @@ sys.argv = ["fieldmark", "serve", "--folder", {str(export)!r}, "--port", "0"]
 from pipeline.cli import main
 main()
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=conf.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=conf.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(f"loading {export}")  # what it does until it answers
+    assert process.stdout.readline().startswith(
+        f"loading {export}"
+    )  # what it does until it answers
     line = process.stdout.readline()
     assert "http://" in line, line + process.stdout.read()
     yield process, line.split()[-1]
@@ -180,24 +218,40 @@ main()
     process.stdout.close()
 
 
-def test_the_command_serves_a_folder_alone_and_ends_in_order(running: tuple[subprocess.Popen[str], str]) -> None:
+def test_the_command_serves_a_folder_alone_and_ends_in_order(
+    running: tuple[subprocess.Popen[str], str],
+) -> None:
     process, url = running
     with httpx.Client(base_url=url, timeout=LONG) as api:
-        assert api.post("/predict", content=picture("blue"), headers=JPEG).json()["predictions"][0]["top"][0]["class"] == "blue"
+        assert (
+            api.post("/predict", content=picture("blue"), headers=JPEG).json()["predictions"][0][
+                "top"
+            ][0]["class"]
+            == "blue"
+        )
         os.kill(process.pid, signal.SIGTERM)
         wait_until(lambda: api.get("/health/ready").status_code != 200, "it says that it stops")
-        answers = [api.post("/predict", content=picture(), headers=JPEG).status_code for _ in range(5)]
+        answers = [
+            api.post("/predict", content=picture(), headers=JPEG).status_code for _ in range(5)
+        ]
     assert answers == [200] * 5
     assert process.wait(LONG) in (0, -signal.SIGTERM)
     assert process.stdout is not None and "Traceback" not in process.stdout.read()
 
 
-def test_a_second_ctrl_c_gives_up_what_is_under_way_in_words(running: tuple[subprocess.Popen[str], str]) -> None:
+def test_a_second_ctrl_c_gives_up_what_is_under_way_in_words(
+    running: tuple[subprocess.Popen[str], str],
+) -> None:
     process, url = running
     assert process.stdout is not None
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n")
-        wait_until(lambda: "fieldmark_inside_images 1.0" in httpx.get(f"{url}/metrics").text, "the upload is under way")
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
+        )
+        wait_until(
+            lambda: "fieldmark_inside_images 1.0" in httpx.get(f"{url}/metrics").text,
+            "the upload is under way",
+        )
         os.kill(process.pid, signal.SIGINT)
         assert process.stdout.readline().startswith("stopping")
         os.kill(process.pid, signal.SIGINT)

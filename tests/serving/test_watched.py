@@ -1,4 +1,6 @@
-"""What a served model predicts is on record, and the monitor tells of it on the server's own page and in its metrics."""
+"""What a served model predicts is on record, and the monitor tells of it on the server's own page
+and in its metrics.
+"""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -42,8 +44,16 @@ def referenced(export: Path) -> Path:
     probs, ood, sketch = made.predict(np.stack(photos))
     seen = pd.DataFrame([quality.scores(each) for each in photos])
     predicted = np.array(made.classes)[probs.argmax(1)]
-    rows = {"id": [str(i) for i in range(60)], "label": predicted, "predicted": predicted, "confidence": probs.max(1), "ood": ood,
-            **{f"sketch_{i}": sketch[:, i] for i in range(16)}, "brightness": seen["brightness"], "sharpness": seen["blur"]}  # fmt: skip
+    rows = {
+        "id": [str(i) for i in range(60)],
+        "label": predicted,
+        "predicted": predicted,
+        "confidence": probs.max(1),
+        "ood": ood,
+        **{f"sketch_{i}": sketch[:, i] for i in range(16)},
+        "brightness": seen["brightness"],
+        "sharpness": seen["blur"],
+    }
     pd.DataFrame(rows).to_parquet(export / "reference.parquet")
     return export
 
@@ -55,7 +65,9 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def api(referenced: Path, store: str) -> Iterator[TestClient]:
-    settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
+    settings = Serving.model_validate(
+        yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    )
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
     watch(app, MONITOR.model_copy(update={"every_s": 0.2}), store)
     with TestClient(app, base_url="http://127.0.0.1") as client:
@@ -67,32 +79,55 @@ def seen_by(api: TestClient, path: str, word: str) -> str:
     return api.get(path).text
 
 
-def test_darkened_images_raise_the_alert_on_the_page_and_in_the_metrics(api: TestClient, store: str) -> None:
+def test_darkened_images_raise_the_alert_on_the_page_and_in_the_metrics(
+    api: TestClient, store: str
+) -> None:
     for i in range(50):
-        assert api.post("/predict", content=png(photo(100 + i, 0.6)), headers={"content-type": "image/png"}).status_code == 200
+        assert (
+            api.post(
+                "/predict", content=png(photo(100 + i, 0.6)), headers={"content-type": "image/png"}
+            ).status_code
+            == 200
+        )
     seen_by(api, "/monitor", "Unlike the validation images: brightness of the images")
     assert 'fieldmark_alert{kind="drift"' in seen_by(api, "/metrics", "fieldmark_drift_p_value")
     with tables.connect(store).connect() as connection:
-        window = reading.next_window(connection, reading.versions(connection)[0], 50, after=0, not_before=0.0)
-    assert window["brightness"].to_numpy() == pytest.approx([quality.scores(photo(100 + i, 0.6))["brightness"] for i in range(50)])
+        window = reading.next_window(
+            connection, reading.versions(connection)[0], 50, after=0, not_before=0.0
+        )
+    assert window["brightness"].to_numpy() == pytest.approx(
+        [quality.scores(photo(100 + i, 0.6))["brightness"] for i in range(50)]
+    )
 
 
-def test_what_people_say_of_a_prediction_is_the_true_label_of_its_record(referenced: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_people_say_of_a_prediction_is_the_true_label_of_its_record(
+    referenced: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
+    settings = Serving.model_validate(
+        yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    )
     kept = feedback.Keeping(settings.feedback, 10**6)
-    app = serving_app.create(settings, Folder(referenced, "fieldmark"), keeping=kept, routers=[feedback.router(kept)])
+    app = serving_app.create(
+        settings, Folder(referenced, "fieldmark"), keeping=kept, routers=[feedback.router(kept)]
+    )
     watch(app, MONITOR, store)
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        said = client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"}).json()["predictions"][0]
+        said = client.post(
+            "/predict", content=png(photo(1)), headers={"content-type": "image/png"}
+        ).json()["predictions"][0]
         assert client.post("/feedback", json={"id": said["id"], "label": "blue"}).status_code == 204
     with tables.connect(store).connect() as connection:
         row = reading.recent(connection, 0.0, 1e12).iloc[0]
     assert row["label"] == "blue"
 
 
-def test_refused_requests_are_on_record_and_the_last_records_are_written_at_the_end(referenced: Path, store: str) -> None:
-    settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
+def test_refused_requests_are_on_record_and_the_last_records_are_written_at_the_end(
+    referenced: Path, store: str
+) -> None:
+    settings = Serving.model_validate(
+        yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    )
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
     watch(app, MONITOR, store)
     with TestClient(app, base_url="http://127.0.0.1") as client:
@@ -104,11 +139,18 @@ def test_refused_requests_are_on_record_and_the_last_records_are_written_at_the_
 
 def test_a_store_that_cannot_be_had_stops_no_prediction(referenced: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    settings = Serving.model_validate(yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text()))
+    settings = Serving.model_validate(
+        yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
+    )
     app = serving_app.create(settings, Folder(referenced, "fieldmark"))
     watch(app, MONITOR, f"sqlite:///{tmp_path / 'file' / 'monitor.db'}")
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        assert client.post("/predict", content=png(photo(1)), headers={"content-type": "image/png"}).status_code == 200
+        assert (
+            client.post(
+                "/predict", content=png(photo(1)), headers={"content-type": "image/png"}
+            ).status_code
+            == 200
+        )
         seen_by(client, "/monitor", "their store is away")
         assert "fieldmark_monitor_store_up 0.0" in client.get("/metrics").text
         assert client.get("/health/ready").status_code == 200

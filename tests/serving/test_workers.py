@@ -1,4 +1,6 @@
-"""Several processes behind one port: they count, limit and stop as one, and one that dies is replaced."""
+"""Several processes behind one port: they count, limit and stop as one, and one that dies is
+replaced.
+"""
 
 import multiprocessing
 import os
@@ -24,26 +26,55 @@ N = 2
 
 
 class Served:
-    """`fieldmark serve --workers` of an exported folder; each request has a connection of its own, which any process may take."""
+    """`fieldmark serve --workers` of an exported folder; each request has a connection of its own,
+    which any process may take.
+    """
 
     def __init__(self, folder: Path) -> None:
-        line = [sys.executable, "-m", "pipeline.cli", "serve", "--folder", "export", "--port", "0", "--workers", str(N)]
+        line = [
+            sys.executable,
+            "-m",
+            "pipeline.cli",
+            "serve",
+            "--folder",
+            "export",
+            "--port",
+            "0",
+            "--workers",
+            str(N),
+        ]
         self._log = folder / "log"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(line, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                line,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def said(self) -> str:
         return self._log.read_text()
 
     def pids(self) -> list[int]:
         """Of the processes that have loaded the model, in that order."""
-        return [int(line.split()[1].rstrip(":")) for line in self.said().splitlines() if line.startswith("Process ")]
+        return [
+            int(line.split()[1].rstrip(":"))
+            for line in self.said().splitlines()
+            if line.startswith("Process ")
+        ]
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self._url() + path, timeout=60)
 
     def predict(self) -> int:
-        return httpx.post(f"{self._url()}/predict", content=picture("red"), headers={"content-type": "image/jpeg"}, timeout=60).status_code
+        return httpx.post(
+            f"{self._url()}/predict",
+            content=picture("red"),
+            headers={"content-type": "image/jpeg"},
+            timeout=60,
+        ).status_code
 
     def _url(self) -> str:
         return next(word for word in self.said().split() if word.startswith("http"))
@@ -62,19 +93,30 @@ def served(tmp_path: Path) -> Iterator[Served]:
     folder = copy_project(tmp_path / "project")
     tiny_export(folder / "export")
     params = (folder / "params.yaml").read_text()
-    params = params.replace("monitor: {use: default}", "monitor: {use: default, every_s: 0.3, max_p95_ms: 0.001}")
-    (folder / "params.yaml").write_text(params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}"))
+    params = params.replace(
+        "monitor: {use: default}", "monitor: {use: default, every_s: 0.3, max_p95_ms: 0.001}"
+    )
+    (folder / "params.yaml").write_text(
+        params.replace("serving: {use: default}", "serving: {use: default, drain_s: 5.0}")
+    )
     running = Served(folder)
     yield running
     running.process.kill()
     running.process.wait()
-    wait_until(lambda: not any(map(alive, running.pids())), "all have ended")  # none outlives the one that started it
+    wait_until(
+        lambda: not any(map(alive, running.pids())), "all have ended"
+    )  # none outlives the one that started it
 
 
 @pytest.mark.slow
-def test_one_that_dies_is_replaced_nothing_counted_is_lost_and_all_end_in_order(served: Served) -> None:
+def test_one_that_dies_is_replaced_nothing_counted_is_lost_and_all_end_in_order(
+    served: Served,
+) -> None:
     def counted() -> set[bool]:
-        return {f'fieldmark_requests_total{{status="200"}} {float(n)}' in served.get("/metrics").text for _ in range(5)}
+        return {
+            f'fieldmark_requests_total{{status="200"}} {float(n)}' in served.get("/metrics").text
+            for _ in range(5)
+        }
 
     wait_until(lambda: len(served.pids()) == N, "all serve")
     n = 12
@@ -112,10 +154,15 @@ def test_ctrl_c_while_they_load_ends_all_with_one_line(tmp_path: Path) -> None:
     tiny_export(folder / "export")
     served = Served(folder)
     wait_until(lambda: "Serving with" in served.said(), "it starts its processes")
-    wait_until(lambda: len(psutil.Process(served.process.pid).children()) > N, "they and multiprocessing's own are there")
+    wait_until(
+        lambda: len(psutil.Process(served.process.pid).children()) > N,
+        "they and multiprocessing's own are there",
+    )
     os.killpg(served.process.pid, signal.SIGINT)
     assert served.process.wait(LONG) == 0
-    assert served.said().splitlines()[2:] == ["stopping, and finishing what is under way; another signal shortens that"]
+    assert served.said().splitlines()[2:] == [
+        "stopping, and finishing what is under way; another signal shortens that"
+    ]
 
 
 def test_a_key_asks_no_more_of_two_processes_than_of_one() -> None:
@@ -128,8 +175,19 @@ def test_a_key_asks_no_more_of_two_processes_than_of_one() -> None:
 
 
 def test_the_limits_of_all_are_the_limits_and_the_largest_request_has_room_in_each() -> None:
-    whole = settings(workers=4, max_waiting=256, max_waiting_mb=100.0, max_connections=400, max_explained=4)
+    whole = settings(
+        workers=4, max_waiting=256, max_waiting_mb=100.0, max_connections=400, max_explained=4
+    )
     each = plan.share(whole)
-    assert [4 * each.max_waiting, 4 * each.max_waiting_mb, 4 * each.max_connections, 4 * each.max_explained] == [256, 100.0, 400, 4]
+    assert [
+        4 * each.max_waiting,
+        4 * each.max_waiting_mb,
+        4 * each.max_connections,
+        4 * each.max_explained,
+    ] == [256, 100.0, 400, 4]
     crowded = plan.share(whole.model_copy(update={"workers": 64}))
-    assert (crowded.max_waiting, crowded.max_waiting_mb, crowded.max_explained) == (whole.max_images, whole.max_upload_mb, 1)
+    assert (crowded.max_waiting, crowded.max_waiting_mb, crowded.max_explained) == (
+        whole.max_images,
+        whole.max_upload_mb,
+        1,
+    )

@@ -1,4 +1,6 @@
-"""Images behind addresses: a web server, an S3 and a Google Cloud Storage server on this machine, and fsspec's memory."""
+"""Images behind addresses: a web server, an S3 and a Google Cloud Storage server on this machine,
+and fsspec's memory.
+"""
 
 import functools
 import http.server
@@ -26,13 +28,19 @@ from pipeline.sources import Item, address, folder, listing
 from pipeline.stages import ingest
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
-ARCHIVE = {"_target_": "pipeline.sources.archive.read", "max_member_megabytes": 1.0, "max_ratio": 100.0}
+ARCHIVE = {
+    "_target_": "pipeline.sources.archive.read",
+    "max_member_megabytes": 1.0,
+    "max_ratio": 100.0,
+}
 LISTING = OmegaConf.to_container(OmegaConf.load("conf/ingest/listing.yaml").source)
 NAMES = ["ant/1.png", "ant/deep/2.png", "bée/3 %.png"]
 
 
 class Web(http.server.SimpleHTTPRequestHandler):
-    """Lists a folder as Apache does, with links to the folder above and to other orders of the list."""
+    """Lists a folder as Apache does, with links to the folder above and to other orders of the
+    list.
+    """
 
     def list_directory(self, path: Any) -> io.BytesIO:
         entries = [quote(entry.name) + "/" * entry.is_dir() for entry in Path(path).iterdir()]
@@ -51,7 +59,9 @@ class Web(http.server.SimpleHTTPRequestHandler):
 
 def png(seed: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)).save(stream, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)).save(
+        stream, "PNG"
+    )
     return stream.getvalue()
 
 
@@ -73,7 +83,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name, data in everything().items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Web, directory=str(root)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Web, directory=str(root))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -90,7 +102,12 @@ def memory() -> Iterator[str]:
 
 
 def run(images: str, out: Path, source: dict[str, Any]) -> list[tuple[str, str]]:
-    ingest.run(Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)), images=images, feedback=out / "none", out=out)
+    ingest.run(
+        Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)),
+        images=images,
+        feedback=out / "none",
+        out=out,
+    )
     return [*zip(*(table.read(out)[column] for column in ("name", "label")), strict=True)]
 
 
@@ -100,7 +117,13 @@ EXPECTED = [(name, name.split("/")[0]) for name in NAMES]
 @pytest.mark.parametrize("server", ["web", "memory"])
 @pytest.mark.parametrize(
     ("place", "source"),
-    [("photos", FOLDER), ("photos/", FOLDER), ("photos.zip", ARCHIVE), ("photos/labels.csv", LISTING), ("photos", LISTING)],
+    [
+        ("photos", FOLDER),
+        ("photos/", FOLDER),
+        ("photos.zip", ARCHIVE),
+        ("photos/labels.csv", LISTING),
+        ("photos", LISTING),
+    ],
     ids=["folder", "folder/", "archive", "listing", "listing in folder"],
 )
 def test_an_address_gives_what_the_same_place_here_would(
@@ -114,16 +137,28 @@ def test_dvc_repro_takes_images_from_a_web_server(web: str, tmp_path: Path) -> N
     project = copy_project(tmp_path / "project")
     lines = (project / "params.yaml").read_text().splitlines()
     turned = {"images": f"images: {web}/photos/", "ingest": "ingest: {use: folder}"}
-    (project / "params.yaml").write_text("\n".join(turned.get(line.split(":")[0], line) for line in lines))
+    (project / "params.yaml").write_text(
+        "\n".join(turned.get(line.split(":")[0], line) for line in lines)
+    )
     environment = rebuild_environment(project, tmp_path)
-    subprocess.run(["dvc", "repro", "-s", "ingest"], cwd=project, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        ["dvc", "repro", "-s", "ingest"],
+        cwd=project,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     assert len(table.read(project / "data" / "ingest")) == 3
-    again = subprocess.run(["dvc", "status", "ingest"], cwd=project, env=environment, check=True, capture_output=True)
+    again = subprocess.run(
+        ["dvc", "status", "ingest"], cwd=project, env=environment, check=True, capture_output=True
+    )
     assert b"up to date" in again.stdout
 
 
 def test_a_file_that_the_server_lacks_is_left_out(web: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text(f"path,label\n{web}/photos/ant/1.png,a\n{web}/gone.png,a\n{web}/photos/ant/deep/2.png,b\n")
+    (tmp_path / "labels.csv").write_text(
+        f"path,label\n{web}/photos/ant/1.png,a\n{web}/gone.png,a\n{web}/photos/ant/deep/2.png,b\n"
+    )
     assert len(run(str(tmp_path / "labels.csv"), tmp_path / "out", LISTING)) == 2
     assert "cannot be read: not found" in (tmp_path / "out" / "quarantine.csv").read_text()
 
@@ -175,7 +210,10 @@ def s3() -> Iterator[str]:
 def gs() -> Iterator[str]:
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     port = free_port()
-    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="fieldmark"), pytest.MonkeyPatch.context() as patch:
+    with (
+        emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="fieldmark"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
         fs = fsspec.filesystem("gs", skip_instance_cache=True)
         for name, data in everything().items():
@@ -184,7 +222,9 @@ def gs() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"])
-@pytest.mark.parametrize(("place", "source"), [("photos", FOLDER), ("photos.zip", ARCHIVE), ("photos", LISTING)])
+@pytest.mark.parametrize(
+    ("place", "source"), [("photos", FOLDER), ("photos.zip", ARCHIVE), ("photos", LISTING)]
+)
 def test_a_bucket_gives_what_the_same_place_here_would(
     request: pytest.FixtureRequest, bucket: str, tmp_path: Path, place: str, source: dict[str, Any]
 ) -> None:
@@ -193,12 +233,18 @@ def test_a_bucket_gives_what_the_same_place_here_would(
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"])
 def test_items_of_a_bucket_load_in_any_order(request: pytest.FixtureRequest, bucket: str) -> None:
-    items = [entry for entry in folder.read(images=f"{request.getfixturevalue(bucket)}/photos") if isinstance(entry, Item)]
+    items = [
+        entry
+        for entry in folder.read(images=f"{request.getfixturevalue(bucket)}/photos")
+        if isinstance(entry, Item)
+    ]
     assert [item.load() for item in reversed(items)] == [png(2), png(1), png(0)]
 
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"])
-def test_what_is_replaced_in_a_bucket_is_not_taken_for_what_was_there(request: pytest.FixtureRequest, bucket: str) -> None:
+def test_what_is_replaced_in_a_bucket_is_not_taken_for_what_was_there(
+    request: pytest.FixtureRequest, bucket: str
+) -> None:
     url = f"{request.getfixturevalue(bucket)}/replaced"
 
     def stamp(data: bytes) -> str:

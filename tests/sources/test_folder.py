@@ -17,7 +17,9 @@ def make(root: Path, *names: str) -> Path:
 
 
 def found(root: Path) -> list[tuple[str, str, str]]:
-    return [(e.name, e.label, e.given_split) for e in folder.read(images=root) if isinstance(e, Item)]
+    return [
+        (e.name, e.label, e.given_split) for e in folder.read(images=root) if isinstance(e, Item)
+    ]
 
 
 def skipped(root: Path) -> dict[str, str]:
@@ -70,22 +72,30 @@ def test_the_folder_of_unlabelled_images_is_no_class(tmp_path: Path, above: str)
     make(tmp_path, f"{above}cat/1.jpg", f"{above}dog/2.jpg", "_unlabelled/deep/3.jpg")
     entries = folder.read(images=tmp_path, unlabelled="_unlabelled")
     split = above.rstrip("/")
-    assert [(e.name, e.label, e.given_split) for e in entries if isinstance(e, Item)] == sorted([
-        ("_unlabelled/deep/3.jpg", "", ""),
-        (f"{above}cat/1.jpg", "cat", split),
-        (f"{above}dog/2.jpg", "dog", split),
-    ])
+    assert [(e.name, e.label, e.given_split) for e in entries if isinstance(e, Item)] == sorted(
+        [
+            ("_unlabelled/deep/3.jpg", "", ""),
+            (f"{above}cat/1.jpg", "cat", split),
+            (f"{above}dog/2.jpg", "dog", split),
+        ]
+    )
 
 
 def test_unlabelled_images_may_lie_inside_a_split(tmp_path: Path) -> None:
     make(tmp_path, "train/cat/1.jpg", "train/new/2.jpg", "test/cat/3.jpg")
     entries = folder.read(images=tmp_path, unlabelled="new")
-    assert [(e.label, e.given_split) for e in entries if isinstance(e, Item)] == [("cat", "test"), ("cat", "train"), ("", "train")]
+    assert [(e.label, e.given_split) for e in entries if isinstance(e, Item)] == [
+        ("cat", "test"),
+        ("cat", "train"),
+        ("", "train"),
+    ]
 
 
 def test_loose_files_are_named(tmp_path: Path) -> None:
     make(tmp_path, "readme.txt", "train/cat/1.jpg", "train/loose.jpg")
-    assert skipped(tmp_path) == dict.fromkeys(["readme.txt", "train/loose.jpg"], "not inside a class folder")
+    assert skipped(tmp_path) == dict.fromkeys(
+        ["readme.txt", "train/loose.jpg"], "not inside a class folder"
+    )
 
 
 def test_the_readme_beside_the_class_folders_is_no_image_that_was_left_out(tmp_path: Path) -> None:
@@ -94,7 +104,14 @@ def test_the_readme_beside_the_class_folders_is_no_image_that_was_left_out(tmp_p
 
 
 def test_hidden_files_and_litter_are_named(tmp_path: Path) -> None:
-    litter = [".git/config", ".hidden.jpg", "__MACOSX/x", "cat/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini"]
+    litter = [
+        ".git/config",
+        ".hidden.jpg",
+        "__MACOSX/x",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        "cat/desktop.ini",
+    ]
     make(tmp_path, "cat/1.jpg", *litter)
     assert [*skipped(tmp_path)] == [".git", ".hidden.jpg", "__MACOSX", *litter[3:]]
     assert found(tmp_path) == [("cat/1.jpg", "cat", "")]
@@ -112,7 +129,11 @@ def test_links_are_followed(tmp_path: Path) -> None:
     make(tmp_path / "images", "cat/3.jpg")
     (tmp_path / "images" / "dog").symlink_to(tmp_path / "elsewhere" / "dogs")
     (tmp_path / "images" / "cat" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
-    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/2.jpg", "cat/3.jpg", "dog/1.jpg"]
+    assert [name for name, _, _ in found(tmp_path / "images")] == [
+        "cat/2.jpg",
+        "cat/3.jpg",
+        "dog/1.jpg",
+    ]
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../dog"])
@@ -129,7 +150,10 @@ def test_a_link_to_nothing_or_to_itself_is_named(tmp_path: Path) -> None:
     make(tmp_path, "cat/1.jpg")
     (tmp_path / "cat" / "gone.jpg").symlink_to("nowhere")
     (tmp_path / "cat" / "self.jpg").symlink_to("self.jpg")
-    assert skipped(tmp_path) == {"cat/gone.jpg": "link to nothing", "cat/self.jpg": "link to nothing"}
+    assert skipped(tmp_path) == {
+        "cat/gone.jpg": "link to nothing",
+        "cat/self.jpg": "link to nothing",
+    }
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -141,7 +165,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 @settings(max_examples=20)  # each writes to disk
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=12), min_size=1, max_size=6
+        st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=12),
+        min_size=1,
+        max_size=6,
     )
 )
 def test_names_in_any_script_and_any_bytes_are_printable(
@@ -155,13 +181,18 @@ def test_names_in_any_script_and_any_bytes_are_printable(
     entries = list(folder.read(images=root))
     assert len(entries) == len(raw)
     assert all(entry.name.encode("utf-8").startswith("猫/".encode()) for entry in entries)
-    assert not any(control in entry.name for entry in entries for control in "\n\r\t\x1b\u2028\u202e")
+    assert not any(
+        control in entry.name for entry in entries for control in "\n\r\t\x1b\u2028\u202e"
+    )
     assert "猫/\\xff\\xfe.jpg" in [entry.name for entry in entries]
 
 
 def test_a_name_that_would_read_as_another_is_told_as_it_is(tmp_path: Path) -> None:
     make(tmp_path, "cat/\u202egpj.exe", "cat/گربه\u200cها.jpg")
-    assert [name for name, _, _ in found(tmp_path)] == ["cat/\\u202egpj.exe", "cat/گربه\u200cها.jpg"]
+    assert [name for name, _, _ in found(tmp_path)] == [
+        "cat/\\u202egpj.exe",
+        "cat/گربه\u200cها.jpg",
+    ]
 
 
 def test_a_decomposed_name_is_the_same_class_as_a_composed_one(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""What strangers' files do to ingest: each is taken, or left out with a reason; none stops the rest."""
+"""What strangers' files do to ingest: each is taken, or left out with a reason; none stops the
+rest.
+"""
 
 import bz2
 import io
@@ -23,13 +25,19 @@ from pipeline.sources import Item, archive
 from pipeline.stages import ingest
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
-ARCHIVE = {"_target_": "pipeline.sources.archive.read", "max_member_megabytes": 1.0, "max_ratio": 100.0}
+ARCHIVE = {
+    "_target_": "pipeline.sources.archive.read",
+    "max_member_megabytes": 1.0,
+    "max_ratio": 100.0,
+}
 SIZE = (12, 9)
 
 Maker = Callable[[], bytes]
 
 
-def run(images: Path, out: Path, source: dict[str, object], max_megapixels: float = 50.0) -> pd.DataFrame:
+def run(
+    images: Path, out: Path, source: dict[str, object], max_megapixels: float = 50.0
+) -> pd.DataFrame:
     """The table; what was left out is in quarantine.csv."""
     settings = schema.Ingest(source=source, max_megapixels=max_megapixels)
     ingest.run(Config(ingest=settings), images=images, feedback=out / "none", out=out)
@@ -61,10 +69,22 @@ def two_classes(root: Path) -> Path:
 
 def png(width: int, height: int) -> bytes:
     """A header that claims any size, and nothing behind it."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
 
 
 def animated(kind: str) -> bytes:
@@ -103,8 +123,16 @@ TAKEN = [
     ("ycbcr.tif", lambda: file(photo(10, mode="YCbCr"), "TIFF"), SIZE),
     ("lab.tif", lambda: file(photo(11, mode="LAB"), "TIFF"), SIZE),
     ("wrong profile.png", lambda: file(photo(12), "PNG", icc_profile=profile()), SIZE),
-    ("16 bit.png", lambda: file(Image.fromarray(np.arange(108, dtype=np.uint16).reshape(9, 12) * 600), "PNG"), SIZE),
-    ("float in 0 to 1.tif", lambda: file(Image.fromarray(np.full((9, 12), 0.5, np.float32)), "TIFF"), SIZE),
+    (
+        "16 bit.png",
+        lambda: file(Image.fromarray(np.arange(108, dtype=np.uint16).reshape(9, 12) * 600), "PNG"),
+        SIZE,
+    ),
+    (
+        "float in 0 to 1.tif",
+        lambda: file(Image.fromarray(np.full((9, 12), 0.5, np.float32)), "TIFF"),
+        SIZE,
+    ),
     ("palette.png", lambda: file(photo(13).quantize(16), "PNG"), SIZE),
     ("transparent palette.gif", lambda: file(photo(14).quantize(16), "GIF", transparency=3), SIZE),
     ("alpha.png", lambda: file(photo(15, mode="RGBA"), "PNG"), SIZE),
@@ -132,8 +160,8 @@ TAKEN = [
     ("🐝👩‍🔬.jpg", lambda: file(photo(29), "JPEG"), SIZE),
     ("-rf *;$(id).jpg", lambda: file(photo(30), "JPEG"), SIZE),
     (f"{'x' * 251}.jpg", lambda: file(photo(31), "JPEG"), SIZE),
-    ("=1+1,\"quoted\".jpg", lambda: file(photo(32), "JPEG"), SIZE),
-]  # fmt: skip
+    ('=1+1,"quoted".jpg', lambda: file(photo(32), "JPEG"), SIZE),
+]
 
 LEFT_OUT = [
     ("empty.jpg", bytes, "0 bytes"),
@@ -144,35 +172,71 @@ LEFT_OUT = [
     ("bomb.png", lambda: png(60_000, 60_000), "3600 megapixels exceed the limit of 50"),
     ("largest header.png", lambda: png(2**31 - 1, 2**31 - 1), "exceed the limit"),
     ("no width.png", lambda: png(0, 100), ""),
-    ("just over 50 megapixels.png", lambda: flat(10_000, 5_001), "50.1 megapixels exceed the limit of 50"),
-    ("float.tif", lambda: file(Image.fromarray(np.full((9, 12), 1e6, np.float32)), "TIFF"), "outside 0..1"),
-    ("not a number.tif", lambda: file(Image.fromarray(np.full((9, 12), np.nan, np.float32)), "TIFF"), "outside 0..1"),
-    ("32 bit.tif", lambda: file(Image.fromarray(np.full((9, 12), 70_000, np.int32)), "TIFF"), "32-bit"),
+    (
+        "just over 50 megapixels.png",
+        lambda: flat(10_000, 5_001),
+        "50.1 megapixels exceed the limit of 50",
+    ),
+    (
+        "float.tif",
+        lambda: file(Image.fromarray(np.full((9, 12), 1e6, np.float32)), "TIFF"),
+        "outside 0..1",
+    ),
+    (
+        "not a number.tif",
+        lambda: file(Image.fromarray(np.full((9, 12), np.nan, np.float32)), "TIFF"),
+        "outside 0..1",
+    ),
+    (
+        "32 bit.tif",
+        lambda: file(Image.fromarray(np.full((9, 12), 70_000, np.int32)), "TIFF"),
+        "32-bit",
+    ),
     ("photo.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "Most Compatible"),
     ("raw.dng", dng, "raw file"),
-    ("drawing.svg", lambda: b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+    (
+        "drawing.svg",
+        lambda: b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "SVG",
+    ),
     ("page.jpg", lambda: b"\xef\xbb\xbf<!DOCTYPE html><title>404</title>", "a web page"),
     ("document.pdf", lambda: b"%PDF-1.7\n" + bytes(99), "PDF"),
-    ("figure.eps", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n", "PostScript"),
+    (
+        "figure.eps",
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n",
+        "PostScript",
+    ),
     ("layers.psd", lambda: b"8BPS\0\1" + bytes(99), "Photoshop"),
     ("report.docx.jpg", lambda: b"PK\x03\x04" + bytes(99), "zip archive or an office document"),
-    ("pointer.jpg", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    (
+        "pointer.jpg",
+        lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "git lfs pull",
+    ),
     ("icon.ico", lambda: file(photo(42), "ICO"), "not an image of a known format"),
     ("targa.tga", lambda: file(photo(43), "TGA"), "not an image of a known format"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word to the terminal; the photo is whole
+@pytest.mark.filterwarnings(
+    "ignore:Corrupt EXIF data"
+)  # Pillow's word to the terminal; the photo is whole
 @pytest.mark.parametrize(("name", "maker", "size"), TAKEN, ids=[name[:30] for name, _, _ in TAKEN])
-def test_a_strange_image_is_taken(tmp_path: Path, name: str, maker: Maker, size: tuple[int, int]) -> None:
+def test_a_strange_image_is_taken(
+    tmp_path: Path, name: str, maker: Maker, size: tuple[int, int]
+) -> None:
     (two_classes(tmp_path / "in") / "ant" / name).write_bytes(maker())
     rows = run(tmp_path / "in", tmp_path / "out", FOLDER).set_index("name")
     assert tuple(rows.loc[f"ant/{name}", ["width", "height"]]) == size
     assert left_out(tmp_path / "out") == {}
 
 
-@pytest.mark.parametrize(("name", "maker", "reason"), LEFT_OUT, ids=[name for name, _, _ in LEFT_OUT])
-def test_a_hostile_file_is_left_out_with_a_reason(tmp_path: Path, name: str, maker: Maker, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "maker", "reason"), LEFT_OUT, ids=[name for name, _, _ in LEFT_OUT]
+)
+def test_a_hostile_file_is_left_out_with_a_reason(
+    tmp_path: Path, name: str, maker: Maker, reason: str
+) -> None:
     (two_classes(tmp_path / "in") / "ant" / name).write_bytes(maker())
     rows = run(tmp_path / "in", tmp_path / "out", FOLDER)
     assert rows["name"].tolist() == ["ant/good.png", "bee/good.png"]
@@ -212,7 +276,9 @@ def deep(folder: Path) -> None:
         (deep, f"ant/{'d/' * 101}", "folders deep"),
     ],
 )
-def test_what_is_no_file_is_left_out(tmp_path: Path, maker: Callable[[Path], None], name: str, reason: str) -> None:
+def test_what_is_no_file_is_left_out(
+    tmp_path: Path, maker: Callable[[Path], None], name: str, reason: str
+) -> None:
     maker(two_classes(tmp_path / "in") / "ant")
     run(tmp_path / "in", tmp_path / "out", FOLDER)
     assert reason in left_out(tmp_path / "out")[name]
@@ -299,7 +365,9 @@ def endless() -> bytes:
 
 def huge_header() -> bytes:
     """A long name of a gigabyte, announced to a reader that would take it into memory."""
-    return endless() + member("x", type=tarfile.GNUTYPE_LONGNAME, size=10**9).tobuf(tarfile.GNU_FORMAT)
+    return endless() + member("x", type=tarfile.GNUTYPE_LONGNAME, size=10**9).tobuf(
+        tarfile.GNU_FORMAT
+    )
 
 
 def negative_size() -> bytes:
@@ -313,49 +381,118 @@ def negative_size() -> bytes:
 
 def headers_of_headers() -> bytes:
     """Long names for long names: the reader calls itself for each."""
-    return endless() + (member("x", type=tarfile.GNUTYPE_LONGNAME, size=1).tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 2000
+    return (
+        endless()
+        + (
+            member("x", type=tarfile.GNUTYPE_LONGNAME, size=1).tobuf(tarfile.GNU_FORMAT)
+            + bytes(512)
+        )
+        * 2000
+    )
 
 
 ARCHIVES = [
     ("zip: above", lambda: zipped(("../x.png", b"")), "leads out of the archive"),
-    ("zip: above, by backslash", lambda: zipped(("ant\\..\\..\\x.png", b"")), "leads out of the archive"),
+    (
+        "zip: above, by backslash",
+        lambda: zipped(("ant\\..\\..\\x.png", b"")),
+        "leads out of the archive",
+    ),
     ("zip: absolute", lambda: zipped(("/etc/x.png", b"")), "absolute path"),
     ("zip: a drive", lambda: zipped(("C:\\ant\\x.png", b"")), "absolute path"),
     ("zip: link", zip_link, "a link"),
     ("zip: encrypted", encrypted, "encrypted"),
-    ("zip: declared bomb", lambda: zipped(("ant/x.png", LARGE)), "unpacks to 2 MB, over the limit of 1"),
+    (
+        "zip: declared bomb",
+        lambda: zipped(("ant/x.png", LARGE)),
+        "unpacks to 2 MB, over the limit of 1",
+    ),
     ("zip: bomb that lies", understated, "damaged in the archive"),
     ("zip: flipped bits", flipped, "damaged in the archive"),
     ("zip: deep", lambda: zipped((f"ant/{'d/' * 5000}x.png", b"")), "folders deep"),
     ("zip: no list of contents", lambda: zipped()[:-60], "truncated or damaged archive"),
-    ("zip: cut within a file", lambda: zipped(("ant/x.png", file(photo(62, (64, 64)), "PNG")))[:-5000], "ends within this file"),
-    ("zip: no name", lambda: zipped(("ant/x.png", b"")).replace(b"ant/x.png", b"\0nt/x.png"), "a file without a name"),
+    (
+        "zip: cut within a file",
+        lambda: zipped(("ant/x.png", file(photo(62, (64, 64)), "PNG")))[:-5000],
+        "ends within this file",
+    ),
+    (
+        "zip: no name",
+        lambda: zipped(("ant/x.png", b"")).replace(b"ant/x.png", b"\0nt/x.png"),
+        "a file without a name",
+    ),
     ("tar: above", lambda: tar_with("ant/../../x.png"), "leads out of the archive"),
     ("tar: absolute", lambda: tar_with("/etc/x.png"), "absolute path"),
-    ("tar: link", lambda: tar_with("ant/x.png", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "a link"),
-    ("tar: hard link", lambda: tar_with("ant/x.png", type=tarfile.LNKTYPE, linkname="ant/good.png"), "a link"),
+    (
+        "tar: link",
+        lambda: tar_with("ant/x.png", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        "a link",
+    ),
+    (
+        "tar: hard link",
+        lambda: tar_with("ant/x.png", type=tarfile.LNKTYPE, linkname="ant/good.png"),
+        "a link",
+    ),
     ("tar: device", lambda: tar_with("ant/x.png", type=tarfile.CHRTYPE), "device"),
     ("tar: pipe", lambda: tar_with("ant/x.png", type=tarfile.FIFOTYPE), "pipe"),
     ("tar: twice", lambda: tar_with("ant/good.png"), "holds this name twice"),
-    ("tar: large", lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE)), "over the limit of 1"),
+    (
+        "tar: large",
+        lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE)),
+        "over the limit of 1",
+    ),
     ("tar: huge header", huge_header, "a header claims 1000000000 bytes"),
     ("tar: negative size", negative_size, "leads back"),
-    ("tar: negative size in words", lambda: tar_with("ant/x.png", pax_headers={"size": "-1536"}), "leads back"),
-    ("tar: sparse without its map", lambda: tar_with("ant/x.png", pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}), "truncated or damaged"),
+    (
+        "tar: negative size in words",
+        lambda: tar_with("ant/x.png", pax_headers={"size": "-1536"}),
+        "leads back",
+    ),
+    (
+        "tar: sparse without its map",
+        lambda: tar_with(
+            "ant/x.png", pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        ),
+        "truncated or damaged",
+    ),
     ("tar: headers of headers", headers_of_headers, "truncated or damaged"),
-    ("tar: cut within a file", lambda: tarred((member("ant/x.png", size=99_999), bytes(99_999)))[:-60_000], "truncated"),
-    ("tar.bz2: bomb", lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE), kind="w:bz2"), "over 100 times its size"),
-    ("tar.gz: cut", lambda: tarred((member("ant/x.png", size=9999), np.random.default_rng(0).bytes(9999)), kind="w:gz")[:-5000], "truncated"),
-    ("tar.bz2: noise behind", lambda: bz2.compress(endless() + b"noise" * 999), "truncated or damaged"),
-]  # fmt: skip
+    (
+        "tar: cut within a file",
+        lambda: tarred((member("ant/x.png", size=99_999), bytes(99_999)))[:-60_000],
+        "truncated",
+    ),
+    (
+        "tar.bz2: bomb",
+        lambda: tarred((member("ant/x.png", size=len(LARGE)), LARGE), kind="w:bz2"),
+        "over 100 times its size",
+    ),
+    (
+        "tar.gz: cut",
+        lambda: tarred(
+            (member("ant/x.png", size=9999), np.random.default_rng(0).bytes(9999)), kind="w:gz"
+        )[:-5000],
+        "truncated",
+    ),
+    (
+        "tar.bz2: noise behind",
+        lambda: bz2.compress(endless() + b"noise" * 999),
+        "truncated or damaged",
+    ),
+]
 
 
-@pytest.mark.parametrize(("name", "maker", "reason"), ARCHIVES, ids=[name for name, _, _ in ARCHIVES])
-def test_a_hostile_archive_gives_what_is_good_in_it(tmp_path: Path, name: str, maker: Maker, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "maker", "reason"), ARCHIVES, ids=[name for name, _, _ in ARCHIVES]
+)
+def test_a_hostile_archive_gives_what_is_good_in_it(
+    tmp_path: Path, name: str, maker: Maker, reason: str
+) -> None:
     (tmp_path / "in").write_bytes(maker())
     rows = run(tmp_path / "in", tmp_path / "out", ARCHIVE)
     assert rows["name"].tolist() == ["ant/good.png", "bee/good.png"]
-    assert any(reason in said for said in left_out(tmp_path / "out").values()), left_out(tmp_path / "out")
+    assert any(reason in said for said in left_out(tmp_path / "out").values()), left_out(
+        tmp_path / "out"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "cache"}
 
 

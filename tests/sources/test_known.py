@@ -1,4 +1,6 @@
-"""What an ingest remembers: a second one reads only what is new, and never believes what has changed."""
+"""What an ingest remembers: a second one reads only what is new, and never believes what has
+changed.
+"""
 
 import errno
 import json
@@ -39,7 +41,9 @@ def run(images: Path, out: Path, **source: object) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def afresh(images: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **source: object) -> dict[str, bytes]:
+def afresh(
+    images: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **source: object
+) -> dict[str, bytes]:
     """The same without any memory."""
     with monkeypatch.context() as patch:
         patch.setenv("FIELDMARK_CACHE", str(out.parent / f"{out.name} cache"))
@@ -48,7 +52,9 @@ def afresh(images: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **source: o
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixty photos in two classes in shards of eight, one of them twice, and two files that are none."""
+    """Sixty photos in two classes in shards of eight, one of them twice, and two files that are
+    none.
+    """
     monkeypatch.setattr(store, "SHARD_IMAGES", 8)
     monkeypatch.setattr(address, "UNSETTLED_SECONDS", 0.0)
     for i in range(N):
@@ -74,7 +80,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield names
 
 
-def test_a_second_ingest_reads_nothing_and_gives_the_same(photos: Path, tmp_path: Path, read: list[str]) -> None:
+def test_a_second_ingest_reads_nothing_and_gives_the_same(
+    photos: Path, tmp_path: Path, read: list[str]
+) -> None:
     first = run(photos, tmp_path / "out")
     assert len(read) == N + 3
     read.clear()
@@ -82,7 +90,9 @@ def test_a_second_ingest_reads_nothing_and_gives_the_same(photos: Path, tmp_path
     assert read == []
 
 
-def test_only_what_was_added_is_read(photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_was_added_is_read(
+    photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(photos, tmp_path / "out")
     read.clear()
     for i in range(10):
@@ -93,7 +103,9 @@ def test_only_what_was_added_is_read(photos: Path, tmp_path: Path, read: list[st
     assert second == afresh(photos, tmp_path / "anew", monkeypatch)
 
 
-def test_what_a_camera_wrote_is_still_known_when_the_photo_is_not_read(photos: Path, tmp_path: Path, read: list[str]) -> None:
+def test_what_a_camera_wrote_is_still_known_when_the_photo_is_not_read(
+    photos: Path, tmp_path: Path, read: list[str]
+) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "Box Brownie"
     Image.new("RGB", (20, 10), "teal").save(photos / "ant" / "taken.jpg", exif=exif)
@@ -101,10 +113,14 @@ def test_what_a_camera_wrote_is_still_known_when_the_photo_is_not_read(photos: P
     read.clear()
     assert run(photos, tmp_path / "out") == first
     assert read == []
-    assert "Box Brownie" in set(table.read(tmp_path / "out")["metadata"].map(lambda text: json.loads(text).get("camera")))
+    assert "Box Brownie" in set(
+        table.read(tmp_path / "out")["metadata"].map(lambda text: json.loads(text).get("camera"))
+    )
 
 
-def test_a_file_that_could_not_be_read_is_tried_again(photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_could_not_be_read_is_tried_again(
+    photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Path.read_bytes
 
     def failing(path: Path) -> bytes:
@@ -141,7 +157,9 @@ def test_a_change_in_place_is_noticed_though_size_and_time_are_as_before(
     assert second == afresh(photos, tmp_path / "anew", monkeypatch)
 
 
-def test_what_changed_just_now_is_not_believed(photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changed_just_now_is_not_believed(
+    photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another change within the same tick of the clock would not show."""
     monkeypatch.setattr(address, "UNSETTLED_SECONDS", 3600.0)
     run(photos, tmp_path / "out")
@@ -150,16 +168,25 @@ def test_what_changed_just_now_is_not_believed(photos: Path, tmp_path: Path, rea
     assert len(read) == N + 3
 
 
-def test_another_limit_judges_every_file_again(photos: Path, tmp_path: Path, read: list[str]) -> None:
+def test_another_limit_judges_every_file_again(
+    photos: Path, tmp_path: Path, read: list[str]
+) -> None:
     run(photos, tmp_path / "out")
     read.clear()
     with pytest.raises(FieldmarkError, match="two classes"):
-        ingest.run(Config(ingest=schema.Ingest(source=FOLDER, max_megapixels=0.0001)), images=photos, feedback=Path("none"), out=tmp_path / "small")
+        ingest.run(
+            Config(ingest=schema.Ingest(source=FOLDER, max_megapixels=0.0001)),
+            images=photos,
+            feedback=Path("none"),
+            out=tmp_path / "small",
+        )
     assert len(read) == N + 3
 
 
 @pytest.mark.parametrize("damage", ["database", "shard cut", "shard gone", "all gone"])
-def test_a_damaged_memory_costs_time_and_nothing_else(photos: Path, tmp_path: Path, read: list[str], damage: str) -> None:
+def test_a_damaged_memory_costs_time_and_nothing_else(
+    photos: Path, tmp_path: Path, read: list[str], damage: str
+) -> None:
     first = run(photos, tmp_path / "out")
     read.clear()
     memory = Path(os.environ["FIELDMARK_CACHE"]) / "ingest"
@@ -188,9 +215,15 @@ def test_one_generation_is_kept(photos: Path, tmp_path: Path) -> None:
     assert kept == {path.stat().st_ino for path in (tmp_path / "out").glob("images-*.parquet")}
 
 
-def test_an_archive_is_known_as_long_as_it_is_the_same(photos: Path, tmp_path: Path, read: list[str]) -> None:
+def test_an_archive_is_known_as_long_as_it_is_the_same(
+    photos: Path, tmp_path: Path, read: list[str]
+) -> None:
     whole = shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
-    source = {"_target_": "pipeline.sources.archive.read", "max_member_megabytes": 10.0, "max_ratio": 100.0}
+    source = {
+        "_target_": "pipeline.sources.archive.read",
+        "max_member_megabytes": 10.0,
+        "max_ratio": 100.0,
+    }
     first = run(Path(whole), tmp_path / "out", **source)
     assert len(read) == N + 3
     read.clear()
@@ -225,8 +258,15 @@ def test_after_a_kill_it_goes_on_with_what_was_read(
     photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
-    killed = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL
     second = run(photos, tmp_path / "out")
-    assert len(read) < N + 3 - 3 * 8 + 2  # three shards are known, and the one photo that stands in them twice
+    assert (
+        len(read) < N + 3 - 3 * 8 + 2
+    )  # three shards are known, and the one photo that stands in them twice
     assert second == afresh(photos, tmp_path / "anew", monkeypatch)

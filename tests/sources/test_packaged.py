@@ -21,7 +21,9 @@ def digits() -> list[Item]:
 
 
 def test_the_cells_are_all_there_in_order(cells: list[Item]) -> None:
-    assert [cell.name for cell in cells] == [f"images/cell{number:04d}.png" for number in range(1, 2625)]
+    assert [cell.name for cell in cells] == [
+        f"images/cell{number:04d}.png" for number in range(1, 2625)
+    ]
 
 
 def test_a_cell_is_defective_above_the_threshold(cells: list[Item]) -> None:
@@ -48,7 +50,12 @@ def test_a_cell_keeps_what_the_experts_said(cells: list[Item]) -> None:
 
 
 def test_digits_are_limited_for_each_class(digits: list[Item]) -> None:
-    assert [item.name for item in digits[:4]] == ["0/00000.png", "0/00001.png", "0/00002.png", "1/00000.png"]
+    assert [item.name for item in digits[:4]] == [
+        "0/00000.png",
+        "0/00001.png",
+        "0/00002.png",
+        "1/00000.png",
+    ]
     assert Counter(item.label for item in digits) == dict.fromkeys("0123456789", 3)
 
 

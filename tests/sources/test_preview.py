@@ -22,7 +22,11 @@ def lines(*entries: Item | Skipped) -> list[str]:
 
 
 def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
-    found = lines(Item("a", grey(1), "cat", given_split="train"), Item("b", grey(2), "dog"), Item("c", grey(3), ""))
+    found = lines(
+        Item("a", grey(1), "cat", given_split="train"),
+        Item("b", grey(2), "dog"),
+        Item("c", grey(3), ""),
+    )
     assert found == [
         "3 files in 2 classes",
         "  class (unlabelled): 1",
@@ -37,22 +41,38 @@ def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
 
 def test_it_says_what_would_be_left_out_with_examples() -> None:
     skipped = [Skipped(f"{number}.tmp", "litter") for number in range(5)]
-    found = lines(Item("a", grey(1), "cat"), Item("b", grey(1), "dog"), Item("c", lambda: b"no", "cat"), *skipped)
+    found = lines(
+        Item("a", grey(1), "cat"),
+        Item("b", grey(1), "dog"),
+        Item("c", lambda: b"no", "cat"),
+        *skipped,
+    )
     assert found[-4] == "decoded all: 2 are images, 1 are not, 1 are exact duplicates"
     assert found[-3:-1] == ["left out, 6 in all:", "  5 x litter: 0.tmp, 1.tmp, 2.tmp, ..."]
     assert found[-1].startswith("  1 x not an image of a known format")
 
 
 def test_a_listing_whose_every_row_is_wrong_in_its_own_way_is_told_in_few_lines() -> None:
-    found = lines(*(Skipped(f"{row}.jpg", f"line {row}, column weight: 'n/a' is no number") for row in range(1000)))
+    found = lines(
+        *(
+            Skipped(f"{row}.jpg", f"line {row}, column weight: 'n/a' is no number")
+            for row in range(1000)
+        )
+    )
     assert found[3] == "  1 x line 0, column weight: 'n/a' is no number: 0.jpg"
     assert found[-2] == "  980 more, for 980 other reasons"
 
 
 def test_a_single_class_is_told_to_be_too_few() -> None:
     """It is what ingest refuses; images without a label may still become another one."""
-    assert lines(Item("a", grey(1), "cat"))[-1] == "at least two classes are needed, or images without a label"
-    assert lines(Item("a", grey(1), "cat"), Item("b", grey(2), ""))[-1] == "nothing else would be left out"
+    assert (
+        lines(Item("a", grey(1), "cat"))[-1]
+        == "at least two classes are needed, or images without a label"
+    )
+    assert (
+        lines(Item("a", grey(1), "cat"), Item("b", grey(2), ""))[-1]
+        == "nothing else would be left out"
+    )
 
 
 def test_of_many_images_a_sample_is_decoded() -> None:
@@ -75,7 +95,9 @@ def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
     write_forty_photos(project / "photos")
     text = CliRunner().invoke(cli.app, ["ingest", "--check", "folder", "--images", "photos"]).stdout
     cfg = config.load("images", "ingest", use={"ingest": "folder"})
-    metrics = ingest.run(cfg, images=project / "photos", feedback=project / "data" / "feedback", out=project / "out")
+    metrics = ingest.run(
+        cfg, images=project / "photos", feedback=project / "data" / "feedback", out=project / "out"
+    )
     n = round(metrics["n_images"] + metrics["n_exact_duplicates"])
     assert f"decoded all: {n} are images, 2 are not, 1 are exact duplicates" in text
     assert "class folder holds no files: nothing here/" in text
@@ -83,7 +105,9 @@ def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_slip_in_the_name_of_a_source_is_named() -> None:
-    with pytest.raises(FieldmarkError, match="^there is no conf/ingest/foldr.yaml; did you mean folder"):  # params.yaml says nothing of it
+    with pytest.raises(
+        FieldmarkError, match="^there is no conf/ingest/foldr.yaml; did you mean folder"
+    ):  # params.yaml says nothing of it
         CliRunner().invoke(cli.app, ["ingest", "--check", "foldr"], catch_exceptions=False)
 
 

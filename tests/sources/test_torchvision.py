@@ -20,7 +20,11 @@ def idx(path: Path, values: np.ndarray) -> None:
 
 
 def items(name: str, root: Path) -> list[Item]:
-    return [entry for entry in torchvision.read(name=name, root=str(root), download=False) if isinstance(entry, Item)]
+    return [
+        entry
+        for entry in torchvision.read(name=name, root=str(root), download=False)
+        if isinstance(entry, Item)
+    ]
 
 
 @pytest.fixture
@@ -63,7 +67,9 @@ def test_a_damaged_file_of_a_set_costs_that_file_alone(tmp_path: Path) -> None:
         Image.new("RGB", (4, 3)).save(tmp_path / name / "1.png")
     (tmp_path / "ant" / "0.png").write_text("no image")
     first, *rest = torchvision.read(name="ImageFolder", root=str(tmp_path), download=False)
-    assert isinstance(first, Skipped) and first.reason.startswith("cannot be read: cannot identify image file")
+    assert isinstance(first, Skipped) and first.reason.startswith(
+        "cannot be read: cannot identify image file"
+    )
     assert [entry.label for entry in rest if isinstance(entry, Item)] == ["ant", "bee"]
 
 
@@ -74,7 +80,9 @@ def test_a_set_that_takes_more_than_a_folder_says_so(tmp_path: Path, name: str) 
 
 
 def test_neither_files_nor_a_download_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FieldmarkError, match="MNIST is neither in .* nor can it be fetched: .*download: true"):
+    with pytest.raises(
+        FieldmarkError, match="MNIST is neither in .* nor can it be fetched: .*download: true"
+    ):
         list(torchvision.read(name="MNIST", root=str(tmp_path), download=False))
 
 

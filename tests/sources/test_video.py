@@ -34,7 +34,8 @@ def test_a_frame_is_taken_every_so_often(tmp_path: Path) -> None:
     film(tmp_path / "cat" / "1.avi", list(range(0, 200, 10)))
     found = items(read(tmp_path))
     assert [(i.name, i.label, i.group) for i in found] == [
-        (f"cat/1.avi#t={seconds}", "cat", "cat/1.avi") for seconds in ("0.000", "0.500", "1.000", "1.500")
+        (f"cat/1.avi#t={seconds}", "cat", "cat/1.avi")
+        for seconds in ("0.000", "0.500", "1.000", "1.500")
     ]
     greys = [decode(item.load(), max_pixels=None).mean() for item in found]
     assert greys == pytest.approx([0, 50, 100, 150], abs=3)
@@ -44,13 +45,17 @@ def test_near_identical_frames_are_dropped_and_counted(tmp_path: Path) -> None:
     film(tmp_path / "cat" / "1.avi", [0] * 10 + [90] * 10)
     entries = read(tmp_path, every_seconds=0.1)
     assert [item.name for item in items(entries)] == ["cat/1.avi#t=0.000", "cat/1.avi#t=1.000"]
-    assert entries[-1] == Skipped("cat/1.avi", "18 frames dropped, near-identical to the one before")
+    assert entries[-1] == Skipped(
+        "cat/1.avi", "18 frames dropped, near-identical to the one before"
+    )
 
 
 def test_a_scene_is_one_frame(tmp_path: Path) -> None:
     film(tmp_path / "cat" / "1.avi", [0] * 7 + [90] * 6 + [200] * 7)
     found = read(tmp_path, scene_change=0.1)
-    assert [entry.name for entry in found] == [f"cat/1.avi#t={t}" for t in ("0.000", "0.700", "1.300")]
+    assert [entry.name for entry in found] == [
+        f"cat/1.avi#t={t}" for t in ("0.000", "0.700", "1.300")
+    ]
 
 
 def test_the_same_video_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -12,13 +12,26 @@ from pipeline import config, store, table
 from pipeline.stages import export, tune
 
 
-@pytest.mark.parametrize("classes", [["ant", "bee"], ["0", "1"], ["007", "7"], ["None", "nan"]], ids=str)
-def test_a_model_that_is_always_right_abstains_from_nothing_whatever_its_classes_are_called(tmp_path: Path, classes: list[str]) -> None:
-    """Read from CSV as numbers, the labels of digits equalled no prediction, and the model abstained from everything."""
+@pytest.mark.parametrize(
+    "classes", [["ant", "bee"], ["0", "1"], ["007", "7"], ["None", "nan"]], ids=str
+)
+def test_a_model_that_is_always_right_abstains_from_nothing_whatever_its_classes_are_called(
+    tmp_path: Path, classes: list[str]
+) -> None:
+    """Read from CSV as numbers, the labels of digits equalled no prediction, and the model
+    abstained from everything.
+    """
     labels, n = [classes[i % 2] for i in range(200)], 200
     blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
-    table.write(pd.DataFrame({**blank, "id": [f"{i:03d}" for i in range(n)], "label": labels, "split": "val"}), tmp_path / "dev")
-    store.open_array(tmp_path / "dev" / "images.npy", (n, 32, 32, 3), np.uint8)[:] = draw([i % 2 for i in range(n)], px=32)
+    table.write(
+        pd.DataFrame(
+            {**blank, "id": [f"{i:03d}" for i in range(n)], "label": labels, "split": "val"}
+        ),
+        tmp_path / "dev",
+    )
+    store.open_array(tmp_path / "dev" / "images.npy", (n, 32, 32, 3), np.uint8)[:] = draw(
+        [i % 2 for i in range(n)], px=32
+    )
     logits = np.array([[4.0, 0.0] if label == classes[0] else [0.0, 4.0] for label in labels])
     tune._unseen(logits, tmp_path / "dev", classes).to_csv(tmp_path / "validation.csv", index=False)
     file = tiny_export(tmp_path / "export", classes) / "model.onnx"

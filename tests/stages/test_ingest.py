@@ -19,7 +19,9 @@ FOLDER = {"_target_": "pipeline.sources.folder.read", "unlabelled": "unlabelled"
 
 def run(images: Path, out: Path, feedback: Path = Path("none"), **changes: Any) -> dict[str, float]:
     settings = {"source": FOLDER, "max_megapixels": 1.0, **changes}
-    return ingest.run(Config(ingest=schema.Ingest(**settings)), images=images, feedback=feedback, out=out)
+    return ingest.run(
+        Config(ingest=schema.Ingest(**settings)), images=images, feedback=feedback, out=out
+    )
 
 
 def photo(seed: int) -> Image.Image:
@@ -33,18 +35,24 @@ def draw(images: Path, names: list[str]) -> None:
 
 
 NAMES = [
-    f"{label}/{10 * k + i:02d}.png" for k, label in enumerate(["ant", "bee", "cat", "dog"]) for i in range(10)
+    f"{label}/{10 * k + i:02d}.png"
+    for k, label in enumerate(["ant", "bee", "cat", "dog"])
+    for i in range(10)
 ]
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """40 photos in 4 classes, some of them odd, with everything beside them that a real folder holds."""
+    """40 photos in 4 classes, some of them odd, with everything beside them that a real folder
+    holds.
+    """
     images = tmp_path / "photos"
     draw(images, NAMES)
     (images / "ant" / "00.png").unlink()
     photo(0).convert("CMYK").save(images / "ant" / "00.jpg")
-    Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000).save(images / "ant" / "01.png")
+    Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000).save(
+        images / "ant" / "01.png"
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x8825] = {1: "N", 2: (48.0, 8.0, 0.0)}
@@ -120,33 +128,47 @@ def test_the_order_of_creation_changes_no_byte(photos: Path, tmp_path: Path, see
 
 
 def test_a_given_split_is_kept(tmp_path: Path) -> None:
-    draw(tmp_path / "in", ["train/ant/1.png", "train/bee/2.png", "valid/ant/3.png", "test/bee/4.png"])
+    draw(
+        tmp_path / "in", ["train/ant/1.png", "train/bee/2.png", "valid/ant/3.png", "test/bee/4.png"]
+    )
     run(tmp_path / "in", tmp_path / "out")
     rows = table.read(tmp_path / "out")
     assert rows["given_split"].tolist() == ["test", "train", "train", "val"]
     assert rows["label"].tolist() == ["bee", "ant", "bee", "ant"]
 
 
-def test_rows_come_as_the_images_lie_whatever_the_shards(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_come_as_the_images_lie_whatever_the_shards(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Later stages count on it."""
     run(photos, tmp_path / "a")
     monkeypatch.setattr(store, "SHARD_IMAGES", 7)
     monkeypatch.setattr(table, "GROUP_ROWS", 3)
     run(photos, tmp_path / "b")
     ids = [[id for id, _ in store.read_images(tmp_path / name)] for name in "ab"]
-    assert ids[0] == ids[1] == table.read(tmp_path / "a")["id"].tolist() == table.read(tmp_path / "b")["id"].tolist()
+    assert (
+        ids[0]
+        == ids[1]
+        == table.read(tmp_path / "a")["id"].tolist()
+        == table.read(tmp_path / "b")["id"].tolist()
+    )
 
 
 def test_images_above_the_limit_are_left_out(tmp_path: Path) -> None:
     draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
     Image.new("L", (2000, 600)).save(tmp_path / "in" / "bee" / "big.png")
     run(tmp_path / "in", tmp_path / "out")
-    assert "big.png,1.2 megapixels exceed the limit of 1" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert (
+        "big.png,1.2 megapixels exceed the limit of 1"
+        in (tmp_path / "out" / "quarantine.csv").read_text()
+    )
 
 
 def test_a_file_that_vanishes_is_left_out(tmp_path: Path) -> None:
     item = Item("ant/1.png", (tmp_path / "gone.png").read_bytes, "ant")
-    assert verify.verify(item, 100) == Skipped("ant/1.png", "cannot be read: No such file or directory")
+    assert verify.verify(item, 100) == Skipped(
+        "ant/1.png", "cannot be read: No such file or directory"
+    )
 
 
 def test_the_frames_of_an_animation_are_noted(tmp_path: Path) -> None:
@@ -169,7 +191,9 @@ def test_soft_labels_are_stored_with_sorted_keys() -> None:
         ([], r"0 readable images in 0 classes \(none\).*params.yaml"),
     ],
 )
-def test_fewer_than_two_classes_say_what_to_do(tmp_path: Path, names: list[str], message: str) -> None:
+def test_fewer_than_two_classes_say_what_to_do(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
     draw(tmp_path / "in", names)
     (tmp_path / "in" / "bee").mkdir(parents=True)
     (tmp_path / "in" / "bee" / "broken.jpg").write_text("not an image")
@@ -205,9 +229,14 @@ def test_accepted_feedback_comes_in_behind_the_source_without_a_label(tmp_path: 
     feedback = accept(tmp_path / "feedback", photo(3), photo(1))
     metrics = run(tmp_path / "in", tmp_path / "out", feedback=feedback)
     rows = table.read(tmp_path / "out")
-    assert rows[["name", "label", "given_split", "metadata"]].to_numpy().tolist()[2:] == [["feedback/0.png", "", "", '{"origin": "feedback"}']]
+    assert rows[["name", "label", "given_split", "metadata"]].to_numpy().tolist()[2:] == [
+        ["feedback/0.png", "", "", '{"origin": "feedback"}']
+    ]
     assert (metrics["n_images"], metrics["n_feedback"], metrics["n_classes"]) == (3, 1, 2)
-    assert "feedback/1.png,\"exact duplicate of ant/1.png, which is labelled ant" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert (
+        'feedback/1.png,"exact duplicate of ant/1.png, which is labelled ant'
+        in (tmp_path / "out" / "quarantine.csv").read_text()
+    )
 
 
 def test_feedback_does_not_stand_in_for_classes_that_are_missing(tmp_path: Path) -> None:
@@ -232,7 +261,11 @@ def test_what_is_no_image_in_the_feedback_folder_is_accounted_for(tmp_path: Path
 def test_without_feedback_no_byte_tells_of_it(tmp_path: Path) -> None:
     """Otherwise the hash of the data, and so every version's lineage, would change."""
     draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
-    metrics = [run(tmp_path / "in", tmp_path / name, feedback=folder) for name, folder in
-               (("a", tmp_path / "none"), ("b", accept(tmp_path / "feedback")))]  # fmt: skip
+    metrics = [
+        run(tmp_path / "in", tmp_path / name, feedback=folder)
+        for name, folder in (("a", tmp_path / "none"), ("b", accept(tmp_path / "feedback")))
+    ]
     assert metrics[0] == metrics[1] and "n_feedback" not in metrics[0]
-    assert [file.read_bytes() for file in sorted((tmp_path / "a").iterdir())] == [file.read_bytes() for file in sorted((tmp_path / "b").iterdir())]
+    assert [file.read_bytes() for file in sorted((tmp_path / "a").iterdir())] == [
+        file.read_bytes() for file in sorted((tmp_path / "b").iterdir())
+    ]

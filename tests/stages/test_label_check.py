@@ -25,7 +25,14 @@ N = 60
 TRUE = ["ant", "bee"] * (N // 2)
 FLIPPED = [4, 15, 33]
 COPY, ORIGINAL = 58, 10  # an image that is nearly the same as another
-QUALITY = {"dark": 0.02, "bright": 0.99, "blur": 0.0, "low_information": 0.0, "odd_size": 10.0, "odd_aspect": 3.0}
+QUALITY = {
+    "dark": 0.02,
+    "bright": 0.99,
+    "blur": 0.0,
+    "low_information": 0.0,
+    "odd_size": 10.0,
+    "odd_aspect": 3.0,
+}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -36,19 +43,30 @@ def png(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty striped images of two classes in patches of light, three with the other label, and one that is another, a little brighter."""
+    """Sixty striped images of two classes in patches of light, three with the other label, and one
+    that is another, a little brighter.
+    """
     folder = tmp_path_factory.mktemp("ingest")
     stripes = np.tile(np.repeat([40, 160], 4), 4)
     bars = {"ant": np.tile(stripes, (32, 1)), "bee": np.tile(stripes[:, None], 32)}
-    patches = np.random.default_rng(1).integers(0, 60, (N, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    patches = (
+        np.random.default_rng(1).integers(0, 60, (N, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    )
     pixels = (np.stack([bars[name] for name in TRUE])[..., None] + patches).astype(np.uint8)
     pixels[COPY] = pixels[ORIGINAL] + 3
     files = [png(image) for image in pixels]
     write_images(folder, [(f"i{i:02d}", file) for i, file in enumerate(files)], shard_bytes=10**6)
-    given = [("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)]
-    blank = {name: ["" if kind == "str" else 32] * N for name, kind in table.INGEST_COLUMNS.items()} | {"metadata": ["{}"] * N, "weight": [1.0] * N}
+    given = [
+        ("bee" if name == "ant" else "ant") if i in FLIPPED else name for i, name in enumerate(TRUE)
+    ]
+    blank = {
+        name: ["" if kind == "str" else 32] * N for name, kind in table.INGEST_COLUMNS.items()
+    } | {"metadata": ["{}"] * N, "weight": [1.0] * N}
     ids = [f"i{i:02d}" for i in range(N)]
-    table.write(pd.DataFrame({**blank, "id": ids, "name": [f"{id}.png" for id in ids], "label": given}), folder)
+    table.write(
+        pd.DataFrame({**blank, "id": ids, "name": [f"{id}.png" for id in ids], "label": given}),
+        folder,
+    )
     return folder
 
 
@@ -59,35 +77,57 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def configured(**changes: Any) -> Config:
     settings = {
-        "size_px": 32, "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2}, "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
-        "neighbours": 3, "audit": {"fractions": [0.1], "max_images": 50, "verified": None}, "outliers": {"deviations": 3.0},
-        "classes": {"min_images": 10, "max_imbalance": 10.0}, "correlates": {"min_auc": 0.85, "ignore": []}, "max_leakage": 0.2,
-        "quality": QUALITY, "drop_suspects": False, "fractions": {"train": 0.6, "val": 0.2, "test": 0.2}, **changes,
-    }  # fmt: skip
+        "size_px": 32,
+        "errors": {"folds": 5, "C": 1.0, "max_fraction": 0.2},
+        "duplicates": {"max_hamming": 4, "min_cosine": 0.999},
+        "neighbours": 3,
+        "audit": {"fractions": [0.1], "max_images": 50, "verified": None},
+        "outliers": {"deviations": 3.0},
+        "classes": {"min_images": 10, "max_imbalance": 10.0},
+        "correlates": {"min_auc": 0.85, "ignore": []},
+        "max_leakage": 0.2,
+        "quality": QUALITY,
+        "drop_suspects": False,
+        "fractions": {"train": 0.6, "val": 0.2, "test": 0.2},
+        **changes,
+    }
     embedding = candidate({**HOG, "input_px": 32}).model
-    return Config(seed=0, blur_faces=False, label_check=schema.LabelCheck.model_validate(settings), embedding=embedding)
+    return Config(
+        seed=0,
+        blur_faces=False,
+        label_check=schema.LabelCheck.model_validate(settings),
+        embedding=embedding,
+    )
 
 
-def run(ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any) -> tuple[dict[str, float], pd.DataFrame]:
+def run(
+    ingested: Path, tmp_path: Path, decisions: str = "", **changes: Any
+) -> tuple[dict[str, float], pd.DataFrame]:
     (tmp_path / "decisions").mkdir(exist_ok=True)
     (tmp_path / "decisions" / "labels.csv").write_text("id,decision,label,by,when\n" + decisions)
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    metrics = label_check.run(configured(**changes), ingest=ingested, decisions=tmp_path / "decisions", out=out)
+    metrics = label_check.run(
+        configured(**changes), ingest=ingested, decisions=tmp_path / "decisions", out=out
+    )
     return metrics, table.read(out).set_index("id")
 
 
 @pytest.fixture(autouse=True)
 def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIELDMARK_CACHE", str(shared_cache))
-    monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))  # torch is here already
+    monkeypatch.setattr(
+        parallel, "apart", lambda function, *arguments: function(*arguments)
+    )  # torch is here already
 
 
 def flipped() -> set[str]:
     return {f"i{i:02d}" for i in FLIPPED}
 
 
-def test_labels_that_were_flipped_are_doubted_and_the_true_ones_suggested(ingested: Path, tmp_path: Path) -> None:
+def test_labels_that_were_flipped_are_doubted_and_the_true_ones_suggested(
+    ingested: Path, tmp_path: Path
+) -> None:
     metrics, rows = run(ingested, tmp_path)
     doubted = rows[rows["suspect"]]
     assert flipped() <= set(doubted.index)
@@ -112,8 +152,12 @@ def test_what_a_person_decided_is_doubted_no_more(ingested: Path, tmp_path: Path
     assert metrics["n_decisions_applied"] == 3
 
 
-def test_no_table_is_there_while_the_network_computes(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing takes as much memory as the network: what grows with the number of images must not stand beside it."""
+def test_no_table_is_there_while_the_network_computes(
+    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing takes as much memory as the network: what grows with the number of images must not
+    stand beside it.
+    """
     beside: list[int] = []
     tables: list[weakref.ref[pd.DataFrame]] = []
 
@@ -134,7 +178,9 @@ def test_no_table_is_there_while_the_network_computes(ingested: Path, tmp_path: 
     assert beside == [0]
 
 
-def test_suspects_may_be_dropped_from_training_and_never_from_the_test(ingested: Path, tmp_path: Path) -> None:
+def test_suspects_may_be_dropped_from_training_and_never_from_the_test(
+    ingested: Path, tmp_path: Path
+) -> None:
     _, kept = run(ingested, tmp_path)
     _, dropped = run(ingested, tmp_path, drop_suspects=True)
     suspect, test = kept["suspect"], kept["split"] == "test"
@@ -144,7 +190,9 @@ def test_suspects_may_be_dropped_from_training_and_never_from_the_test(ingested:
 
 def test_every_class_is_in_every_split(ingested: Path, tmp_path: Path) -> None:
     _, rows = run(ingested, tmp_path)
-    assert set(map(tuple, rows[["label", "split"]].to_numpy())) == {(a, b) for a in ("ant", "bee") for b in ("train", "val", "test")}
+    assert set(map(tuple, rows[["label", "split"]].to_numpy())) == {
+        (a, b) for a in ("ant", "bee") for b in ("train", "val", "test")
+    }
 
 
 def test_the_same_images_give_the_same_bytes(ingested: Path, tmp_path: Path) -> None:
@@ -162,46 +210,76 @@ def test_how_good_the_search_is_stands_beside_what_it_found(ingested: Path, tmp_
     assert metrics["audit/average_precision_uniform_10"] == audited["average_precision"][0]
 
 
-def test_the_pair_that_shows_most_is_there_with_both_pictures(ingested: Path, tmp_path: Path) -> None:
+def test_the_pair_that_shows_most_is_there_with_both_pictures(
+    ingested: Path, tmp_path: Path
+) -> None:
     run(ingested, tmp_path)
     shown = pd.read_csv(tmp_path / "out" / "pairs.csv")
-    assert {f"i{ORIGINAL}.png", f"i{COPY}.png"} in [{one["name"], one["other"]} for one in shown.to_dict("records")]
+    assert {f"i{ORIGINAL}.png", f"i{COPY}.png"} in [
+        {one["name"], one["other"]} for one in shown.to_dict("records")
+    ]
     assert store.read_array(tmp_path / "out" / "pairs.npy").shape == (len(shown), 2, 32, 32, 3)
 
 
 def test_a_listing_of_noisy_and_verified_labels_is_audited_against_the_real_errors(
-    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ingested: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = table.read(ingested).set_index("id")
     lines = []
     for i, (id, data) in enumerate(store.read_images(ingested)):
         (tmp_path / f"{id}.png").write_bytes(data)
         weight = "0" if i == 7 else ""
-        lines.append(f"{id}.png,{rows.loc[id, 'label']},{TRUE[i] if i < 50 else ''},{weight}\n")  # the last ten were not verified
+        lines.append(
+            f"{id}.png,{rows.loc[id, 'label']},{TRUE[i] if i < 50 else ''},{weight}\n"
+        )  # the last ten were not verified
     (tmp_path / "labels.csv").write_text("path,label,checked,weight\n" + "".join(lines))
     columns = dict(OmegaConf.load("conf/ingest/listing.yaml").source.items())
     source = Config(ingest=schema.Ingest(source=columns, max_megapixels=1.0))
     ingest.run(source, images=tmp_path, feedback=tmp_path / "none", out=tmp_path / "listed")
-    metrics, checked = run(tmp_path / "listed", tmp_path, audit={"fractions": [], "max_images": 60, "verified": "checked"})
+    metrics, checked = run(
+        tmp_path / "listed",
+        tmp_path,
+        audit={"fractions": [], "max_images": 60, "verified": "checked"},
+    )
     (real,) = pd.read_csv(tmp_path / "out" / "audit.csv").to_dict("records")
-    assert (real["kind"], real["n_planted"], real["random_average_precision"]) == ("real", len(FLIPPED), len(FLIPPED) / 50)
+    assert (real["kind"], real["n_planted"], real["random_average_precision"]) == (
+        "real",
+        len(FLIPPED),
+        len(FLIPPED) / 50,
+    )
     assert real["average_precision"] == metrics["audit/average_precision_real_6"] > 0.9
     assert checked["weight"].tolist() == [0.0 if i == 7 else 1.0 for i in range(N)]
     monkeypatch.setattr(audit, "CHECKED", tmp_path / "out")
     audit.show(configured(), [0.1], "checked")
-    assert f"{real['average_precision']:.3f}" in next(line for line in capsys.readouterr().out.splitlines() if "real" in line)
+    assert f"{real['average_precision']:.3f}" in next(
+        line for line in capsys.readouterr().out.splitlines() if "real" in line
+    )
 
 
-def test_a_graded_label_is_doubted_less_than_a_certain_one_that_is_as_wrong(ingested: Path, tmp_path: Path) -> None:
+def test_a_graded_label_is_doubted_less_than_a_certain_one_that_is_as_wrong(
+    ingested: Path, tmp_path: Path
+) -> None:
     rows = table.read(ingested)
     graded, *certain = sorted(flipped())
     label, other = rows.set_index("id").loc[graded, "label"], TRUE[FLIPPED[0]]
     shutil.copytree(ingested, tmp_path / "graded")
-    table.write(rows.assign(soft_label=[json.dumps({label: 0.6, other: 0.4}) if id == graded else "" for id in rows["id"]]), tmp_path / "graded")
+    table.write(
+        rows.assign(
+            soft_label=[
+                json.dumps({label: 0.6, other: 0.4}) if id == graded else "" for id in rows["id"]
+            ]
+        ),
+        tmp_path / "graded",
+    )
     _, checked = run(tmp_path / "graded", tmp_path)
     doubt = checked["suspect_score"]
     assert checked.loc[sorted(flipped()), "suspect"].all()
-    assert doubt[graded] == pytest.approx(0.6, abs=0.15) and doubt[certain].min() > doubt[graded] + 0.2
+    assert (
+        doubt[graded] == pytest.approx(0.6, abs=0.15) and doubt[certain].min() > doubt[graded] + 0.2
+    )
 
 
 def given_splits(ingested: Path, folder: Path, **splits: str) -> Path:
@@ -213,7 +291,9 @@ def given_splits(ingested: Path, folder: Path, **splits: str) -> Path:
 
 
 def test_a_leak_is_counted_and_its_group_moved_together(ingested: Path, tmp_path: Path) -> None:
-    source = given_splits(ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"})
+    source = given_splits(
+        ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"}
+    )
     metrics, rows = run(source, tmp_path, max_leakage=1.0)
     assert metrics["leaks"] == 1
     assert rows.loc[[f"i{COPY}", f"i{ORIGINAL}"], "split"].tolist() == ["test", "test"]
@@ -221,7 +301,9 @@ def test_a_leak_is_counted_and_its_group_moved_together(ingested: Path, tmp_path
 
 
 def test_too_much_leakage_stops(ingested: Path, tmp_path: Path) -> None:
-    source = given_splits(ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"})
+    source = given_splits(
+        ingested, tmp_path / "source", **{f"i{COPY}": "train", f"i{ORIGINAL}": "test"}
+    )
     with pytest.raises(FieldmarkError, match="2 of 2 images with a given split"):
         run(source, tmp_path)
 
@@ -231,17 +313,25 @@ def test_small_classes_and_shortcuts_are_named(ingested: Path, tmp_path: Path) -
     source = tmp_path / "source"
     shutil.copytree(ingested, source)
     rows = table.read(ingested)
-    table.write(rows.assign(width=[64 if label == "ant" else 32 for label in rows["label"]]), source)
+    table.write(
+        rows.assign(width=[64 if label == "ant" else 32 for label in rows["label"]]), source
+    )
     few = {"min_images": 32, "max_imbalance": 1.01}
     run(source, tmp_path, classes=few)
-    found = pd.read_csv(tmp_path / "out" / "findings.csv", keep_default_na=False).set_index("finding")
-    assert "by size (AUC 1.00; right 100 %" in found.loc["classes told apart by one property alone", "note"]
+    found = pd.read_csv(tmp_path / "out" / "findings.csv", keep_default_na=False).set_index(
+        "finding"
+    )
+    assert (
+        "by size (AUC 1.00; right 100 %"
+        in found.loc["classes told apart by one property alone", "note"]
+    )
     assert found.loc["classes with few images", "note"] == "ant: 31; bee: 29"
     assert found.loc["classes far smaller than the largest", "note"] == "bee: 29"
 
 
 def with_feedback(ingested: Path, folder: Path, copies_of: list[str]) -> tuple[Path, str]:
-    """A copy of the folder with near-copies of some images behind it, as feedback named f0, f1, ..., and the decisions that label them.
+    """A copy of the folder with near-copies of some images behind it, as feedback named f0, f1,
+    ..., and the decisions that label them.
 
     Their ids come first in the alphabet of all ids, so that they would name a group if they could.
     """
@@ -249,23 +339,39 @@ def with_feedback(ingested: Path, folder: Path, copies_of: list[str]) -> tuple[P
     lighter = [png(np.asarray(Image.open(io.BytesIO(files[id]))) + 2) for id in copies_of]
     added = {f"f{i}": file for i, file in enumerate(lighter)}
     write_images(folder, {**files, **added}.items(), shard_bytes=10**6)
-    new = rows.tail(len(added)).assign(id=[*added], name=[*added], label="", metadata='{"origin": "feedback"}')
+    new = rows.tail(len(added)).assign(
+        id=[*added], name=[*added], label="", metadata='{"origin": "feedback"}'
+    )
     table.write(pd.concat([rows, new]), folder)
-    return folder, "".join(f"{id},relabel,{'ant' if i % 2 else 'bee'},me,2026-01-01\n" for i, id in enumerate(added))
+    return folder, "".join(
+        f"{id},relabel,{'ant' if i % 2 else 'bee'},me,2026-01-01\n" for i, id in enumerate(added)
+    )
 
 
-def test_feedback_is_trained_on_unless_it_is_like_a_held_out_image_and_moves_no_other(ingested: Path, tmp_path: Path) -> None:
+def test_feedback_is_trained_on_unless_it_is_like_a_held_out_image_and_moves_no_other(
+    ingested: Path, tmp_path: Path
+) -> None:
     _, before = run(ingested, tmp_path)
-    like = {split: before.index[(before["split"] == split) & ~before["dup_group"].duplicated(keep=False)][0] for split in ("train", "val", "test")}
+    like = {
+        split: before.index[
+            (before["split"] == split) & ~before["dup_group"].duplicated(keep=False)
+        ][0]
+        for split in ("train", "val", "test")
+    }
     folder, decided = with_feedback(ingested, tmp_path / "more", [*like.values()])
     metrics, after = run(folder, folder, decided)
     assert after["split"].tail(3).tolist() == ["train", "", ""]
     assert after.loc[before.index, ["split", "dup_group"]].equals(before[["split", "dup_group"]])
     assert after["dup_group"].tail(3).tolist() == before.loc[[*like.values()], "dup_group"].tolist()
-    assert (metrics["n_feedback_images"], metrics["n_feedback_images_left_out_as_they_are_like_held_out_ones"]) == (3, 2)
+    assert (
+        metrics["n_feedback_images"],
+        metrics["n_feedback_images_left_out_as_they_are_like_held_out_ones"],
+    ) == (3, 2)
 
 
-def test_feedback_whose_acceptance_was_taken_back_is_used_for_nothing(ingested: Path, tmp_path: Path) -> None:
+def test_feedback_whose_acceptance_was_taken_back_is_used_for_nothing(
+    ingested: Path, tmp_path: Path
+) -> None:
     folder, decided = with_feedback(ingested, tmp_path / "more", ["i20"])
     _, rows = run(folder, tmp_path, decided + "f0,withdraw,,me,2026-01-02\n")
     assert rows.loc["f0", ["label", "split"]].tolist() == ["", ""]

@@ -18,8 +18,12 @@ from pipeline.stages import preprocess
 SPLITS = ["train", "test", "val", "", "train", "test", "train"]
 LABELS = ["bee", "ant", "ant", "fly", "bee", "bee", "ant"]
 SETTINGS: dict[str, Any] = {
-    "size_px": 12, "fit": "crop", "denoise": 0.0, "clahe": 0.0, "normalise_brightness": False,
-}  # fmt: skip
+    "size_px": 12,
+    "fit": "crop",
+    "denoise": 0.0,
+    "clahe": 0.0,
+    "normalise_brightness": False,
+}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -38,15 +42,27 @@ def made(tmp_path: Path) -> Path:
     """The folders ingest/ and label-check/."""
     n = len(SPLITS)
     blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
-    rows = pd.DataFrame({**blank, "id": [f"i{i}" for i in range(n)], "label": LABELS, "split": SPLITS})
-    write_images(tmp_path / "ingest", [(f"i{i}", file) for i, file in enumerate(FILES)], shard_bytes=1000)
+    rows = pd.DataFrame(
+        {**blank, "id": [f"i{i}" for i in range(n)], "label": LABELS, "split": SPLITS}
+    )
+    write_images(
+        tmp_path / "ingest", [(f"i{i}", file) for i, file in enumerate(FILES)], shard_bytes=1000
+    )
     table.write(rows, tmp_path / "label-check")
     return tmp_path
 
 
 def run(made: Path, **changes: Any) -> dict[str, float]:
-    cfg = Config(blur_faces=False, preprocess=schema.Preprocess.model_validate({**SETTINGS, **changes}))
-    return preprocess.run(cfg, ingest=made / "ingest", label_check_table=made / "label-check" / "table.parquet", out=made / "out", scratch=made / "scratch")
+    cfg = Config(
+        blur_faces=False, preprocess=schema.Preprocess.model_validate({**SETTINGS, **changes})
+    )
+    return preprocess.run(
+        cfg,
+        ingest=made / "ingest",
+        label_check_table=made / "label-check" / "table.parquet",
+        out=made / "out",
+        scratch=made / "scratch",
+    )
 
 
 def test_test_images_lie_in_a_room_of_their_own(made: Path) -> None:
@@ -57,21 +73,31 @@ def test_test_images_lie_in_a_room_of_their_own(made: Path) -> None:
     assert metrics == {"n_train": 3, "n_val": 1, "n_test": 2}
 
 
-@pytest.mark.parametrize("changes", [{}, {"fit": "pad", "size_px": 30}, {"clahe": 2.0, "normalise_brightness": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"fit": "pad", "size_px": 30}, {"clahe": 2.0, "normalise_brightness": True}],
+    ids=str,
+)
 @pytest.mark.parametrize("part", ["dev", "test"])
-def test_row_i_is_image_i_as_serving_would_see_it(made: Path, part: str, changes: dict[str, Any]) -> None:
+def test_row_i_is_image_i_as_serving_would_see_it(
+    made: Path, part: str, changes: dict[str, Any]
+) -> None:
     run(made, **changes)
     settings = {**SETTINGS, **changes}
     found = store.read_array(made / "out" / part / "images.npy")
     ids = table.read(made / "out" / part)["id"]
-    served = [images.square(images.decode(FILES[int(id[1:])], max_pixels=10**6), **settings) for id in ids]
+    served = [
+        images.square(images.decode(FILES[int(id[1:])], max_pixels=10**6), **settings) for id in ids
+    ]
     np.testing.assert_array_equal(found, served)
 
 
 def test_a_table_of_other_images_is_refused(made: Path) -> None:
     """Or else every image would get the label of another."""
     table.write(table.read(made / "label-check").iloc[::-1], made / "label-check")
-    with pytest.raises(ValueError, match=r"has i6 where .*ingest has i0; `dvc repro` makes both anew"):
+    with pytest.raises(
+        ValueError, match=r"has i6 where .*ingest has i0; `dvc repro` makes both anew"
+    ):
         run(made)
 
 
@@ -83,8 +109,17 @@ def test_an_empty_split_is_said_before_anything_is_trained(made: Path, split: st
         run(made)
 
 
-@pytest.mark.parametrize("change", [{"split": ["train", "test", "val", "", "train", "test", ""]}, {"weight": [1.0, 1, 1, 1, 1, 1, 0]}], ids=str)
-def test_a_single_class_to_train_on_is_said_before_anything_is_trained(made: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": ["train", "test", "val", "", "train", "test", ""]},
+        {"weight": [1.0, 1, 1, 1, 1, 1, 0]},
+    ],
+    ids=str,
+)
+def test_a_single_class_to_train_on_is_said_before_anything_is_trained(
+    made: Path, change: dict[str, Any]
+) -> None:
     """A linear SVM would stop model-search with a traceback."""
     rows = table.read(made / "label-check")
     table.write(rows.assign(**change), made / "label-check")
@@ -102,7 +137,9 @@ def test_what_was_left_out_is_nowhere(made: Path) -> None:
 def test_statistics_are_those_of_the_training_images_alone(made: Path) -> None:
     run(made)
     rows = table.read(made / "out" / "dev")
-    train = store.read_array(made / "out" / "dev" / "images.npy")[(rows["split"] == "train").to_numpy()]
+    train = store.read_array(made / "out" / "dev" / "images.npy")[
+        (rows["split"] == "train").to_numpy()
+    ]
     stats = json.loads((made / "out" / "dev" / "stats.json").read_text())
     np.testing.assert_allclose(stats["mean"], train.mean((0, 1, 2)))
     np.testing.assert_allclose(stats["std"], train.std((0, 1, 2)))
@@ -110,8 +147,12 @@ def test_statistics_are_those_of_the_training_images_alone(made: Path) -> None:
 
 def test_neither_place_nor_anything_else_of_a_file_goes_on(made: Path) -> None:
     run(made)
-    written = {str(path.relative_to(made / "out")) for path in (made / "out").rglob("*") if path.is_file()}
-    parts = {f"{part}/{name}" for part in ("dev", "test") for name in ("images.npy", "table.parquet")}
+    written = {
+        str(path.relative_to(made / "out")) for path in (made / "out").rglob("*") if path.is_file()
+    }
+    parts = {
+        f"{part}/{name}" for part in ("dev", "test") for name in ("images.npy", "table.parquet")
+    }
     assert written == {*parts, "dev/classes.json", "dev/stats.json"}
 
 
@@ -119,4 +160,6 @@ def test_the_same_images_give_the_same_bytes(made: Path) -> None:
     run(made)
     first = {path: path.read_bytes() for path in (made / "out").rglob("*") if path.is_file()}
     run(made)
-    assert first == {path: path.read_bytes() for path in (made / "out").rglob("*") if path.is_file()}
+    assert first == {
+        path: path.read_bytes() for path in (made / "out").rglob("*") if path.is_file()
+    }

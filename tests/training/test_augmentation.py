@@ -37,7 +37,9 @@ def test_the_same_seed_gives_the_same_image_in_any_order(file: Path) -> None:
 
 def test_another_seed_gives_another_image() -> None:
     apply = no_up()
-    assert len({apply(IMAGES[0], seed).tobytes() for seed in range(40)}) > 8  # more than the turns alone
+    assert (
+        len({apply(IMAGES[0], seed).tobytes() for seed in range(40)}) > 8
+    )  # more than the turns alone
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -47,7 +49,10 @@ def test_a_policy_read_back_does_the_same(file: Path, tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(saved))
     read, symmetry = augmentation.read(tmp_path)
     assert symmetry == "flip"
-    np.testing.assert_array_equal([read(IMAGES[1], seed) for seed in range(12)], [apply(IMAGES[1], seed) for seed in range(12)])
+    np.testing.assert_array_equal(
+        [read(IMAGES[1], seed) for seed in range(12)],
+        [apply(IMAGES[1], seed) for seed in range(12)],
+    )
 
 
 @pytest.mark.parametrize("px", [8, 28, 65])
@@ -71,7 +76,12 @@ def test_a_loader_process_sees_the_same_views() -> None:
     rows = ImageRows(samples([0, 1], images=IMAGES[:2]), no_up())
     keys = [[(0, 7)], [(1, 8)], [(0, 9)]]
     here = [batch[0] for batch in DataLoader(rows, batch_sampler=keys)]
-    there = [batch[0] for batch in DataLoader(rows, batch_sampler=keys, num_workers=2, multiprocessing_context="forkserver")]
+    there = [
+        batch[0]
+        for batch in DataLoader(
+            rows, batch_sampler=keys, num_workers=2, multiprocessing_context="forkserver"
+        )
+    ]
     np.testing.assert_array_equal(np.concatenate(here), np.concatenate(there))
 
 
@@ -79,7 +89,9 @@ COUNTS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 12), min_size=1
 
 
 @given(COUNTS, st.floats(0, 1), st.integers(0, 3))
-def test_rare_classes_are_filled_up_and_nothing_else(counts: dict[str, int], balance_to: float, each: int) -> None:
+def test_rare_classes_are_filled_up_and_nothing_else(
+    counts: dict[str, int], balance_to: float, each: int
+) -> None:
     labels = np.array([name for name, n in counts.items() for _ in range(n)])
     origins = augmentation.extra_views(labels, balance_to, each)
     wanted = np.ceil(balance_to * max(counts.values())) * (1 + each)
@@ -88,7 +100,9 @@ def test_rare_classes_are_filled_up_and_nothing_else(counts: dict[str, int], bal
 
 
 @given(COUNTS, st.floats(0, 1), st.integers(0, 3))
-def test_no_image_of_a_class_is_used_much_more_than_another(counts: dict[str, int], balance_to: float, each: int) -> None:
+def test_no_image_of_a_class_is_used_much_more_than_another(
+    counts: dict[str, int], balance_to: float, each: int
+) -> None:
     labels = np.array([name for name, n in counts.items() for _ in range(n)])
     uses = np.bincount(augmentation.extra_views(labels, balance_to, each), minlength=len(labels))
     assert all(np.ptp(uses[labels == name]) <= 1 for name in counts)

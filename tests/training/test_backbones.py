@@ -60,12 +60,17 @@ def as_checkpoint(network: nn.Module, folder: Path) -> Path:
 
 
 def as_another_port(network: nn.Module, folder: Path) -> Path:
-    torch.save({f"model.{key}": value for key, value in network.state_dict().items()}, folder / "weights.pth")
+    torch.save(
+        {f"model.{key}": value for key, value in network.state_dict().items()},
+        folder / "weights.pth",
+    )
     return folder / "weights.pth"
 
 
 @pytest.mark.parametrize("write", [as_safetensors, as_pth, as_checkpoint, as_another_port])
-def test_weights_are_read_from_a_file(trained: nn.Module, tmp_path: Path, write: Callable[[nn.Module, Path], Path]) -> None:
+def test_weights_are_read_from_a_file(
+    trained: nn.Module, tmp_path: Path, write: Callable[[nn.Module, Path], Path]
+) -> None:
     features = pretrained(weights=str(write(trained, tmp_path)), taps=[1], pools=["avg"])
     pixels = (IMAGES.permute(0, 3, 1, 2).float() - 127.5) / 127.5
     with torch.inference_mode():
@@ -78,7 +83,9 @@ def test_each_map_is_pooled_in_each_way() -> None:
     with torch.inference_mode():
         pixels = (IMAGES.permute(0, 3, 1, 2).float() - 127.5) / 127.5
         fine, coarse = features.maps(pixels)
-        pooled = torch.cat([fine.mean((2, 3)), fine.amax((2, 3)), coarse.mean((2, 3)), coarse.amax((2, 3))], dim=1)
+        pooled = torch.cat(
+            [fine.mean((2, 3)), fine.amax((2, 3)), coarse.mean((2, 3)), coarse.amax((2, 3))], dim=1
+        )
         torch.testing.assert_close(features(IMAGES), pooled)
     assert fine.shape[2] > coarse.shape[2]
 
@@ -112,7 +119,9 @@ def evil_pickle(folder: Path) -> None:
 @pytest.mark.parametrize("write", [evil, evil_pickle])
 def test_code_in_a_file_is_never_run(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path)
-    with pytest.raises(FieldmarkError, match=r"weights.pth cannot be read.*never run.*\.safetensors"):
+    with pytest.raises(
+        FieldmarkError, match=r"weights.pth cannot be read.*never run.*\.safetensors"
+    ):
         pretrained(weights=str(tmp_path / "weights.pth"))
     assert not (tmp_path / "mark").exists()
 
@@ -145,8 +154,12 @@ def lone_tensor(trained: nn.Module, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [whole_network, cut, cut_safetensors, empty, lone_tensor])
-def test_a_damaged_file_says_what_to_do(trained: nn.Module, tmp_path: Path, write: Callable[[nn.Module, Path], Path]) -> None:
-    with pytest.raises(FieldmarkError, match=r"features.weights: weights\.\w+ cannot be read.*save the state_dict"):
+def test_a_damaged_file_says_what_to_do(
+    trained: nn.Module, tmp_path: Path, write: Callable[[nn.Module, Path], Path]
+) -> None:
+    with pytest.raises(
+        FieldmarkError, match=r"features.weights: weights\.\w+ cannot be read.*save the state_dict"
+    ):
         pretrained(weights=str(write(trained, tmp_path)))
 
 
@@ -156,7 +169,14 @@ def other_network() -> dict[str, Any]:
 
 def deeper_network() -> dict[str, Any]:
     weights = timm.create_model(NAME).state_dict()
-    return {**weights, **{key.replace("layer4", "layer5"): value for key, value in weights.items() if "layer4" in key}}
+    return {
+        **weights,
+        **{
+            key.replace("layer4", "layer5"): value
+            for key, value in weights.items()
+            if "layer4" in key
+        },
+    }
 
 
 def other_classes() -> dict[str, Any]:
@@ -168,9 +188,13 @@ def no_weights() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("weights", [other_network, deeper_network, other_classes, no_weights])
-def test_weights_of_another_network_are_refused(tmp_path: Path, weights: Callable[[], dict[str, Any]]) -> None:
+def test_weights_of_another_network_are_refused(
+    tmp_path: Path, weights: Callable[[], dict[str, Any]]
+) -> None:
     torch.save(weights(), tmp_path / "weights.pth")
-    with pytest.raises(FieldmarkError, match="weights.pth does not hold the weights of test_resnet"):
+    with pytest.raises(
+        FieldmarkError, match="weights.pth does not hold the weights of test_resnet"
+    ):
         pretrained(weights=str(tmp_path / "weights.pth"))
 
 
@@ -180,7 +204,9 @@ def test_a_package_without_weights_is_refused() -> None:
 
 
 def test_neither_file_nor_package_says_what_can_be_written() -> None:
-    with pytest.raises(FieldmarkError, match="'no-such-package' is neither a file nor .*hub.*random"):
+    with pytest.raises(
+        FieldmarkError, match="'no-such-package' is neither a file nor .*hub.*random"
+    ):
         pretrained(weights="no-such-package")
 
 
@@ -208,16 +234,25 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize(("library", "name", "tap"), [("timm", "resnet18", 1), ("torchvision", "squeezenet1_1", "features")])
+@pytest.mark.parametrize(
+    ("library", "name", "tap"),
+    [("timm", "resnet18", 1), ("torchvision", "squeezenet1_1", "features")],
+)
 @pytest.mark.usefixtures("offline")
-def test_a_hub_out_of_reach_is_an_error_and_never_random_weights(library: str, name: str, tap: int | str) -> None:
-    with pytest.raises(FieldmarkError, match=f"weights of {name} could not be downloaded.*`random`"):
+def test_a_hub_out_of_reach_is_an_error_and_never_random_weights(
+    library: str, name: str, tap: int | str
+) -> None:
+    with pytest.raises(
+        FieldmarkError, match=f"weights of {name} could not be downloaded.*`random`"
+    ):
         pretrained(library=library, name=name, weights="hub", taps=[tap])
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], list[float]]:
-    """Puts the hub at a port of this machine; from then on what the hub's client waits between its tries is only noted."""
+    """Puts the hub at a port of this machine; from then on what the hub's client waits between its
+    tries is only noted.
+    """
 
     def at(port: int) -> list[float]:
         waits: list[float] = []
@@ -225,23 +260,39 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], list
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
         path = "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"http://127.0.0.1:{port}{path}")
-        monkeypatch.setattr(huggingface_hub.utils._http, "time", SimpleNamespace(sleep=waits.append, time=time.time))
+        monkeypatch.setattr(
+            huggingface_hub.constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            f"http://127.0.0.1:{port}{path}",
+        )
+        monkeypatch.setattr(
+            huggingface_hub.utils._http, "time", SimpleNamespace(sleep=waits.append, time=time.time)
+        )
         return waits
 
     return at
 
 
-def test_a_machine_without_a_network_hears_it_at_once(hub: Callable[[int], list[float]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_a_network_hears_it_at_once(
+    hub: Callable[[int], list[float]], capsys: pytest.CaptureFixture[str]
+) -> None:
     waits = hub(9)
-    with pytest.raises(FieldmarkError, match=f"weights of {NAME} could not be downloaded.*`random`"):
+    with pytest.raises(
+        FieldmarkError, match=f"weights of {NAME} could not be downloaded.*`random`"
+    ):
         pretrained(weights="hub")
     assert sum(waits) < 5
     assert f"asking http://127.0.0.1:9 for the weights of {NAME}" in capsys.readouterr().out
 
 
-def test_without_a_network_what_was_downloaded_before_is_used(hub: Callable[[int], list[float]], tmp_path: Path, trained: nn.Module) -> None:
-    repository = tmp_path / "hub" / f"models--timm--{timm.models.get_pretrained_cfg(NAME).hf_hub_id.partition('/')[2]}"
+def test_without_a_network_what_was_downloaded_before_is_used(
+    hub: Callable[[int], list[float]], tmp_path: Path, trained: nn.Module
+) -> None:
+    repository = (
+        tmp_path
+        / "hub"
+        / f"models--timm--{timm.models.get_pretrained_cfg(NAME).hf_hub_id.partition('/')[2]}"
+    )
     kept = repository / "snapshots" / ("0" * 40) / "model.safetensors"
     kept.parent.mkdir(parents=True)
     (repository / "refs").mkdir()
@@ -260,11 +311,21 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         asked = self.path.endswith((".safetensors", ".pth"))
-        known = {"ETag": f'"{hashlib.sha256(self.body).hexdigest()}"', "X-Repo-Commit": "0" * 40} if asked else {}
-        error = {"missing": (404, {"X-Error-Code": "RepoNotFound"}), "gated": (401, {"X-Error-Code": "GatedRepo"})}
+        known = (
+            {"ETag": f'"{hashlib.sha256(self.body).hexdigest()}"', "X-Repo-Commit": "0" * 40}
+            if asked
+            else {}
+        )
+        error = {
+            "missing": (404, {"X-Error-Code": "RepoNotFound"}),
+            "gated": (401, {"X-Error-Code": "GatedRepo"}),
+        }
         status, headers = error.get(self.fault, (200, known)) if asked else (404, known)
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(self.body) if status == 200 else 0)}.items():
+        for key, value in {
+            **headers,
+            "Content-Length": str(len(self.body) if status == 200 else 0),
+        }.items():
             self.send_header(key, value)
         self.end_headers()
 
@@ -281,11 +342,17 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def download(hub: Callable[[int], list[float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str], Pretrained]]:
-    """(library, fault) -> the smallest network of the library, with the weights that a server of this machine has for it."""
+def download(
+    hub: Callable[[int], list[float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str, str], Pretrained]]:
+    """(library, fault) -> the smallest network of the library, with the weights that a server of
+    this machine has for it.
+    """
     weights = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
+    monkeypatch.setattr(
+        file_download, "time", SimpleNamespace(sleep=lambda _: None, time=time.time)
+    )
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         hub(server.server_port)
@@ -309,7 +376,9 @@ def download(hub: Callable[[int], list[float]], monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_weights_are_downloaded_also_after_a_download_was_cut(download: Callable[[str, str], Pretrained], library: str) -> None:
+def test_weights_are_downloaded_also_after_a_download_was_cut(
+    download: Callable[[str, str], Pretrained], library: str
+) -> None:
     with pytest.raises(FieldmarkError):
         download(library, "cut")
     download(library, "")
@@ -330,7 +399,10 @@ def test_weights_are_downloaded_also_after_a_download_was_cut(download: Callable
 def test_a_download_that_fails_says_why_and_what_to_do(
     download: Callable[[str, str], Pretrained], library: str, fault: str, reason: str
 ) -> None:
-    with pytest.raises(FieldmarkError, match=f"weights of .* could not be downloaded into .*{reason}.*features.weights.*`random`"):
+    with pytest.raises(
+        FieldmarkError,
+        match=f"weights of .* could not be downloaded into .*{reason}.*features.weights.*`random`",
+    ):
         download(library, fault)
 
 
@@ -353,9 +425,12 @@ def test_torchvision_networks_are_tapped_at_their_nodes(tmp_path: Path) -> None:
     whole = torchvision.models.get_model("squeezenet1_1", weights=None).eval()
     save_file(whole.state_dict(), tmp_path / "weights.safetensors")
     features = pretrained(
-        library="torchvision", name="squeezenet1_1", weights=str(tmp_path / "weights.safetensors"),
-        taps=["features.3", "features.6"], pools=["max"],
-    )  # fmt: skip
+        library="torchvision",
+        name="squeezenet1_1",
+        weights=str(tmp_path / "weights.safetensors"),
+        taps=["features.3", "features.6"],
+        pools=["max"],
+    )
     pixels = (IMAGES.permute(0, 3, 1, 2).float() - 127.5) / 127.5
     with torch.inference_mode():
         own = [whole.features[: i + 1](pixels).amax((2, 3)) for i in (3, 6)]
@@ -363,7 +438,11 @@ def test_torchvision_networks_are_tapped_at_their_nodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("px", [8, 28, 100])
-@pytest.mark.parametrize("make", [pretrained, lambda: SmallCNN(input_px=24, width=4, blocks=4).eval()], ids=["timm", "small"])
+@pytest.mark.parametrize(
+    "make",
+    [pretrained, lambda: SmallCNN(input_px=24, width=4, blocks=4).eval()],
+    ids=["timm", "small"],
+)
 def test_images_of_any_size_give_as_many_features(make: Callable[[], nn.Module], px: int) -> None:
     module = make()
     with torch.inference_mode():
@@ -371,8 +450,13 @@ def test_images_of_any_size_give_as_many_features(make: Callable[[], nn.Module],
     assert len(sizes) == 1
 
 
-@pytest.mark.parametrize(("library", "name", "taps"), [("timm", "vit_tiny_patch16_224", 1), ("torchvision", "vit_b_32", ["encoder"])])
-def test_a_network_made_for_one_size_says_so(library: Literal["timm", "torchvision"], name: str, taps: int | list[int | str]) -> None:
+@pytest.mark.parametrize(
+    ("library", "name", "taps"),
+    [("timm", "vit_tiny_patch16_224", 1), ("torchvision", "vit_b_32", ["encoder"])],
+)
+def test_a_network_made_for_one_size_says_so(
+    library: Literal["timm", "torchvision"], name: str, taps: int | list[int | str]
+) -> None:
     network = Pretrained(library, name, "random", taps, ["avg"], None, None)
     with pytest.raises(FieldmarkError, match="takes no images of 64 px: .*224.*preprocess.size_px"):
         network(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
@@ -383,7 +467,9 @@ def test_the_small_network_sees_large_images_averaged_down() -> None:
     small = draw([0, 1], px=16)
     large = small.repeat(3, axis=1).repeat(3, axis=2)
     with torch.inference_mode():
-        torch.testing.assert_close(network(torch.from_numpy(large)), network(torch.from_numpy(small)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            network(torch.from_numpy(large)), network(torch.from_numpy(small)), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_its_width_doubles_with_each_block() -> None:

@@ -19,7 +19,9 @@ class Halves(nn.Module):
 
 
 def classifier(net: nn.Module, **options: Any) -> Classifier:
-    fit = {key: options.pop(key) for key in ("lr", "label_smoothing", "weight_decay") if key in options}
+    fit = {
+        key: options.pop(key) for key in ("lr", "label_smoothing", "weight_decay") if key in options
+    }
     return Classifier(net, candidate(**fit).fit, total_steps=10, **options)
 
 
@@ -40,7 +42,9 @@ def test_the_backbone_learns_at_its_own_rate() -> None:
 
 def test_without_a_backbone_there_is_one_rate() -> None:
     optimizer: Any = classifier(Halves(), lr=0.1).configure_optimizers()["optimizer"]
-    assert [(len(group["params"]), group["max_lr"]) for group in optimizer.param_groups] == [(4, 0.1)]
+    assert [(len(group["params"]), group["max_lr"]) for group in optimizer.param_groups] == [
+        (4, 0.1)
+    ]
 
 
 def test_logits_are_averaged_over_the_views() -> None:
@@ -50,7 +54,9 @@ def test_logits_are_averaged_over_the_views() -> None:
 
 
 def test_the_loss_is_the_cross_entropy_with_the_probabilities() -> None:
-    loss = classifier(nn.Identity()).training_step((torch.tensor([[0.0, 2.0]]), torch.tensor([[0.25, 0.75]]), torch.tensor([1])), 0)
+    loss = classifier(nn.Identity()).training_step(
+        (torch.tensor([[0.0, 2.0]]), torch.tensor([[0.25, 0.75]]), torch.tensor([1])), 0
+    )
     logs = torch.log_softmax(torch.tensor([0.0, 2.0]), 0)
     assert float(loss) == pytest.approx(float(-(0.25 * logs[0] + 0.75 * logs[1])))
 
@@ -65,7 +71,12 @@ def test_smoothed_labels_punish_certainty() -> None:
 def test_class_weights_weigh_the_classes() -> None:
     weights = torch.tensor([1.0, 5.0])
     loss = classifier(nn.Identity(), class_weights=weights).training_step(
-        (torch.tensor([[0.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])), 0
+        (
+            torch.tensor([[0.0, 0.0], [0.0, 3.0]]),
+            torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+            torch.tensor([0, 1]),
+        ),
+        0,
     )
     each = -torch.log_softmax(torch.tensor([[0.0, 0.0], [0.0, 3.0]]), 1)
     assert float(loss) == pytest.approx(float((each[0, 0] + 5 * each[1, 1]) / 2))
@@ -73,5 +84,9 @@ def test_class_weights_weigh_the_classes() -> None:
 
 def test_class_weights_weigh_the_shares_of_a_graded_label() -> None:
     weights, shares = torch.tensor([1.0, 5.0]), torch.tensor([[0.25, 0.75]])
-    loss = classifier(nn.Identity(), class_weights=weights).training_step((torch.tensor([[0.0, 3.0]]), shares, torch.tensor([1])), 0)
-    assert float(loss) == pytest.approx(float(-(weights * shares * torch.log_softmax(torch.tensor([[0.0, 3.0]]), 1)).sum()))
+    loss = classifier(nn.Identity(), class_weights=weights).training_step(
+        (torch.tensor([[0.0, 3.0]]), shares, torch.tensor([1])), 0
+    )
+    assert float(loss) == pytest.approx(
+        float(-(weights * shares * torch.log_softmax(torch.tensor([[0.0, 3.0]]), 1)).sum())
+    )

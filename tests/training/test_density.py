@@ -28,7 +28,9 @@ def test_with_all_but_one_component_it_is_the_mahalanobis_distance() -> None:
 
 
 @given(st.integers(2, 30), st.integers(2, 40), st.integers(1, 64))
-def test_training_images_are_not_strange_and_their_sketch_has_unit_variance(n: int, d: int, components: int) -> None:
+def test_training_images_are_not_strange_and_their_sketch_has_unit_variance(
+    n: int, d: int, components: int
+) -> None:
     x = normal(n, d)
     score, sketch = said(density.fit(x, components=components, seed=0), x)
     assert sketch.shape == (n, outputs.SKETCH)

@@ -36,22 +36,34 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features of the same images are computed once a module; images are loaded without another process."""
+    """Features of the same images are computed once a module; images are loaded without another
+    process.
+    """
     monkeypatch.setenv("FIELDMARK_CACHE", str(shared_cache))
     monkeypatch.setenv("FIELDMARK_WORKERS", "0")
 
 
 def fit(
-    winner: Candidate, train: Samples, val: Samples | None = None, *, symmetry: str = "none", policy: Policy = UNCHANGED,
-    seed: int = 0, on_epoch: Callable[[dict[str, float]], None] | None = None,
-) -> Fitted:  # fmt: skip
-    return fit_candidate(winner, train, val, symmetry=symmetry, policy=policy, seed=seed, on_epoch=on_epoch)
+    winner: Candidate,
+    train: Samples,
+    val: Samples | None = None,
+    *,
+    symmetry: str = "none",
+    policy: Policy = UNCHANGED,
+    seed: int = 0,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> Fitted:
+    return fit_candidate(
+        winner, train, val, symmetry=symmetry, policy=policy, seed=seed, on_epoch=on_epoch
+    )
 
 
 def said(fitted: Fitted, images: Samples) -> np.ndarray:
     """Probabilities by the network itself in torch."""
     with torch.inference_mode():
-        found: np.ndarray = torch.softmax(fitted.network(torch.from_numpy(np.stack(list(images)))), 1).numpy()
+        found: np.ndarray = torch.softmax(
+            fitted.network(torch.from_numpy(np.stack(list(images)))), 1
+        ).numpy()
     return found
 
 
@@ -69,7 +81,9 @@ def longer(winner: Candidate) -> Candidate:
 
 
 @pytest.mark.parametrize(
-    "winner", [longer(SMALL), longer(FROZEN), SVM, longer(candidate(TIMM))], ids=["small", "frozen", "svm", "fine-tuned"]
+    "winner",
+    [longer(SMALL), longer(FROZEN), SVM, longer(candidate(TIMM))],
+    ids=["small", "frozen", "svm", "fine-tuned"],
 )
 def test_eight_images_are_learnt_by_heart(winner: Candidate) -> None:
     eight = samples(EIGHT)
@@ -78,7 +92,9 @@ def test_eight_images_are_learnt_by_heart(winner: Candidate) -> None:
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
 def test_the_same_seed_gives_the_same_network_to_the_bit(winner: Candidate) -> None:
-    assert equal(fit(winner, samples(EIGHT), policy=TURNS), fit(winner, samples(EIGHT), policy=TURNS))
+    assert equal(
+        fit(winner, samples(EIGHT), policy=TURNS), fit(winner, samples(EIGHT), policy=TURNS)
+    )
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
@@ -90,7 +106,9 @@ def test_batch_normalisation_learns_the_statistics_of_the_images() -> None:
     """Lightning leaves a module in the mode it finds, and `build` leaves it in evaluation mode."""
     fitted = fit(candidate(SMALL_CNN, epochs=30), samples(EIGHT))
     pixels = np.stack(list(samples(EIGHT))) / 255
-    np.testing.assert_allclose(weights(fitted)["features.body.0.running_mean"], pixels.mean((0, 1, 2)), atol=0.02)
+    np.testing.assert_allclose(
+        weights(fitted)["features.body.0.running_mean"], pixels.mean((0, 1, 2)), atol=0.02
+    )
 
 
 def test_training_sees_the_images_under_the_policy() -> None:
@@ -98,15 +116,22 @@ def test_training_sees_the_images_under_the_policy() -> None:
 
 
 @pytest.mark.slow
-def test_the_number_of_processes_that_load_images_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    learnt, policy = samples([0, 1] * 4), augmentation.from_nodes([{"_target_": "albumentations.HorizontalFlip"}])
+def test_the_number_of_processes_that_load_images_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learnt, policy = (
+        samples([0, 1] * 4),
+        augmentation.from_nodes([{"_target_": "albumentations.HorizontalFlip"}]),
+    )
     here = fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy)
     monkeypatch.setenv("FIELDMARK_WORKERS", "1")
     assert equal(here, fit(candidate(SMALL_CNN, epochs=2), learnt, learnt, policy=policy))
 
 
 @pytest.mark.slow
-def test_a_process_that_loads_images_keeps_nothing_of_this_one_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_loads_images_keeps_nothing_of_this_one_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A copy of this process would also have the locks that its threads held just then."""
     monkeypatch.setenv("FIELDMARK_WORKERS", "1")
     reading, writing = os.pipe()
@@ -114,9 +139,13 @@ def test_a_process_that_loads_images_keeps_nothing_of_this_one_open(monkeypatch:
 
     def at_the_end_of(epoch: dict[str, float]) -> None:
         os.close(writing)
-        assert os.read(reading, 1) == b"", "the end of the pipe; where another process has it open, reading would block"
+        assert os.read(reading, 1) == b"", (
+            "the end of the pipe; where another process has it open, reading would block"
+        )
 
-    fit(candidate(SMALL_CNN, epochs=1), samples([0, 1] * 4), samples([0, 1]), on_epoch=at_the_end_of)
+    fit(
+        candidate(SMALL_CNN, epochs=1), samples([0, 1] * 4), samples([0, 1]), on_epoch=at_the_end_of
+    )
     os.close(reading)
 
 
@@ -136,7 +165,9 @@ def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None
 def test_a_backbone_that_is_not_frozen_learns() -> None:
     winner = candidate(TIMM, epochs=1)
     seed_everything(0, verbose=False)
-    first = network.build(winner.model, n_classes=2, size_px=16, symmetry="none").features.state_dict()
+    first = network.build(
+        winner.model, n_classes=2, size_px=16, symmetry="none"
+    ).features.state_dict()
     learnt = fit(winner, samples(EIGHT)).network.features.state_dict()
     changed = [key for key in first if not torch.equal(first[key], learnt[key])]
     assert any("conv" in key for key in changed) and any("running_mean" in key for key in changed)
@@ -159,13 +190,22 @@ def test_balanced_weights_let_a_rare_class_count_as_much(class_weights: str, rar
 
 def test_smoothed_labels_are_no_images_of_a_rare_class_nor_of_one_without_images() -> None:
     labels = [1] + [0] * 15
-    fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.05, class_weights="balanced", label_smoothing=0.3), some := samples(labels, n_classes=3))
+    fitted = fit(
+        candidate(
+            HOG, frozen=True, epochs=40, lr=0.05, class_weights="balanced", label_smoothing=0.3
+        ),
+        some := samples(labels, n_classes=3),
+    )
     assert said(fitted, some).argmax(1).tolist() == labels
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_an_image_counts_as_much_as_its_weight_says_and_not_at_all_at_0(class_weights: str) -> None:
-    alike = samples([1] + [0] * 7, images=np.full((8, 16, 16, 3), 128, np.uint8), weights=[3, 0.5, 0.5, 2, 0, 0, 0, 0])
+    alike = samples(
+        [1] + [0] * 7,
+        images=np.full((8, 16, 16, 3), 128, np.uint8),
+        weights=[3, 0.5, 0.5, 2, 0, 0, 0, 0],
+    )
     fitted = fit(candidate(HOG, frozen=True, epochs=40, lr=0.3, class_weights=class_weights), alike)
     assert said(fitted, alike)[0, 1] == pytest.approx(0.5, abs=0.03)
 
@@ -173,7 +213,9 @@ def test_an_image_counts_as_much_as_its_weight_says_and_not_at_all_at_0(class_we
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
 def test_only_how_weights_compare_matters_and_equal_ones_change_nothing(winner: Candidate) -> None:
     plain, same = samples(EIGHT), samples(EIGHT, weights=[7.0] * 8)
-    np.testing.assert_allclose(said(fit(winner, same), plain), said(fit(winner, plain), plain), atol=1e-4)
+    np.testing.assert_allclose(
+        said(fit(winner, same), plain), said(fit(winner, plain), plain), atol=1e-4
+    )
 
 
 def test_weights_that_are_all_0_are_an_error() -> None:
@@ -182,17 +224,32 @@ def test_weights_that_are_all_0_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-@pytest.mark.parametrize("labels", [[0, 1, 1, 0, 1, 0, 1, 1], [0, 1, 2, 2, 1, 0, 2, 2]], ids=["two classes", "three classes"])
-@pytest.mark.parametrize("weights", [None, [2, 0.5, 1, 1, 0.5, 1.5, 0.5, 1]], ids=["plain", "weighted"])
-def test_the_svm_decides_as_scikit_learns(labels: list[int], class_weights: str, weights: list[float] | None) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 1, 0, 1, 0, 1, 1], [0, 1, 2, 2, 1, 0, 2, 2]],
+    ids=["two classes", "three classes"],
+)
+@pytest.mark.parametrize(
+    "weights", [None, [2, 0.5, 1, 1, 0.5, 1.5, 0.5, 1]], ids=["plain", "weighted"]
+)
+def test_the_svm_decides_as_scikit_learns(
+    labels: list[int], class_weights: str, weights: list[float] | None
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     some = samples(labels, n_classes=3, images=noise, weights=weights)
-    winner = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.01}, class_weights=class_weights)
+    winner = candidate(
+        HOG, frozen=True, head={"kind": "svm", "C": 0.01}, class_weights=class_weights
+    )
     fitted = fit(winner, some)
     with torch.inference_mode():
         x = fitted.network.head[0](fitted.network.features(torch.from_numpy(noise))).numpy()  # type: ignore[index]
         ours = fitted.network(torch.from_numpy(noise)).numpy()
-    svm = LinearSVC(C=0.01, random_state=0, class_weight=None if class_weights == "none" else "balanced", max_iter=20000)
+    svm = LinearSVC(
+        C=0.01,
+        random_state=0,
+        class_weight=None if class_weights == "none" else "balanced",
+        max_iter=20000,
+    )
     decisions = svm.fit(x, labels, sample_weight=weights).decision_function(x)
     wanted = decisions if decisions.ndim == 2 else np.stack([-decisions, decisions], axis=1)
     np.testing.assert_allclose(ours[:, : wanted.shape[1]], wanted, atol=0.01)
@@ -201,7 +258,10 @@ def test_the_svm_decides_as_scikit_learns(labels: list[int], class_weights: str,
 
 def test_a_class_without_training_images_is_never_the_answer() -> None:
     some = samples([0, 2, 0, 2, 0, 2, 0, 2], n_classes=4)
-    assert set(said(fit(SVM, some), samples([0, 1, 2, 3], n_classes=4)).argmax(1).tolist()) <= {0, 2}
+    assert set(said(fit(SVM, some), samples([0, 1, 2, 3], n_classes=4)).argmax(1).tolist()) <= {
+        0,
+        2,
+    }
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN, SVM], ids=["small", "frozen", "svm"])
@@ -253,7 +313,12 @@ def test_training_stops_when_whoever_watches_says_so(winner: Candidate) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [{"features": SMALL_CNN}, {"features": HOG, "frozen": True, "head": {"kind": "mlp", "hidden": 8}}], ids=["small", "frozen"]
+    "how",
+    [
+        {"features": SMALL_CNN},
+        {"features": HOG, "frozen": True, "head": {"kind": "mlp", "hidden": 8}},
+    ],
+    ids=["small", "frozen"],
 )
 @pytest.mark.parametrize("val", [None, samples([0, 1])], ids=["alone", "watched"])
 def test_a_training_that_diverges_says_what_to_do(how: dict[str, Any], val: Samples | None) -> None:
@@ -268,7 +333,9 @@ def test_what_is_handed_over_is_in_evaluation_mode(winner: Candidate) -> None:
 
 def test_a_single_image_a_class_will_do() -> None:
     two = samples([0, 1])
-    assert said(fit(candidate(SMALL_CNN, epochs=30, batch_size=64), two), two).argmax(1).tolist() == [0, 1]
+    assert said(fit(candidate(SMALL_CNN, epochs=30, batch_size=64), two), two).argmax(
+        1
+    ).tolist() == [0, 1]
 
 
 def test_logits_of_the_engine_are_those_of_torch() -> None:
@@ -309,34 +376,55 @@ def test_a_temperature_changes_no_decision() -> None:
     np.testing.assert_array_equal(said(fitted, samples(EIGHT)).argmax(1), before)
 
 
-def test_half_precision_trains_another_network_of_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_trains_another_network_of_full_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     train = samples(EIGHT)
     full = weights(fit(SMALL, train))
     monkeypatch.setenv("FIELDMARK_PRECISION", "bf16-mixed")
     half = fit(SMALL, train, samples(EIGHT, images=draw(EIGHT, seed=1)))
     assert any(not np.array_equal(full[key], value) for key, value in weights(half).items())
-    assert {value.dtype.name for key, value in weights(half).items() if key.endswith("weight")} == {"float32"}
+    assert {value.dtype.name for key, value in weights(half).items() if key.endswith("weight")} == {
+        "float32"
+    }
     assert half.val_logits is not None and half.val_logits.dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("FIELDMARK_ACCELERATOR", "gpux"), *(("FIELDMARK_PRECISION", x) for x in ("8-bits", "bf16-true", "64-true", "transformer-engine"))]
-)  # fmt: skip
-def test_an_accelerator_or_a_precision_that_there_is_not_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ("name", "value"),
+    [
+        ("FIELDMARK_ACCELERATOR", "gpux"),
+        *(
+            ("FIELDMARK_PRECISION", x)
+            for x in ("8-bits", "bf16-true", "64-true", "transformer-engine")
+        ),
+    ],
+)
+def test_an_accelerator_or_a_precision_that_there_is_not_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(FieldmarkError, match=f"{name}.*{value}"):
         fit(SMALL, samples(EIGHT))
 
 
-def test_a_head_is_trained_on_the_cpu_in_full_precision_whatever_the_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_is_trained_on_the_cpu_in_full_precision_whatever_the_gpu_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     full = fit(FROZEN, samples(EIGHT))
     monkeypatch.setenv("FIELDMARK_PRECISION", "16-mixed")
     assert equal(fit(FROZEN, samples(EIGHT)), full)
 
 
 @pytest.mark.parametrize("winner", [SMALL, FROZEN], ids=["small", "frozen"])
-def test_a_cluster_that_speaks_of_several_tasks_is_not_asked(winner: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1"}.items():
+def test_a_cluster_that_speaks_of_several_tasks_is_not_asked(
+    winner: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_JOB_ID": "1",
+    }.items():
         monkeypatch.setenv(name, value)
     assert len(fit(winner, samples(EIGHT)).history) == 3
 
@@ -350,14 +438,27 @@ def test_what_follows_a_training_may_use_any_operation(winner: Candidate) -> Non
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "lower fit.batch_size .*FIELDMARK_ACCELERATOR=cpu .*2.00 GiB"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            "lower fit.batch_size .*FIELDMARK_ACCELERATOR=cpu .*2.00 GiB",
+        ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "lower fit.batch_size"),
-        (torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"), "too old .*FIELDMARK_ACCELERATOR=cpu .*no kernel image"),
-        (RuntimeError("DataLoader worker (pid 9) is killed by signal: Bus error."), "shared memory .*FIELDMARK_WORKERS=0 .*Bus error"),
+        (
+            torch.AcceleratorError(
+                "CUDA error: no kernel image is available for execution on the device"
+            ),
+            "too old .*FIELDMARK_ACCELERATOR=cpu .*no kernel image",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 9) is killed by signal: Bus error."),
+            "shared memory .*FIELDMARK_WORKERS=0 .*Bus error",
+        ),
     ],
     ids=["memory", "apple", "old", "shared memory"],
-)  # fmt: skip
-def test_what_a_gpu_fails_with_says_what_to_turn(error: RuntimeError, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+)
+def test_what_a_gpu_fails_with_says_what_to_turn(
+    error: RuntimeError, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise error
 

@@ -1,4 +1,6 @@
-"""What would stop on a GPU, shown without one: torch's fake tensors know their device, and refuse to mix two."""
+"""What would stop on a GPU, shown without one: torch's fake tensors know their device, and refuse
+to mix two.
+"""
 
 from typing import Any
 
@@ -13,32 +15,54 @@ from pipeline.training.network import build
 
 PX = 32
 RESNET = {
-    "_target_": "pipeline.training.backbones.Pretrained", "library": "torchvision", "name": "resnet18", "weights": "random",
-    "taps": ["layer4"], "pools": ["avg", "max"], "mean": None, "std": None,
-}  # fmt: skip
+    "_target_": "pipeline.training.backbones.Pretrained",
+    "library": "torchvision",
+    "name": "resnet18",
+    "weights": "random",
+    "taps": ["layer4"],
+    "pools": ["avg", "max"],
+    "mean": None,
+    "std": None,
+}
 MLP = {"kind": "mlp", "hidden": 8, "dropout": 0.5}
 
 
-def on_gpu(features: dict[str, Any], *, head: dict[str, Any] | None = None, symmetry: str = "flip") -> Classifier:
+def on_gpu(
+    features: dict[str, Any], *, head: dict[str, Any] | None = None, symmetry: str = "flip"
+) -> Classifier:
     winner = candidate(features, head=head, average_views=True)
     network = build(winner.model, n_classes=3, size_px=PX, symmetry=symmetry)
-    module = Classifier(network, winner.fit, total_steps=4, class_weights=torch.ones(3), backbone=network.features)
+    module = Classifier(
+        network, winner.fit, total_steps=4, class_weights=torch.ones(3), backbone=network.features
+    )
     for part in module.modules():  # what .to("cuda") does, which fake tensors do not take
-        part._parameters |= {key: p if p is None else nn.Parameter(p.detach().to("cuda")) for key, p in part._parameters.items()}
+        part._parameters |= {
+            key: p if p is None else nn.Parameter(p.detach().to("cuda"))
+            for key, p in part._parameters.items()
+        }
         part._buffers |= {key: b if b is None else b.to("cuda") for key, b in part._buffers.items()}
     return module.train()
 
 
 def batch() -> list[Tensor]:
     """Images, targets, labels and weights, as Lightning would have moved them."""
-    parts = [torch.zeros(4, PX, PX, 3, dtype=torch.uint8), torch.ones(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4)]
+    parts = [
+        torch.zeros(4, PX, PX, 3, dtype=torch.uint8),
+        torch.ones(4, 3),
+        torch.zeros(4, dtype=torch.int64),
+        torch.ones(4),
+    ]
     return [part.to("cuda") for part in parts]
 
 
 @pytest.mark.parametrize(
-    ("features", "head"), [(SMALL_CNN, None), (TIMM, MLP), (RESNET, None), (HOG, None)], ids=["small_cnn", "timm", "torchvision", "hog"]
-)  # fmt: skip
-def test_a_training_step_stays_on_the_gpu(features: dict[str, Any], head: dict[str, Any] | None) -> None:
+    ("features", "head"),
+    [(SMALL_CNN, None), (TIMM, MLP), (RESNET, None), (HOG, None)],
+    ids=["small_cnn", "timm", "torchvision", "hog"],
+)
+def test_a_training_step_stays_on_the_gpu(
+    features: dict[str, Any], head: dict[str, Any] | None
+) -> None:
     with FakeTensorMode():
         loss = on_gpu(features, head=head).training_step(batch(), 0)
     assert loss.device.type == "cuda"

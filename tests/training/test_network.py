@@ -18,7 +18,9 @@ IMAGES = torch.from_numpy(draw([0, 1, 2, 3], px=32))
 
 
 def built(winner: Candidate, symmetry: str = "none", seed: int = 0) -> Network:
-    """A network with random weights, constants and temperature, so that forgetting any of them shows."""
+    """A network with random weights, constants and temperature, so that forgetting any of them
+    shows.
+    """
     torch.manual_seed(seed)
     made = network.build(winner.model, n_classes=3, size_px=32, symmetry=symmetry).eval()
     random = np.random.default_rng(seed)
@@ -38,9 +40,13 @@ def logits(made: Network, images: torch.Tensor = IMAGES) -> torch.Tensor:
 
 @pytest.mark.parametrize("flips", SYMMETRIES["d4"], ids=str)
 @pytest.mark.parametrize("features", [HOG, TIMM], ids=["hog", "timm"])
-def test_with_averaged_views_a_turned_image_is_the_same_image(features: dict[str, Any], flips: tuple[int, ...]) -> None:
+def test_with_averaged_views_a_turned_image_is_the_same_image(
+    features: dict[str, Any], flips: tuple[int, ...]
+) -> None:
     made = built(candidate(features, average_views=True), symmetry="d4")
-    torch.testing.assert_close(logits(made, view(IMAGES, flips)), logits(made), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits(made, view(IMAGES, flips)), logits(made), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_without_averaged_views_the_symmetry_is_not_used() -> None:
@@ -95,7 +101,14 @@ def test_a_trained_network_needs_its_first_weights_no_more(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "classes", [["1e5", "yes", "null"], ["0", "1", "10"], ["é: 猫", "- a", "#"], ["a b", "'", '"'], ["~", "${x}", "2024-01-01"]]
+    "classes",
+    [
+        ["1e5", "yes", "null"],
+        ["0", "1", "10"],
+        ["é: 猫", "- a", "#"],
+        ["a b", "'", '"'],
+        ["~", "${x}", "2024-01-01"],
+    ],
 )
 def test_class_names_stay_as_they_are(classes: list[str], tmp_path: Path) -> None:
     winner = CANDIDATES["hog"]
@@ -104,7 +117,9 @@ def test_class_names_stay_as_they_are(classes: list[str], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("px", [8, 28])
-@pytest.mark.parametrize("features", [{**SMALL_CNN, "input_px": 96, "blocks": 4}, TIMM], ids=["small", "timm"])
+@pytest.mark.parametrize(
+    "features", [{**SMALL_CNN, "input_px": 96, "blocks": 4}, TIMM], ids=["small", "timm"]
+)
 def test_tiny_images_will_do(features: dict[str, Any], px: int) -> None:
     made = network.build(candidate(features).model, n_classes=10, size_px=px, symmetry="d4").eval()
     found = logits(made, torch.from_numpy(draw([0, 1], px=px)))
@@ -119,7 +134,9 @@ def test_tiny_images_will_do(features: dict[str, Any], px: int) -> None:
     ],
 )
 def test_each_kind_of_head_ends_in_a_logit_a_class(head: dict[str, Any], layers: list[str]) -> None:
-    made = network.build(candidate(HOG, head=head, frozen=True).model, n_classes=7, size_px=16, symmetry="none")
+    made = network.build(
+        candidate(HOG, head=head, frozen=True).model, n_classes=7, size_px=16, symmetry="none"
+    )
     assert [type(layer).__name__ for layer in made.head] == layers  # type: ignore[union-attr]
     assert logits(made.eval(), torch.from_numpy(draw([0], px=16))).shape == (1, 7)
 

@@ -26,7 +26,12 @@ def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
 def write(folder: Path, labels: list[str], splits: list[str], **columns: list[float]) -> np.ndarray:
     n = len(labels)
     blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
-    table.write(pd.DataFrame({**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits, **columns}), folder)
+    table.write(
+        pd.DataFrame(
+            {**blank, "id": [str(i) for i in range(n)], "label": labels, "split": splits, **columns}
+        ),
+        folder,
+    )
     images = draw([0] * n, px=8)
     array = store.open_array(folder / "images.npy", images.shape, np.uint8)
     array[:] = images
@@ -45,7 +50,9 @@ def test_one_split_is_loaded_with_its_own_images(tmp_path: Path) -> None:
 def test_a_folder_without_rows_adds_nothing(tmp_path: Path) -> None:
     images = write(tmp_path / "some", ["ant"], ["train"])
     write(tmp_path / "none", [], [])
-    both = stored.load(tmp_path / "some", ["ant", "bee"]) + stored.load(tmp_path / "none", ["ant", "bee"])
+    both = stored.load(tmp_path / "some", ["ant", "bee"]) + stored.load(
+        tmp_path / "none", ["ant", "bee"]
+    )
     np.testing.assert_array_equal(np.stack(list(both)), images)
 
 
@@ -73,7 +80,10 @@ def test_three_folders_join() -> None:
 def test_a_weight_stays_with_its_image_and_is_1_where_a_folder_has_none(tmp_path: Path) -> None:
     write(tmp_path / "a", ["bee", "ant", "ant"], ["train", "val", "train"], weight=[0.5, 3.0, 2.0])
     write(tmp_path / "b", ["ant"], ["train"])
-    train, extra = stored.load(tmp_path / "a", ["ant", "bee"], split="train"), stored.load(tmp_path / "b", ["ant", "bee"])
+    train, extra = (
+        stored.load(tmp_path / "a", ["ant", "bee"], split="train"),
+        stored.load(tmp_path / "b", ["ant", "bee"]),
+    )
     assert extra.weights is None
     both = (extra + train).take(np.array([2, 0, 1]))
     assert both.weights is not None and both.weights.tolist() == [2, 1, 0.5]
@@ -95,7 +105,9 @@ def test_every_position_comes_once_an_epoch(n: int, batch_size: int, seed: int) 
 
 
 @given(st.integers(1, 200), st.integers(1, 70))
-def test_no_batch_is_larger_than_asked_for_or_much_smaller_than_another(n: int, batch_size: int) -> None:
+def test_no_batch_is_larger_than_asked_for_or_much_smaller_than_another(
+    n: int, batch_size: int
+) -> None:
     sizes = [len(batch) for batch in SeededOrder(n, batch_size, 0, shuffle=True)]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
@@ -105,7 +117,9 @@ def test_each_epoch_has_an_order_and_seeds_of_its_own() -> None:
     order = SeededOrder(50, 8, 0, shuffle=True)
     first, second = epoch(order), epoch(order)
     assert positions(first) != positions(second)
-    assert not {seed for batch in first for _, seed in batch} & {seed for batch in second for _, seed in batch}
+    assert not {seed for batch in first for _, seed in batch} & {
+        seed for batch in second for _, seed in batch
+    }
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60))
@@ -124,7 +138,9 @@ def test_unshuffled_rows_come_in_their_order() -> None:
 
 def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
     features = np.arange(12, dtype=np.float16).reshape(4, 3)
-    x, targets, labels = FeatureRows(features, np.eye(4, dtype=np.float32), np.arange(4))[[(3, 0), (1, 7)]]
+    x, targets, labels = FeatureRows(features, np.eye(4, dtype=np.float32), np.arange(4))[
+        [(3, 0), (1, 7)]
+    ]
     assert x.dtype == torch.float32
     assert (x.tolist(), labels.tolist()) == ([[9, 10, 11], [3, 4, 5]], [3, 1])
     assert targets.argmax(1).tolist() == [3, 1]
@@ -132,7 +148,9 @@ def test_a_batch_of_features_is_fetched_with_its_targets() -> None:
 
 def test_features_that_are_mapped_from_disk_stay_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", np.ones((4, 3), np.float16))
-    rows = FeatureRows(store.read_array(tmp_path / "features.npy"), np.eye(4, dtype=np.float32), np.arange(4))
+    rows = FeatureRows(
+        store.read_array(tmp_path / "features.npy"), np.eye(4, dtype=np.float32), np.arange(4)
+    )
     rows[[(0, 0)]][0].mul_(2)
     assert rows[[(0, 0)]][0].tolist() == [[1, 1, 1]]
 
@@ -155,7 +173,9 @@ def test_without_a_policy_the_image_is_seen_as_it_is() -> None:
 
 def test_another_process_is_told_where_images_are_and_not_what_is_in_them(tmp_path: Path) -> None:
     write(tmp_path, ["ant", "bee"] * 50, ["train"] * 100)
-    train = stored.load(tmp_path, ["ant", "bee"], split="train").take(np.array([3, 1])) + samples([0], images=draw([1], px=8))
+    train = stored.load(tmp_path, ["ant", "bee"], split="train").take(np.array([3, 1])) + samples(
+        [0], images=draw([1], px=8)
+    )
     sent = pickle.dumps(train)
     assert len(sent) < train.arrays[0].nbytes / 5
     np.testing.assert_array_equal(np.stack(list(pickle.loads(sent))), np.stack(list(train)))
@@ -164,4 +184,6 @@ def test_another_process_is_told_where_images_are_and_not_what_is_in_them(tmp_pa
 def test_a_part_of_a_file_stays_that_part_in_another_process(tmp_path: Path) -> None:
     write(tmp_path, ["ant", "bee"] * 2, ["train"] * 4)
     part = samples([0, 1], images=store.read_array(tmp_path / "images.npy")[2:])
-    np.testing.assert_array_equal(np.stack(list(pickle.loads(pickle.dumps(part)))), np.stack(list(part)))
+    np.testing.assert_array_equal(
+        np.stack(list(pickle.loads(pickle.dumps(part)))), np.stack(list(part))
+    )
