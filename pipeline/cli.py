@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import processes
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.runs import processes
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -67,7 +67,7 @@ def _load(*sections: str, use: dict[str, str] | None = None) -> Any:
 def _run(stage: str) -> None:
     processes.stop_with_rebuild()  # before the imports, which take seconds
     processes.put_off_garbage()
-    import_module("pipeline.runner").run(stage)
+    import_module("pipeline.runs.runner").run(stage)
 
 
 @app.command("ingest", help=_STAGES["ingest"], rich_help_panel=STAGE_PANEL)
@@ -153,7 +153,7 @@ def show_config(
 @app.command()
 def lineage() -> None:
     """For each stage's present output, the MLflow run that made it, however old."""
-    import_module("pipeline.lineage").show()
+    import_module("pipeline.runs.lineage").show()
 
 
 @app.command()

@@ -44,7 +44,7 @@ FIRST = [
     "test_fit.py",
     "test_address.py",
     "test_browser.py",
-    "test_packaging.py",
+    "test_write.py",
     "test_backbones.py",
     "test_drift.py",
 ]

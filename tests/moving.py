@@ -52,7 +52,7 @@ def _move(
     killed_before: int,
     environment: Mapping[str, str],
 ) -> None:
-    from pipeline.errors import FieldmarkError
+    from pipeline import FieldmarkError
     from pipeline.promotion import moves
 
     os.environ.update(environment)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline import store
+from pipeline.storage import store
 
 
 def write_images(

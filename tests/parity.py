@@ -18,11 +18,13 @@ import yaml
 from fastapi.testclient import TestClient
 from ports import free_port
 
-from pipeline import packaging, schema, store, table
+from pipeline.config import schema
+from pipeline.exported import model, write
 from pipeline.prediction.answers import answers
 from pipeline.prediction.pictures import pictures
-from pipeline.serving import app, model
+from pipeline.serving import app
 from pipeline.serving.swap import Folder
+from pipeline.storage import store, table
 from pipeline.training import network
 
 REGISTERED = "models:/fieldmark@candidate"
@@ -64,8 +66,8 @@ def in_training(project: Path, images: Images) -> np.ndarray:
 
 def in_onnx(project: Path, images: Images) -> Said:
     """The exported file in ONNX Runtime, on training's own arrays."""
-    probs, ood, _ = packaging.run(
-        packaging.session(project / "data" / "export" / "model.onnx"), [*images.arrays]
+    probs, ood, _ = write.run(
+        write.session(project / "data" / "export" / "model.onnx"), [*images.arrays]
     )
     return probs, ood
 

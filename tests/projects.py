@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from packing import write_images
 from PIL import Image
 
-from pipeline import table
 from pipeline.labels import neighbours
 from pipeline.review.app import create_app
+from pipeline.storage import table
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 LABELS = ["cat"] * 5 + ["dog"] * 4 + [HOSTILE] + [""] * 2

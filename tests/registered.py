@@ -13,7 +13,8 @@ from conftest import ROOT
 from mlflow.tracking import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import table, tracking
+from pipeline.runs import tracking
+from pipeline.storage import table
 
 CLASSES = ["cat", "dog"]
 SIZE = 8

@@ -28,12 +28,11 @@ BESIDE = {"serving", "monitor", "promotion"}  # sections of what runs beside the
 OBSERVERS = {
     "pipeline",
     "pipeline.config",
-    "pipeline.schema",
-    "pipeline.errors",
-    "pipeline.tracking",
-    "pipeline.lineage",
-    "pipeline.provenance",
-    "pipeline.runner",
+    "pipeline.config.schema",
+    "pipeline.runs.tracking",
+    "pipeline.runs.lineage",
+    "pipeline.runs.provenance",
+    "pipeline.runs.runner",
     "pipeline.cli",
 }
 
@@ -135,7 +134,7 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_file_in_use_of_each_of_its_sections(stage: str) -> None:
-    node, groups = raw()[stage], config._groups()
+    node, groups = raw()[stage], config.groups()
     wanted = {
         f"conf/{groups[name]}/${{{name}.use}}.yaml" for name in node["params"] if name in groups
     }
@@ -158,7 +157,7 @@ def test_a_stage_takes_what_dvc_yaml_gives_it(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_all_the_code_it_runs(stage: str) -> None:
     """Otherwise DVC would serve a stale result after that code changed."""
-    node, groups = raw()[stage], config._groups()
+    node, groups = raw()[stage], config.groups()
     used = closure(f"pipeline.stages.{stage.replace('-', '_')}", set())
     cfg = OmegaConf.to_container(OmegaConf.create(config.load().plain()))
     assert isinstance(cfg, dict)
@@ -220,7 +219,7 @@ def test_modules_are_short_enough_to_read() -> None:
 def test_label_check_starts_without_torch() -> None:
     """Which takes seconds to import, and has nothing to do where the cache has all features."""
     needed = needed_at_import("pipeline.stages.label_check", set()) | needed_at_import(
-        "pipeline.runner", set()
+        "pipeline.runs.runner", set()
     )
     assert {"cleanlab", "mlflow"} <= needed
     assert not needed & {"torch", "timm", "torchvision", "openvino", "pytorch_lightning"}

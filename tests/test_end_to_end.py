@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import copy_built, rebuild_environment
 
-from pipeline import store, table
+from pipeline.storage import store, table
 
 
 def test_what_was_left_out_is_listed_with_its_reason(built: Path) -> None:

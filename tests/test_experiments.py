@@ -15,8 +15,8 @@ import yaml
 from conftest import ROOT, SMOKE, copy_built, rebuild_environment
 from mlflow.tracking import MlflowClient
 
-from pipeline import table
 from pipeline.features import cache as feature_cache
+from pipeline.storage import table
 
 pytestmark = [
     pytest.mark.slow,

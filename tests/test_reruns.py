@@ -13,8 +13,7 @@ import yaml
 from conftest import SMOKE, copy_built, rebuild_environment
 from dvc.repo import Repo
 
-from pipeline import config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, config
 
 Place = tuple[str, ...]
 
@@ -52,7 +51,7 @@ USED_BY = {
     "monitor": set(),
 }
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
-GROUPS = config._groups()
+GROUPS = config.groups()
 IN_USE = {
     section: Path("conf", group, f"{TURNED[section]['use']}.yaml")
     for section, group in GROUPS.items()

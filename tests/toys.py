@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import schema
+from pipeline.config import schema
 from pipeline.training import augmentation
 from pipeline.training.samples import Samples
 
@@ -17,7 +17,7 @@ COLOURS = np.array([[220, 40, 40], [40, 200, 40], [40, 60, 230], [220, 210, 40]]
 UNCHANGED = augmentation.from_nodes([])
 
 SMALL_CNN = {
-    "_target_": "pipeline.training.backbones.SmallCNN",
+    "_target_": "pipeline.features.backbones.SmallCNN",
     "input_px": 16,
     "width": 4,
     "blocks": 2,
@@ -30,7 +30,7 @@ HOG = {
     "block_cells": 2,
 }
 TIMM = {
-    "_target_": "pipeline.training.backbones.Pretrained",
+    "_target_": "pipeline.features.backbones.Pretrained",
     "library": "timm",
     "name": "test_resnet",
     "weights": "random",

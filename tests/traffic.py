@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import schema
+from pipeline.config import schema
 
 CLASSES = ["cat", "dog", "owl"]
 MONITOR = schema.Monitor(

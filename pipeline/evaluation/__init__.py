@@ -1,3 +1,1 @@
-"""What the test images say about a model: figures with intervals, pictures, one page to hand
-around.
-"""
+"""What the test images say about a model: figures with intervals, slices, abstention."""

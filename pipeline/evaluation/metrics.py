@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 
 # Parts of a metric's definition, not settings: another value makes figures that cannot be compared.
 ECE_BINS = 15

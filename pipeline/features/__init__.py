@@ -1,3 +1,3 @@
-"""What a frozen network or a classical descriptor sees: computed on the fastest engine, and only
-once.
+"""What a network or a classical descriptor sees of an image, computed once, on the fastest
+engine.
 """

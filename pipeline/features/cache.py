@@ -25,9 +25,11 @@ import numpy as np
 from jaxtyping import Float16, Int64
 from tqdm import tqdm
 
-from pipeline import config, parallel, shards, store
+from pipeline import config
+from pipeline.compute import parallel
 from pipeline.features import weights
-from pipeline.training.views import SYMMETRIES
+from pipeline.pixels.symmetry import SYMMETRIES
+from pipeline.storage import shards, store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -233,7 +235,7 @@ def _compute(
 def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
     import torch
 
-    from pipeline.training.views import view
+    from pipeline.pixels.symmetry import view
 
     stacked = torch.from_numpy(np.stack([images[i] for i in which]))
     result: np.ndarray = view(stacked, flips).numpy()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 
 
 class HOG(nn.Module):

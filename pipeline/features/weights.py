@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 
 
 def file_of(weights: str) -> Path | None:

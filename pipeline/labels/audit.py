@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
-from pipeline import store, table
+from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
 from pipeline.labels import errors, remember
 from pipeline.labels.errors import Features, Labelling, Labels
+from pipeline.storage import store, table
 
 UNIFORM, LOOK_ALIKE, REAL = "uniform", "look-alike", "real"
 CHECKED = Path("data/label-check")

@@ -22,8 +22,8 @@ from typing import NamedTuple, TextIO
 import pandas as pd
 from filelock import FileLock
 
-from pipeline import store
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.storage import store
 
 FILE = "labels.csv"
 COLUMNS = ["id", "decision", "label", "by", "when"]

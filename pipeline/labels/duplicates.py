@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline import store
+from pipeline.storage import store
 
 HASH_BYTES = 8
 HASH_BITS = 8 * HASH_BYTES

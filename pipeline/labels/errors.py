@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline import store, table
 from pipeline.labels.folds import LEARN, StratifiedGroups, drawn
+from pipeline.storage import store, table
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000

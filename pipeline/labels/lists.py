@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import sheets
-from pipeline.labels import looks, summary
+from pipeline.labels import scan, summary
 from pipeline.labels.duplicates import Pairs
+from pipeline.pixels import sheets
 
 # How many of each kind have a picture.
 SUSPECTS = 24
@@ -17,7 +17,7 @@ PAIRS = 12
 OUTLIERS = 6
 
 
-def write(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -> None:
+def write(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: Path) -> None:
     """suspects, outliers, near-duplicates and classes, as the stage's docstring says. rows: the
     whole table of label-check.
     """
@@ -28,7 +28,7 @@ def write(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -
     counts.assign(all=counts.sum(axis=1)).reset_index().to_csv(out / "classes.csv", index=False)
 
 
-def _write_suspects(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
+def _write_suspects(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     doubted[["id", "name", "label", "suggested_label", "suspect_score"]].to_csv(
         out / "suspects.csv", index=False
@@ -46,13 +46,13 @@ def _write_suspects(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> No
         )
 
 
-def _write_outliers(rows: pd.DataFrame, squares: looks.Squares, out: Path) -> None:
+def _write_outliers(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
     strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
     strange[["id", "name", "label", "outlier_score"]].to_csv(out / "outliers.csv", index=False)
     np.save(out / "outliers.npy", squares.stack(strange.head(OUTLIERS).index.to_numpy()))
 
 
-def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: looks.Squares, out: Path) -> None:
+def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: Path) -> None:
     id, name, label = (rows[column].to_numpy() for column in ("id", "name", "label"))
     columns = ["name", "other", "label", "other_label", "cosine"]
     i, j = pairs.first, pairs.second

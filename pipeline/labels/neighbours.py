@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 from jaxtyping import Float, Int32
 
-from pipeline import store
 from pipeline.labels.duplicates import unit
+from pipeline.storage import store
 
 # Bounds the memory of the search: this many images are compared with all others at once, or with
 # their candidates.

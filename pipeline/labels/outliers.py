@@ -7,8 +7,8 @@ Axes: n images, d numbers an embedding, k neighbours.
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int32
 
-from pipeline import store
 from pipeline.labels.duplicates import unit
+from pipeline.storage import store
 
 # Bounds the memory: the neighbours of this many images are looked at at once.
 AT_ONCE = 1024

@@ -18,9 +18,10 @@ import numpy as np
 import sklearn
 from jaxtyping import Float64
 
-from pipeline import config, store
+from pipeline import config
 from pipeline.labels import duplicates, errors, folds, neighbours
 from pipeline.labels.errors import Features, Labelling, Labels
+from pipeline.storage import store
 
 AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
 JUDGING, LOOKING_ROUND = (errors, folds), (neighbours, duplicates)  # another method, another answer

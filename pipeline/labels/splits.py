@@ -11,8 +11,8 @@ from hashlib import blake2b
 
 import pandas as pd
 
-from pipeline.errors import FieldmarkError
-from pipeline.schema import LabelCheck
+from pipeline import FieldmarkError
+from pipeline.config.schema import LabelCheck
 
 # The most protected first: where members of one group were given to different splits, all go to the
 # first of these.

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
+from pipeline.config.schema import Classes
 from pipeline.labels.duplicates import Pairs
-from pipeline.schema import Classes
 
 WHY = "given to different splits", "labels differ", "near-duplicates"
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from pipeline import schema
+from pipeline.config import schema
 from pipeline.monitor import accuracy
 from pipeline.monitor.summary import Summary, Version
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from pipeline.exported.signature import SKETCH
 from pipeline.monitor import tables
 from pipeline.monitor.tables import FEATURES, checks, labels, losses, predictions, refusals, sources
-from pipeline.outputs import SKETCH
 
 LARGEST_SOURCE = 1000  # rows of a reference that are kept
 SKETCHES = [f"sketch_{i}" for i in range(SKETCH)]

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from pipeline.errors import one_line
+from pipeline import one_line
+from pipeline.exported.signature import SKETCH
 from pipeline.monitor import tables
-from pipeline.outputs import SKETCH
 
 BATCH = 500  # rows of one transaction
 PAUSE_S = 0.2  # records wait this long for company: a transaction costs as much as many rows

@@ -7,8 +7,7 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipeline import config
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, config, one_line
 from pipeline.monitor import tables, watch
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock

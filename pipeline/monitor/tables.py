@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 
 VARIABLE = "FIELDMARK_MONITOR_URL"
 DEFAULT_URL = "sqlite:///.fieldmark/monitor.db"

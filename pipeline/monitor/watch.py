@@ -11,8 +11,8 @@ import pandas as pd
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from pipeline import schema
-from pipeline.errors import one_line
+from pipeline import one_line
+from pipeline.config import schema
 from pipeline.monitor import alerts, reading, summary, tables, windows
 from pipeline.monitor.alerts import Alert
 from pipeline.monitor.summary import Summary

@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import sqlalchemy as sa
 
-from pipeline import schema
+from pipeline.config import schema
 from pipeline.monitor import drift, reading, tables
 from pipeline.monitor.tables import checks
 

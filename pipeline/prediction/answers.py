@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pipeline import parallel, store
+from pipeline.compute import parallel
+from pipeline.exported.model import Model
 from pipeline.prediction.pictures import Picture
-from pipeline.serving.model import Model
+from pipeline.storage import store
 
 AT_ONCE = 16  # pictures in memory
 PIXELS_AT_ONCE = 50_000_000  # of them together, or one picture's that has more

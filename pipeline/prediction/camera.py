@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.prediction.pictures import Picture
 
 PATIENCE_S = 5.0  # for a camera that is waiting for its next frame when it is put away

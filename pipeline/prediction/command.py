@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import config
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, config, one_line
+from pipeline.exported.model import Model, load
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Picture
-from pipeline.serving.model import Model, load
 from pipeline.serving.swap import Registry
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import images, parallel
-from pipeline.errors import FieldmarkError
-from pipeline.sources import Item, Skipped, foreign, video
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
+from pipeline.pixels import images
+from pipeline.sources import Item, Skipped, signatures, video
 from pipeline.sources.layout import LITTER, Placed, printable
 
 AHEAD = 1  # pictures a core that are decoded before they are asked for: one may have 300 MB
@@ -81,4 +82,4 @@ def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:
     try:
         return Picture(entry.name, images.decode(data, max_pixels=max_pixels))
     except images.BadImage as problem:
-        return Picture(entry.name, None, foreign.named(data) or str(problem))
+        return Picture(entry.name, None, signatures.named(data) or str(problem))

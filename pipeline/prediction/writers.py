@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pipeline import store
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
+from pipeline.storage import store
 
 COLUMNS = ["name", "class", "prob", "abstain", "ood", "ood_score", "error"]
 CELL_PX = 640  # of an annotated picture
@@ -64,7 +64,7 @@ def as_pictures(folder: Path) -> Write:
     """A PNG a picture, with the answer written below it; raises FieldmarkError where the folder is
     not empty.
     """
-    from pipeline import sheets  # matplotlib, for its fonts, takes a second
+    from pipeline.pixels import sheets  # matplotlib, for its fonts, takes a second
 
     if folder.exists() and any(folder.iterdir()):
         raise FieldmarkError(f"{folder} is not empty; name another folder with --out")

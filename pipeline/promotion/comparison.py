@@ -13,10 +13,11 @@ import onnxruntime as ort
 from mlflow.entities.model_registry import ModelVersion
 from scipy.stats import binomtest
 
-from pipeline import store, table, tracking
+from pipeline import FieldmarkError, one_line
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError, one_line
 from pipeline.promotion.registry import NO_ANSWER
+from pipeline.runs import tracking
+from pipeline.storage import store, table
 
 TEST = Path("data/preprocess/test")
 BATCH = 8

@@ -14,8 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
 from pipeline.promotion import comparison
 
 AGAIN = "dvc repro && dvc repro --force --single-item export"  # a commit alone makes no stage stale

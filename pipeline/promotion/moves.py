@@ -20,9 +20,8 @@ import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities.model_registry import ModelVersion
 
-from pipeline import config
+from pipeline import FieldmarkError, config
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
 from pipeline.promotion import gates, records
 from pipeline.promotion.records import Record, Refused
 from pipeline.promotion.registry import (

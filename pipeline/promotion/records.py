@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 
 from mlflow.entities import Metric, Run, RunTag, ViewType
 
-from pipeline import processes
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.promotion.registry import NO_ANSWER, PRODUCTION, Registry, every
+from pipeline.runs import processes
 
 NONE = "none"
 MOVED, CUT_OFF = "moved", "the process ended before the move"

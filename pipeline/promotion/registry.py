@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
-from pipeline import tracking
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line
+from pipeline.runs import tracking
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"

@@ -24,10 +24,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import config, feedback, provenance, tracking
+from pipeline import FieldmarkError, config
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline.feedback import inbox
 from pipeline.promotion.registry import Registry, answering, connect
+from pipeline.runs import provenance, tracking
 
 BIN = Path(sys.executable).parent
 INGEST = "data/ingest"
@@ -240,7 +241,7 @@ def _link_images(folder: Path) -> None:
     bytes; copies across file systems.
     """
     own = str(OmegaConf.select(OmegaConf.load(folder / config.PARAMS), "images", default=""))
-    for place in (own, str(feedback.ACCEPTED)):
+    for place in (own, str(inbox.ACCEPTED)):
         source = config.home() / place
         if not place or Path(place).is_absolute():
             continue

@@ -8,11 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipeline import processes
 from pipeline.config import Config
 from pipeline.promotion import records
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
+from pipeline.runs import processes
 
 CAPTION = (
     "accuracy on the test images; ECE: calibration error; ms: median time\nfor one image "

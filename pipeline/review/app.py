@@ -13,8 +13,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pipeline import pages
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
 from pipeline.review.messages import (
@@ -35,6 +34,7 @@ from pipeline.review.messages import (
     VoteOut,
 )
 from pipeline.review.pictures import Pictures
+from pipeline.web import pages
 
 PAGE = Path(__file__).parent / "page.html"
 HOSTS = ["127.0.0.1", "localhost"]

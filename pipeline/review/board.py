@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import feedback
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.feedback import inbox
 from pipeline.labels import decisions
 from pipeline.labels.decisions import Line, Spoken
 from pipeline.review import findings
@@ -37,8 +37,8 @@ class Board:
         self._stamps: tuple[object, object] = (None, None)
         self._last = datetime.min.replace(tzinfo=UTC)
         self._inbox, self._accepted = (
-            feedback.Inbox(project / feedback.FOLDER),
-            project / feedback.ACCEPTED,
+            inbox.Inbox(project / inbox.FOLDER),
+            project / inbox.ACCEPTED,
         )
         self._waiting = self._inbox.waiting()
         self._checked = findings.load(self._found_in)
@@ -218,9 +218,9 @@ class Board:
         for row in filter(self.from_feedback, rows):
             labelled = bool(self.label_now(row)) and row in self.labels_now()
             if labelled:
-                feedback.accept(self._inbox, self.found.ids[row], self._accepted)
+                inbox.accept(self._inbox, self.found.ids[row], self._accepted)
             else:
-                feedback.take_back(self.found.ids[row], self._accepted)
+                inbox.take_back(self.found.ids[row], self._accepted)
 
     def row(self, id: str) -> int:
         """The row of an image; raises Refused for one that is not there."""
@@ -232,7 +232,7 @@ class Board:
         if decision != "relabel":
             return ""
         known = self.classes()
-        label = feedback.class_name(label, known)
+        label = inbox.class_name(label, known)
         if not label:
             raise Refused("A class needs a name of visible characters.")
         if label not in known and not new:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import store, table
-from pipeline.errors import FieldmarkError
-from pipeline.feedback import Waiting
+from pipeline import FieldmarkError
+from pipeline.feedback.inbox import Waiting
+from pipeline.storage import store, table
 
 # Kind of finding -> the score that says how bad, and whether the lowest is the worst.
 SCORES = {

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from pipeline import images, store
+from pipeline.pixels import images
+from pipeline.storage import store
 
 # Larger files are sent as a smaller copy: a page that shows hundreds an hour must not wait for any.
 SENT_UNTOUCHED_BYTES = 400_000

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import uvicorn
 
-from pipeline import processes
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.review.app import create_app
+from pipeline.runs import processes
 
 HOST = "127.0.0.1"
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline import tracking
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.config.schema import Candidate
 from pipeline.features import engine
-from pipeline.schema import Candidate
+from pipeline.runs import tracking
 from pipeline.training import classifier, fit
 from pipeline.training.augmentation import Policy
 from pipeline.training.samples import Samples

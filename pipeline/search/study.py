@@ -15,8 +15,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pipeline.errors import FieldmarkError
-from pipeline.schema import Candidate, Range, Tune
+from pipeline import FieldmarkError
+from pipeline.config.schema import Candidate, Range, Tune
 from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.training.classifier import Diverged
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from pipeline.schema import Serving
+from pipeline.config.schema import Serving
 from pipeline.serving import limits, problems
 from pipeline.serving.answers import About, Answer, Health, Images, Problem
 from pipeline.serving.batching import Batcher

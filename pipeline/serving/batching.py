@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.parallel import N_CORES
-from pipeline.serving.model import Model, Outputs
+from pipeline.compute.parallel import N_CORES
+from pipeline.exported.model import Model, Outputs
 
 TURNS = 4  # batches after which what stands aside gets one, however much waits
 LATE_TURNS = 1  # the same, for what is late

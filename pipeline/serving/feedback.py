@@ -19,9 +19,10 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from pipeline import images, schema
-from pipeline.feedback import FOLDER, Inbox, class_name
-from pipeline.feedback import Answer as Kept
+from pipeline.config import schema
+from pipeline.feedback.inbox import FOLDER, Inbox, class_name
+from pipeline.feedback.inbox import Answer as Kept
+from pipeline.pixels import images
 from pipeline.serving import problems
 from pipeline.serving.answers import Answer, Prediction
 from pipeline.serving.limits import MB
@@ -140,7 +141,7 @@ class Keeping:
         try:
             pixels = images.decode(item.file, max_pixels=self._max_pixels)
             if item.blur_faces:
-                from pipeline import faces  # the detector takes a while to load
+                from pipeline.pixels import faces  # the detector takes a while to load
 
                 pixels = faces.blurred(pixels)
             self._inbox.keep(sha256(item.file).hexdigest(), pixels, answer, said.id)

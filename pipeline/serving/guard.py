@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline import pages
 from pipeline.serving.keys import Keys
 from pipeline.serving.problems import Refusal, busy
+from pipeline.web import pages
 
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

@@ -12,7 +12,7 @@ import time
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 
 VARIABLE = "FIELDMARK_API_KEYS"
 

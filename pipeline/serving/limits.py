@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from pipeline.schema import Serving
+from pipeline.config.schema import Serving
 from pipeline.serving.answers import Images
 from pipeline.serving.problems import Refusal, busy
 

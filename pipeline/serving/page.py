@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from pipeline import pages
+from pipeline.web import pages
 
 PAGE = Path(__file__).parent / "page.html"
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from pipeline.schema import Monitor, Serving
+from pipeline.config.schema import Monitor, Serving
 from pipeline.serving import explanation, feedback, page
 from pipeline.serving.app import create
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB
+from pipeline.serving.monitoring import watch
 from pipeline.serving.punctual import Punctual
 from pipeline.serving.swap import Folder, Registry, Source
-from pipeline.serving.watched import watch
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # without an answer, because it loads a model or because it hangs, after which a process is replaced

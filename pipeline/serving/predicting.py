@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.images import BadImage
-from pipeline.schema import Serving
+from pipeline.config.schema import Serving
+from pipeline.exported.model import Model, Outputs
+from pipeline.pixels.images import BadImage
 from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
 from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import MB
-from pipeline.serving.model import Model, Outputs
 from pipeline.serving.problems import Refusal, busy
-from pipeline.sources import foreign
+from pipeline.sources import signatures
 
 UNHURRIED_FRACTION = (
     0.25  # of its time, for an explanation; after that it waits for fewer predictions
@@ -109,7 +109,7 @@ class Predictor:
             if isinstance(result, BadImage):
                 which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
                 raise Refusal(
-                    422, "image", which + (foreign.named(files[number - 1]) or _reason(result))
+                    422, "image", which + (signatures.named(files[number - 1]) or _reason(result))
                 )
             if isinstance(result, BaseException):
                 raise result

@@ -16,9 +16,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from pipeline import pages
 from pipeline.serving.guard import FULL
 from pipeline.serving.problems import Refusal
+from pipeline.web import pages
 
 # after the limit, for the handler to refuse a slow upload in words; and for who is one too many, to
 # ask

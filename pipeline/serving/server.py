@@ -12,10 +12,9 @@ from types import FrameType
 
 import uvicorn
 
-from pipeline import config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, config
+from pipeline.config.schema import Serving
 from pipeline.monitor import tables
-from pipeline.schema import Serving
 from pipeline.serving import keys as api_keys
 from pipeline.serving.keys import Keys
 from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from pipeline.errors import FieldmarkError
-from pipeline.serving import model
+from pipeline import FieldmarkError
+from pipeline.exported import model
+from pipeline.exported.model import Model
 from pipeline.serving.answers import Refused
-from pipeline.serving.model import Model
 
 log = logging.getLogger(__name__)
 UNDER_WAY_S = 2.0
@@ -73,7 +73,7 @@ class Registry:
 
     def current(self) -> str:
         """Raises FieldmarkError where the alias names none."""
-        from pipeline import tracking
+        from pipeline.runs import tracking
 
         version = self._version or tracking.alias_version(self._name, self._alias)
         if not version:
@@ -87,7 +87,7 @@ class Registry:
         """Downloaded to a folder that is gone once the engine has read it; raises FieldmarkError
         where it is broken, or some of it is missing.
         """
-        from pipeline import tracking
+        from pipeline.runs import tracking
 
         with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as to:
             files = tracking.download(f"models:/{self._name}/{version}", Path(to))

@@ -19,8 +19,8 @@ from prometheus_client import multiprocess
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from pipeline import parallel
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
 from pipeline.serving.counters import SHARED
 from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain, share
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import fsspec
 
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line
 from pipeline.sources.layout import MAX_DEPTH, Node, grown
 
 EXTRAS = {

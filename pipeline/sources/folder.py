@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, address
 from pipeline.sources.layout import HOW_TO, Node
 from pipeline.sources.layout import read as arranged

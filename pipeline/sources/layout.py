@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Skipped
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, address
 from pipeline.sources.layout import SPLITS, printable
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Item
 from pipeline.sources.encode import png
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pipeline.sources import Item, Skipped
-from pipeline.sources.known import Verified
+from pipeline.sources.ledger import Verified
 from pipeline.sources.verify import verified
 
 SAMPLE = 256  # images decoded; a second or two

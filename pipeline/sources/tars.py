@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import IO
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 from pipeline.sources.zips import Found, too_large

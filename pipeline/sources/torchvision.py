@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line
 from pipeline.sources import Item, Skipped
 from pipeline.sources.encode import png
 

@@ -5,11 +5,11 @@ from hashlib import sha256
 
 from tqdm import tqdm
 
-from pipeline import parallel
-from pipeline.images import BadImage, probe
-from pipeline.schema import Ingest
-from pipeline.sources import Item, Skipped, foreign
-from pipeline.sources.known import UNREADABLE, Known, Verified
+from pipeline.compute import parallel
+from pipeline.config.schema import Ingest
+from pipeline.pixels.images import BadImage, probe
+from pipeline.sources import Item, Skipped, signatures
+from pipeline.sources.ledger import UNREADABLE, Known, Verified
 
 Entry = Item | Skipped
 Found = Verified | Skipped
@@ -49,7 +49,7 @@ def verify(entry: Entry, max_pixels: int) -> Found:
         data = entry.load()
     except OSError as problem:
         return Skipped(entry.name, f"{UNREADABLE}{problem.strerror or problem}")
-    kind = foreign.named(data)
+    kind = signatures.named(data)
     if kind:
         return Skipped(entry.name, kind)
     try:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, address
 from pipeline.sources.encode import png
 from pipeline.sources.folder import tree

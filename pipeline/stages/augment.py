@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import sheets, store, table
 from pipeline.config import Config
+from pipeline.pixels import sheets
+from pipeline.storage import store, table
 from pipeline.training import augmentation
 
 SHOWN, TIMES = 6, 7

@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import lineage, provenance, sheets, store, table
 from pipeline.config import Config
-from pipeline.evaluation import metrics, report, slices, upstream
+from pipeline.evaluation import metrics, slices
+from pipeline.pixels import sheets
+from pipeline.report import findings
+from pipeline.report import page as report
+from pipeline.runs import lineage, provenance
+from pipeline.storage import store, table
 from pipeline.training import network, samples
 
 WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
@@ -68,11 +72,11 @@ def run(
         classes=classes,
         provenance=_provenance(cfg, tune),
         mistakes=wrong,
-        caveats=upstream.caveats(rows, winner, model_search),
+        caveats=findings.caveats(rows, winner, model_search),
         **parts,
-        label_check=upstream.label_check(label_check),
+        label_check=findings.label_check(label_check),
         quarantine=pd.read_csv(ingest_quarantine, dtype=str, keep_default_na=False),
-        **upstream.search(model_search, tune),
+        **findings.search(model_search, tune),
     )
     (out / "report.html").write_text(report.render(page), encoding="utf-8")
     sides = {

@@ -25,12 +25,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from pipeline import lineage, packaging, provenance, store, tracking
 from pipeline.config import Config
-from pipeline.evaluation import selective
+from pipeline.evaluation import abstention
+from pipeline.exported import write
+from pipeline.exported.signature import SKETCH
 from pipeline.features import cache
 from pipeline.labels import quality
-from pipeline.outputs import SKETCH
+from pipeline.runs import lineage, provenance, tracking
+from pipeline.storage import store
 from pipeline.training import density, network, samples
 
 TOLD = (
@@ -58,14 +60,12 @@ def run(
     trained, winner, classes, size_px = network.load(tune)
     images = store.read_array(preprocess_dev / "images.npy")
     some = np.linspace(0, len(images) - 1, min(cfg.export.parity_images, len(images))).astype(int)
-    deployed = packaging.Deployed(
+    deployed = write.Deployed(
         trained, _density(cfg, trained, samples.load(preprocess_dev, classes, split="train"))
     )
-    packaging.write_onnx(deployed, classes, size_px, cfg.export.opset, out / "model.onnx")
-    agreed = packaging.parity(
-        deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance
-    )
-    took = packaging.latency(out / "model.onnx", images[:1], cfg.export.latency_runs)
+    write.write_onnx(deployed, classes, size_px, cfg.export.opset, out / "model.onnx")
+    agreed = write.parity(deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance)
+    took = write.latency(out / "model.onnx", images[:1], cfg.export.latency_runs)
     (out / "signature.json").write_text(
         json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False) + "\n"
     )
@@ -76,7 +76,7 @@ def run(
     tested = json.loads(evaluate_metrics.read_text())
     code, made = provenance.code_tags(), lineage.outputs()
     (out / "card.md").write_text(
-        packaging.card(
+        write.card(
             winner,
             classes,
             size_px,
@@ -107,7 +107,7 @@ def run(
 
 def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> density.Density:
     features = cache.features(trained.features, train, symmetry="none")[:, 0].astype(np.float32)
-    return density.fit(features, components=cfg.export.ood_components, seed=cfg.seed)
+    return density.fit(features, components=cfg.export.ood_components, sketch=SKETCH, seed=cfg.seed)
 
 
 def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str]) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str])
     )  # classes may be digits
     probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     images = samples.load(preprocess_dev, classes, split="val")
-    _, ood, sketch = packaging.run(packaging.session(file), images)
+    _, ood, sketch = write.run(write.session(file), images)
     seen = pd.DataFrame([quality.scores(image) for image in images])
     return pd.DataFrame(
         {
@@ -134,7 +134,7 @@ def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str])
 
 def _thresholds(cfg: Config, reference: pd.DataFrame) -> dict[str, dict[str, Any]]:
     correct = (reference["predicted"] == reference["label"]).to_numpy()
-    abstain = selective.abstention(
+    abstain = abstention.abstention(
         reference["confidence"].to_numpy(),
         correct,
         target_risk=cfg.export.target_risk,

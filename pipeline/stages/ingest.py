@@ -13,15 +13,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline import table
+from pipeline import FieldmarkError
 from pipeline.config import Config, build
-from pipeline.errors import FieldmarkError
-from pipeline.sources import Skipped, known, preview, quarantine
+from pipeline.sources import Skipped, ledger, preview, quarantine
 from pipeline.sources import feedback as accepted
-from pipeline.sources.known import Verified
 from pipeline.sources.layout import printable
+from pipeline.sources.ledger import Verified
 from pipeline.sources.quarantine import Quarantine
 from pipeline.sources.verify import max_pixels, verified
+from pipeline.storage import table
 
 
 def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[str, float]:
@@ -34,7 +34,7 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
     out.mkdir(parents=True, exist_ok=True)
     source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
     limit = max_pixels(cfg.ingest)
-    with known.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
+    with ledger.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
         table.write_each(
             map(_row, memory.pack(out, _unique(verified(source, limit, memory), left_out))), out
         )

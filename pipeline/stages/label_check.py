@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import table
 from pipeline.config import Config
 from pipeline.features import cache
 from pipeline.labels import (
@@ -36,14 +35,15 @@ from pipeline.labels import (
     duplicates,
     errors,
     lists,
-    looks,
     outliers,
     quality,
     remember,
+    scan,
     splits,
     summary,
 )
 from pipeline.labels import decisions as people
+from pipeline.storage import table
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
@@ -57,8 +57,8 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     decided = people.read(decisions)
     # First of all: nothing takes as much memory as the network, so what grows with the images comes
     # after it.
-    looked = looks.looks(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
-    squares = looks.Squares(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
+    looked = scan.looks(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
+    squares = scan.Squares(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
     seen = cache.write_features(
         cfg.embedding.features, squares, out / "embedding.npy", looked["key"], seed=cfg.seed
     )

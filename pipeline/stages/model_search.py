@@ -15,8 +15,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from pipeline.config import Config
-from pipeline.evaluation import plots
-from pipeline.schema import Candidate
+from pipeline.config.schema import Candidate
+from pipeline.report import plots
 from pipeline.search import screening
 from pipeline.training import augmentation, samples
 

@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline import images, parallel, resumable, store, table
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline.pixels import images
+from pipeline.storage import resumable, store, table
 
 PARTS = {"dev": ["train", "val"], "test": ["test"]}
 

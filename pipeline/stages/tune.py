@@ -21,10 +21,11 @@ import pandas as pd
 from omegaconf import OmegaConf
 from scipy.special import softmax
 
-from pipeline import table, tracking
 from pipeline.config import Config
-from pipeline.schema import Candidate
+from pipeline.config.schema import Candidate
+from pipeline.runs import tracking
 from pipeline.search import study as search
+from pipeline.storage import table
 from pipeline.training import augmentation, network, samples
 from pipeline.training.classifier import Diverged, validation
 from pipeline.training.fit import fit, temperature

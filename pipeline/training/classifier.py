@@ -10,9 +10,9 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.config.schema import Fit
 from pipeline.evaluation import metrics
-from pipeline.schema import Fit
 
 Batch = Sequence[Tensor]
 Epoch = dict[str, float]

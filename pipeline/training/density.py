@@ -12,19 +12,22 @@ from jaxtyping import Float, Float32
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from pipeline.outputs import SKETCH
-
 
 class Density(nn.Module):
-    """features (n, d) -> strangeness (n,), about 1 for training images, and sketch (n, 16), of unit
+    """features (n, d) -> strangeness (n,), about 1 for training images, and sketch (n, s), of unit
     variance there.
     """
 
     def __init__(
-        self, mean: np.ndarray, components: np.ndarray, variance: np.ndarray, noise: float
+        self,
+        mean: np.ndarray,
+        components: np.ndarray,
+        variance: np.ndarray,
+        noise: float,
+        sketch: int,
     ) -> None:
         super().__init__()
-        self.noise = noise
+        self.noise, self.sketch = noise, sketch
         self.register_buffer("mean", torch.from_numpy(mean).float())
         self.register_buffer(
             "axes", torch.from_numpy(components.T / np.sqrt(variance)).float()
@@ -40,13 +43,15 @@ class Density(nn.Module):
             min=0
         )
         score = (white.square().sum(1) + outside / self.noise) / features.shape[1]
-        missing = max(0, SKETCH - white.shape[1])
-        return score, nn.functional.pad(white[:, :SKETCH], (0, missing))
+        missing = max(0, self.sketch - white.shape[1])
+        return score, nn.functional.pad(white[:, : self.sketch], (0, missing))
 
 
-def fit(features: Float32[np.ndarray, "n d"], *, components: int, seed: int) -> Density:
+def fit(
+    features: Float32[np.ndarray, "n d"], *, components: int, sketch: int, seed: int
+) -> Density:
     """The density of training features; fewer components where there are fewer images or features
-    than asked for.
+    than asked for. sketch: how many leading components the network answers with.
 
     Raises ValueError for less than two images.
     """
@@ -66,4 +71,6 @@ def fit(features: Float32[np.ndarray, "n d"], *, components: int, seed: int) -> 
     noise = max(
         float(rest) / max(d - q, 1), floor
     )  # over all other features; scikit-learn's is over the images' span
-    return Density(pca.mean_, pca.components_, np.maximum(pca.explained_variance_, floor), noise)
+    return Density(
+        pca.mean_, pca.components_, np.maximum(pca.explained_variance_, floor), noise, sketch
+    )

@@ -22,11 +22,12 @@ from sklearn.svm import LinearSVC
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline import parallel, table
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
+from pipeline.config.schema import Candidate, Fit
 from pipeline.features import cache
 from pipeline.features.engine import plainly
-from pipeline.schema import Candidate, Fit
+from pipeline.storage import table
 from pipeline.training import augmentation, samples
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch, validation

@@ -12,10 +12,11 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline import config, store
+from pipeline import config
+from pipeline.config.schema import Candidate, Head, Model
 from pipeline.features import engine
-from pipeline.schema import Candidate, Head, Model
-from pipeline.training.views import SYMMETRIES, view
+from pipeline.pixels.symmetry import SYMMETRIES, view
+from pipeline.storage import store
 
 
 class Standardise(nn.Module):

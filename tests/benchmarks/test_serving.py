@@ -34,7 +34,7 @@ from conftest import copy_project
 from PIL import Image
 from skimage import data as photos
 
-from pipeline.serving import engines, model
+from pipeline.exported import engines, model
 
 SECONDS = int(os.environ.get("FIELDMARK_BENCH_S", "8"))
 SOAK_MIN = float(os.environ.get("FIELDMARK_SOAK_MIN", "1"))
@@ -358,7 +358,8 @@ SWAPS = """
 import gc, sys
 from pathlib import Path
 import numpy as np, psutil
-from pipeline.serving import model, swap
+from pipeline.exported import model
+from pipeline.serving import swap
 
 class Counted:
     n = 0
@@ -405,7 +406,7 @@ def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatc
     """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'soak.db'}")
     monkeypatch.chdir(folder)
-    from pipeline import tracking
+    from pipeline.runs import tracking
 
     client = tracking.connect()
     versions = []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.evaluation import metrics
 
 BOOTSTRAPPED = ["accuracy", "f1_macro", "ece"]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from toys import HOG, draw
 
-from pipeline import config, parallel
+from pipeline import config
+from pipeline.compute import parallel
 from pipeline.features import cache
-from pipeline.training.views import SYMMETRIES, view
+from pipeline.pixels.symmetry import SYMMETRIES, view
 
 
 class Projection(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from toys import draw
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.features import engine
-from pipeline.training.backbones import SmallCNN
+from pipeline.features.backbones import SmallCNN
 
 PX = 16
 BATCHES = [draw([i % 4, (i + 1) % 4, 2], px=PX, seed=i) for i in range(150)] + [draw([3], px=PX)]

@@ -4,7 +4,7 @@ import torch
 from skimage.feature import hog
 from toys import draw
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.features.hog import HOG, shrink
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
+from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.errors import FieldmarkError
 from pipeline.labels import errors
 from pipeline.labels.audit import audit, of_table, show
 from pipeline.labels.errors import Labelling

@@ -15,7 +15,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.labels.decisions import COLUMNS, append, apply, read, standing, unmatched
 
 HEADER = "id,decision,label,by,when\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.labels.splits import add, check_leakage, deal, leaking
 
 FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import records, rows
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.monitor import reading, tables
 from pipeline.monitor import records as recording
 from pipeline.monitor.records import Recorder

@@ -17,8 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from traffic import MONITOR, records, rows
 from typer.testing import CliRunner
 
-from pipeline import cli
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, cli
 from pipeline.monitor import gauges, page, reading, tables
 from pipeline.monitor.records import Recorder
 from pipeline.monitor.watch import Watcher

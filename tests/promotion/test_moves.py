@@ -15,11 +15,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from registered import PASSING, aliases, register
 
-from pipeline import config, processes, tracking
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, config
 from pipeline.promotion import moves, records, tables
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import EXPERIMENT, Registry, connect
+from pipeline.runs import processes, tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")

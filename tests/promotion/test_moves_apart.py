@@ -19,8 +19,7 @@ from ports import free_port
 from registered import aliases, register, write_test_images
 from test_moves import chain, client, past, production
 
-from pipeline import config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, config
 from pipeline.promotion import moves, tables
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.

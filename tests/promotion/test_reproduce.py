@@ -10,9 +10,9 @@ from conftest import ROOT, SMOKE, rebuild_environment
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from pipeline import cli, config, tracking
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, cli, config
 from pipeline.promotion import reproduce
+from pipeline.runs import tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")

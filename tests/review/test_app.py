@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from packing import write_images
 from projects import HOSTILE, browser_of, twelve
 
-from pipeline import store, table
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.labels import decisions
 from pipeline.review.app import create_app
 from pipeline.review.board import Board
+from pipeline.storage import store, table
 
 
 @pytest.fixture

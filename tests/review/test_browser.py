@@ -26,9 +26,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from pipeline import table
 from pipeline.labels import decisions
 from pipeline.review.app import create_app
+from pipeline.storage import table
 
 pytestmark = browser.needed
 

@@ -11,11 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from projects import LABELS, browser_of, square, twelve
 
-from pipeline import feedback, images, table
-from pipeline.feedback import Answer, Inbox
+from pipeline.feedback import inbox
+from pipeline.feedback.inbox import Answer, Inbox
 from pipeline.labels import decisions
+from pipeline.pixels import images
 from pipeline.sources import Item
 from pipeline.sources import feedback as source
+from pipeline.storage import table
 
 KNOWN = sha256(square(50)).hexdigest()  # of the sixth image, a dog
 
@@ -30,7 +32,7 @@ def project(tmp_path: Path) -> Path:
     cat; one was doubted.
     """
     folder = twelve(tmp_path)
-    box = Inbox(folder / feedback.FOLDER, 10**9)
+    box = Inbox(folder / inbox.FOLDER, 10**9)
     box.keep("new", shot(200), Answer("fieldmark/1", "cat", 0.9, False))
     box.say("new", "dog")
     box.keep("doubted", shot(210), Answer("fieldmark/1", "cat", 0.4, True))
@@ -60,8 +62,8 @@ def decide(page: TestClient, id: str, decision: str, label: str = "", *, new: bo
 
 def accepted(project: Path) -> list[str]:
     return (
-        [path.stem for path in (project / feedback.ACCEPTED).glob("*")]
-        if (project / feedback.ACCEPTED).exists()
+        [path.stem for path in (project / inbox.ACCEPTED).glob("*")]
+        if (project / inbox.ACCEPTED).exists()
         else []
     )
 
@@ -102,7 +104,7 @@ def test_an_accepted_image_lies_where_ingest_reads_it_and_its_label_is_a_decisio
 ) -> None:
     id = queue(ada, "feedback")[1]["id"]
     decide(ada, id, "relabel", "dog")
-    (item,) = source.read(project / feedback.ACCEPTED)
+    (item,) = source.read(project / inbox.ACCEPTED)
     assert isinstance(item, Item)
     assert (sha256(item.load()).hexdigest(), item.label, item.given_split) == (id, "", "")
     assert decisions.read(project / "data" / "decisions")[
@@ -152,7 +154,7 @@ def test_feedback_that_comes_while_the_page_is_open_appears_and_decisions_stay(
 ) -> None:
     first = queue(ada, "feedback")[1]["id"]
     decide(ada, first, "drop")
-    box = Inbox(project / feedback.FOLDER, 10**9)
+    box = Inbox(project / inbox.FOLDER, 10**9)
     box.keep("later", shot(230), Answer("fieldmark/1", "cat", 0.9, False))
     box.say("later", "mouse")
     assert [item["suggested_label"] for item in queue(ada, "feedback")] == ["mouse", "cat"]

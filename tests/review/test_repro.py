@@ -19,10 +19,12 @@ from PIL import Image
 from projects import browser_of
 from skimage import data as photos
 
-from pipeline import images, schema, store, table
+from pipeline.config import schema
+from pipeline.pixels import images
 from pipeline.serving import app, feedback
 from pipeline.serving.feedback import Keeping
 from pipeline.serving.swap import Folder
+from pipeline.storage import store, table
 
 pytestmark = pytest.mark.slow
 

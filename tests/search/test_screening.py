@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.search import screening
 
 

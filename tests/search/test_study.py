@@ -7,8 +7,8 @@ import pytest
 from optuna.trial import TrialState
 from toys import HOG, candidate
 
-from pipeline.errors import FieldmarkError
-from pipeline.schema import Candidate, Tune
+from pipeline import FieldmarkError
+from pipeline.config.schema import Candidate, Tune
 from pipeline.search import study as search
 from pipeline.training.classifier import Diverged
 

@@ -25,13 +25,14 @@ from holding import LONG, wait_until
 from PIL import Image, PngImagePlugin
 from traffic import MONITOR
 
-from pipeline.schema import Serving
+from pipeline.config.schema import Serving
+from pipeline.exported import model
 from pipeline.serving import app as serving_app
-from pipeline.serving import explanation, feedback, keys, model
+from pipeline.serving import explanation, feedback, keys
 from pipeline.serving.keys import Keys
+from pipeline.serving.monitoring import watch
 from pipeline.serving.plan import Plan, application
 from pipeline.serving.swap import Folder
-from pipeline.serving.watched import watch
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 BASE = "http://127.0.0.1"

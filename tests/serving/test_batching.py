@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from holding import LONG
 
+from pipeline.exported.model import Outputs
 from pipeline.serving.batching import Batcher
-from pipeline.serving.model import Outputs
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 

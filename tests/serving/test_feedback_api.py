@@ -20,10 +20,10 @@ from holding import LONG, wait_until
 from PIL import Image
 from skimage import data as photos
 
-from pipeline import faces
-from pipeline import feedback as inbox
-from pipeline.feedback import Inbox
-from pipeline.schema import Serving
+from pipeline.config.schema import Serving
+from pipeline.feedback import inbox as inbox
+from pipeline.feedback.inbox import Inbox
+from pipeline.pixels import faces
 from pipeline.serving import app, explanation, feedback, page
 from pipeline.serving.feedback import Keeping
 from pipeline.serving.swap import Folder

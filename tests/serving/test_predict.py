@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pipeline import parallel, sheets
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
+from pipeline.exported import model
+from pipeline.pixels import sheets
 from pipeline.prediction import camera, command, pictures
 from pipeline.prediction.answers import AT_ONCE, Answer, answers
 from pipeline.prediction.pictures import Picture
 from pipeline.prediction.writers import CELL_PX, as_csv, as_pictures, caption
-from pipeline.serving import model
 
 ROOT = Path(model.__file__).parents[2]
 RED, GREEN, BLUE, GREY, WHITE = (

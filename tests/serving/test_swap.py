@@ -20,11 +20,12 @@ from fastapi.testclient import TestClient
 from holding import LONG, wait_until
 from test_api import BASE, picture, settings
 
-from pipeline import tracking
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.exported import model
+from pipeline.exported.model import Model
+from pipeline.runs import tracking
 from pipeline.serving import app as serving_app
-from pipeline.serving import keys, model, server
-from pipeline.serving.model import Model
+from pipeline.serving import keys, server
 from pipeline.serving.swap import Folder, Keeper, Registry
 
 JPEG = {"content-type": "image/jpeg"}

@@ -21,11 +21,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from ports import free_port
 
-from pipeline import schema, table
-from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.config import Config, schema
 from pipeline.sources import Item, address, folder, listing
 from pipeline.stages import ingest
+from pipeline.storage import table
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
 ARCHIVE = {

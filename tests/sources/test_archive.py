@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import schema
-from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.config import Config, schema
 from pipeline.sources import Item, Skipped, archive, folder
 from pipeline.stages import ingest
 

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline import schema, table
-from pipeline.config import Config
+from pipeline.config import Config, schema
 from pipeline.sources import Item, archive
 from pipeline.stages import ingest
+from pipeline.storage import table
 
 FOLDER = {"_target_": "pipeline.sources.folder.read"}
 ARCHIVE = {

@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.errors import FieldmarkError
-from pipeline.images import decode
+from pipeline import FieldmarkError
+from pipeline.pixels.images import decode
 from pipeline.sources import Item, packaged
 
 

@@ -6,8 +6,7 @@ import pytest
 from conftest import write_forty_photos
 from typer.testing import CliRunner
 
-from pipeline import cli, config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError, cli, config
 from pipeline.sources import Item, Skipped, preview
 from pipeline.sources.encode import png
 from pipeline.stages import ingest

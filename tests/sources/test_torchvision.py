@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, torchvision
 
 

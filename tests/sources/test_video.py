@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import FieldmarkError
-from pipeline.images import decode
+from pipeline import FieldmarkError
+from pipeline.pixels.images import decode
 from pipeline.sources import Item, Skipped, video
 
 EVERY: dict[str, Any] = {"every_seconds": 0.5, "scene_change": None, "min_difference": 0.01}

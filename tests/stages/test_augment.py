@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from toys import draw
 
-from pipeline import schema, store, table
-from pipeline.config import Config
+from pipeline.config import Config, schema
 from pipeline.stages import augment
+from pipeline.storage import store, table
 from pipeline.training import augmentation
 
 LABELS = ["ant"] * 6 + ["bee"] * 2 + ["ant", "bee", "bee"]

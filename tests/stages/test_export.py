@@ -8,8 +8,9 @@ import pytest
 from exports import tiny_export
 from toys import draw
 
-from pipeline import config, store, table
+from pipeline import config
 from pipeline.stages import export, tune
+from pipeline.storage import store, table
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import schema, store, table
-from pipeline.config import Config
-from pipeline.errors import FieldmarkError
-from pipeline.images import Probe
-from pipeline.sources import Item, Skipped, known, verify
+from pipeline import FieldmarkError
+from pipeline.config import Config, schema
+from pipeline.pixels.images import Probe
+from pipeline.sources import Item, Skipped, ledger, verify
 from pipeline.stages import ingest
+from pipeline.storage import store, table
 
 FOLDER = {"_target_": "pipeline.sources.folder.read", "unlabelled": "unlabelled"}
 
@@ -180,7 +180,7 @@ def test_the_frames_of_an_animation_are_noted(tmp_path: Path) -> None:
 
 def test_soft_labels_are_stored_with_sorted_keys() -> None:
     item = Item("a", bytes, "b", soft_label={"b": 0.75, "a": 0.25})
-    row = ingest._row(known.Verified("0", 0, b"", item, Probe(1, 1, "PNG", 1, False)))
+    row = ingest._row(ledger.Verified("0", 0, b"", item, Probe(1, 1, "PNG", 1, False)))
     assert row["soft_label"] == '{"a": 0.25, "b": 0.75}'
 
 

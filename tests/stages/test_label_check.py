@@ -15,11 +15,12 @@ from packing import write_images
 from PIL import Image
 from toys import HOG, candidate
 
-from pipeline import parallel, schema, store, table
-from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.compute import parallel
+from pipeline.config import Config, schema
 from pipeline.labels import audit
 from pipeline.stages import ingest, label_check
+from pipeline.storage import store, table
 
 N = 60
 TRUE = ["ant", "bee"] * (N // 2)

@@ -10,10 +10,11 @@ from packing import write_images
 from PIL import Image
 from toys import draw
 
-from pipeline import images, schema, store, table
-from pipeline.config import Config
-from pipeline.errors import FieldmarkError
+from pipeline import FieldmarkError
+from pipeline.config import Config, schema
+from pipeline.pixels import images
 from pipeline.stages import preprocess
+from pipeline.storage import store, table
 
 SPLITS = ["train", "test", "val", "", "train", "test", "train"]
 LABELS = ["bee", "ant", "ant", "fly", "bee", "bee", "ant"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
 
-from pipeline import outputs
+from pipeline.exported import signature
 from pipeline.training import density
 
 
@@ -21,7 +21,7 @@ def said(made: density.Density, features: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def test_with_all_but_one_component_it_is_the_mahalanobis_distance() -> None:
     x = normal(400, 6)
-    score, _ = said(density.fit(x, components=5, seed=0), x)
+    score, _ = said(density.fit(x, components=5, sketch=16, seed=0), x)
     inverse = np.linalg.inv(np.cov(x.astype(np.float64).T))
     expected = [mahalanobis(row, x.mean(0), inverse) ** 2 / 6 for row in x]
     np.testing.assert_allclose(score, expected, rtol=0.02)
@@ -32,8 +32,8 @@ def test_training_images_are_not_strange_and_their_sketch_has_unit_variance(
     n: int, d: int, components: int
 ) -> None:
     x = normal(n, d)
-    score, sketch = said(density.fit(x, components=components, seed=0), x)
-    assert sketch.shape == (n, outputs.SKETCH)
+    score, sketch = said(density.fit(x, components=components, sketch=16, seed=0), x)
+    assert sketch.shape == (n, signature.SKETCH)
     assert np.isfinite(score).all() and score.mean() <= 1.01
     used = sketch.std(0, ddof=1)[: max(1, min(components, n // 4, d - 1))]
     np.testing.assert_allclose(used, 1, rtol=0.05)
@@ -41,7 +41,7 @@ def test_training_images_are_not_strange_and_their_sketch_has_unit_variance(
 
 def test_what_leaves_the_span_of_the_training_images_is_strange() -> None:
     flat = normal(200, 3) @ np.eye(3, 20, dtype=np.float32)
-    made = density.fit(flat + normal(200, 20, seed=1) * 0.01, components=3, seed=0)
+    made = density.fit(flat + normal(200, 20, seed=1) * 0.01, components=3, sketch=16, seed=0)
     beside = flat[:5].copy()
     beside[:, 19] += 50
     assert said(made, beside)[0].min() > 20 * said(made, flat)[0].max()
@@ -49,9 +49,9 @@ def test_what_leaves_the_span_of_the_training_images_is_strange() -> None:
 
 def test_features_that_never_vary_give_finite_numbers() -> None:
     x = np.ones((10, 8), np.float32)
-    assert np.isfinite(said(density.fit(x, components=4, seed=0), x + 1)[0]).all()
+    assert np.isfinite(said(density.fit(x, components=4, sketch=16, seed=0), x + 1)[0]).all()
 
 
 def test_one_image_has_no_density() -> None:
     with pytest.raises(ValueError, match="at least two images"):
-        density.fit(np.ones((1, 4), np.float32), components=2, seed=0)
+        density.fit(np.ones((1, 4), np.float32), components=2, sketch=16, seed=0)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.svm import LinearSVC
 from toys import HOG, SMALL_CNN, TIMM, UNCHANGED, candidate, draw, samples
 
-from pipeline.errors import FieldmarkError
-from pipeline.schema import Candidate
+from pipeline import FieldmarkError
+from pipeline.config.schema import Candidate
 from pipeline.training import augmentation, classifier, network
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged, validation

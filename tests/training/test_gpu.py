@@ -15,7 +15,7 @@ from pipeline.training.network import build
 
 PX = 32
 RESNET = {
-    "_target_": "pipeline.training.backbones.Pretrained",
+    "_target_": "pipeline.features.backbones.Pretrained",
     "library": "torchvision",
     "name": "resnet18",
     "weights": "random",

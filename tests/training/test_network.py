@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from toys import HOG, SMALL_CNN, TIMM, candidate, draw
 
-from pipeline.schema import Candidate
+from pipeline.config.schema import Candidate
+from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.training import network
 from pipeline.training.network import Network
-from pipeline.training.views import SYMMETRIES, view
 
 MLP = {"kind": "mlp", "hidden": 8, "dropout": 0.5}
 IMAGES = torch.from_numpy(draw([0, 1, 2, 3], px=32))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import draw, samples
 
-from pipeline import store, table
+from pipeline.storage import store, table
 from pipeline.training import augmentation
 from pipeline.training import samples as stored
 from pipeline.training.samples import FeatureRows, ImageRows, SeededOrder

@@ -1,0 +1,82 @@
+"""Everything that can be known to be wrong with the configuration before a stage runs."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline import FieldmarkError
+from pipeline.config import messages, schema
+from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml
+from pipeline.config.targets import nodes, target
+
+CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
+
+
+def check() -> None:
+    """Check everything in depth, once after each change of params.yaml or conf/; see `load` and
+    `check_targets`.
+    """
+    read_yaml(PARAMS)  # a clear word where it is missing or no YAML
+    version = digest()
+    if not CHECKED.exists() or CHECKED.read_text() != version:
+        check_targets(load())
+        CHECKED.parent.mkdir(exist_ok=True)
+        CHECKED.write_text(version)
+
+
+def check_images() -> None:
+    """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once
+    it has removed data/ingest.
+    """
+    images = load("images").images
+    if "://" not in images and not Path(images).exists():
+        raise FieldmarkError(
+            f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
+            f"images"
+        )
+
+
+def check_targets(cfg: Config) -> None:
+    """Check the arguments of every `_target_` in all sections; imports what they name, which takes
+    seconds.
+
+    Raises FieldmarkError naming the section, the argument and the nearest valid names.
+    """
+    params, section_groups = read_yaml(PARAMS), groups()
+    for name, section in vars(cfg).items():
+        if isinstance(section, schema.Section):
+            file = CONF / section_groups[name] / f"{params[name]['use']}.yaml"
+            for path, node in nodes(section.model_dump(), name):
+                _check_arguments(path, node, file, params)
+
+
+def _check_arguments(
+    path: str, node: Mapping[str, Any], file: Path, params: Mapping[str, Any]
+) -> None:
+    turned = messages.within(params, path.replace("[", ".").replace("]", "").split("."))
+    where = f"{PARAMS if turned else file}: {path}"
+    try:
+        takes = inspect.signature(target(node["_target_"])).parameters
+    except FieldmarkError as error:
+        raise FieldmarkError(f"{where}: {error}") from error
+    for key, value in node.items():
+        if key == "_target_" or (
+            any(p.kind is p.VAR_KEYWORD for p in takes.values()) and key not in takes
+        ):
+            continue
+        if key not in takes:
+            raise FieldmarkError(
+                f"{where}.{key}: unknown key; {messages.nearest(key, sorted(takes))}"
+            )
+        if node["_target_"].startswith("pipeline."):
+            _check_type(f"{where}.{key}", takes[key].annotation, value)
+
+
+def _check_type(where: str, annotation: Any, value: Any) -> None:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise FieldmarkError(f"{where}: {error.errors()[0]['msg']}, not {value!r}") from error

@@ -1,0 +1,46 @@
+"""What messages about the configuration say: the nearest valid names, and where a value stands."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import FieldmarkError
+from pipeline.config import schema
+
+
+def within(node: Any, place: list[str]) -> bool:
+    """Whether a mapping has a value at this place; a list, which no other file adds to, has all
+    that lies in it.
+    """
+    for part in place:
+        if isinstance(node, list):
+            return True
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return bool(place)
+
+
+def fields_at(model: type[schema.Section], place: list[str]) -> list[str]:
+    """The keys that a section takes at a place inside it."""
+    for part in place:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (inspect.isclass(inner) and issubclass(inner, schema.Section)):
+            return sorted(schema.Range.model_fields) if model is schema.Model else []
+        model = inner
+    return sorted(model.model_fields)
+
+
+def check_names(node: Mapping[str, Any], known: list[str], file: Path) -> None:
+    """Raise FieldmarkError for a key that is not known, with the nearest names."""
+    for key in node:
+        if key not in known:
+            raise FieldmarkError(f"{file}: {key}: unknown key; {nearest(key, known)}")
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The names that a wrong one may have meant; all names where none is near."""
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"valid names: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The page that says how good a model is: figures, plots and findings, rendered."""

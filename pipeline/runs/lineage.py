@@ -1,0 +1,66 @@
+"""Which data and which MLflow run stand behind each stage's present output, by DVC's hashes in
+dvc.lock.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import FieldmarkError
+from pipeline.runs import tracking
+
+LOCK = Path("dvc.lock")
+CAPTION = "output: its hash in dvc.lock; commit+: with edits that are in no commit"
+
+
+def outputs() -> dict[str, str]:
+    """Folder of each stage's output -> DVC's hash of it; DVC writes it as each stage ends. Empty
+    before the first.
+    """
+    locked: Any = OmegaConf.to_container(OmegaConf.load(LOCK)) if LOCK.exists() else {}
+    return {
+        out["path"]: out["md5"]
+        for node in locked.get("stages", {}).values()
+        for out in node.get("outs", [])
+    }
+
+
+def show() -> None:
+    """Print one row a stage: output hash, run, commit, start. Raises FieldmarkError before any `dvc
+    repro`.
+    """
+    if not outputs():
+        raise FieldmarkError(
+            "no dvc.lock here; run `dvc repro` first, in the folder that holds dvc.yaml"
+        )
+    table = Table(
+        "stage",
+        "output",
+        "run",
+        "commit",
+        "made",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        caption=CAPTION,
+    )
+    for path, md5 in outputs().items():
+        stage = Path(path).name
+        run = tracking.run_that_made(stage, md5)
+        if run is None:
+            table.add_row(stage, md5[:7], "not in this store", "", "")
+        else:
+            tags = run.data.tags
+            edited = "+" if tags["git.dirty"] == "true" else ""
+            table.add_row(
+                stage,
+                md5[:7],
+                run.info.run_id,
+                tags["git.commit"][:7] + edited,
+                tracking.when(run)[:16],
+            )
+    Console(highlight=False).print(table)

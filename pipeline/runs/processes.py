@@ -1,0 +1,107 @@
+"""Which `dvc` a stage belongs to, whether a process still lives, who uses this one, and when it
+collects garbage.
+
+A process is named by host, number and start, since its number alone is given to another one later.
+"""
+
+import atexit
+import gc
+import getpass
+import os
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline import FieldmarkError
+
+
+def rebuild() -> psutil.Process:
+    """The nearest ancestor that is DVC; this process itself where a stage was started by hand.
+
+    Raises FieldmarkError where DVC started the stage and is already gone.
+    """
+    ancestors = psutil.Process().parents()
+    dvc = next(
+        (p for p in ancestors if any(Path(word).name == "dvc" for word in _words(p)[:3])), None
+    )
+    if dvc is not None or not os.environ.get("DVC_STAGE"):
+        return dvc or psutil.Process()
+    if os.getppid() == 1 or os.getsid(os.getppid()) != os.getsid(
+        0
+    ):  # given to whoever takes in orphans here
+        raise FieldmarkError("the `dvc` that started this stage is gone; run `dvc repro` again")
+    return ancestors[0]  # DVC called from somebody's Python
+
+
+def stop_with_rebuild() -> None:
+    """From now on this process ends when its `dvc` does.
+
+    An orphan would go on writing beside the stage that the next `dvc repro` starts.
+    """
+    owner = rebuild()
+    if owner.pid != os.getpid():
+        threading.Thread(target=_stop_with, args=(name(owner),), daemon=True).start()
+
+
+def put_off_garbage() -> None:
+    """No garbage collection until `collect_from_here`: what imports create stays, and searching it
+    again and again takes two seconds.
+    """
+    gc.disable()
+
+
+def collect_from_here() -> None:
+    """Collect garbage again, but only among objects created from now on."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end
+
+
+def name(process: psutil.Process | None = None) -> str:
+    """`host/number/start` of a process, by default this one; the start counts from boot, as a clock
+    may be set.
+    """
+    process = process or psutil.Process()
+    return f"{socket.gethostname()}/{process.pid}/{process.create_time() - psutil.boot_time():.2f}"
+
+
+def ended(named: str) -> bool:
+    """Whether the process of this name is known to have ended; of other hosts nothing is known."""
+    host, number, _ = named.rsplit("/", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(number))
+        return name(process) != named or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # alive, and not ours to look at
+        return False
+
+
+def person() -> str:
+    """git's user.name, or the name of the account."""
+    try:
+        told = subprocess.run(
+            ["git", "config", "user.name"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except FileNotFoundError:
+        told = ""
+    return told or getpass.getuser()
+
+
+def _stop_with(owner: str) -> None:
+    while not ended(owner):
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # a parent that ended or is not ours to read is not our `dvc`
+        return []

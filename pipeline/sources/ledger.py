@@ -1,0 +1,201 @@
+"""What an earlier ingest has verified and packed, so that the next one reads only what is new.
+
+<cache>/ingest/seen.sqlite       files: a stamp (see address.stamp) -> what the file turned out to
+                                 be, as JSON;
+                                 shards: each packed file with its size and time
+<cache>/ingest/images-*.parquet  packed images; those in data/ingest are the same files, by hard
+                                 links
+
+A shard is whole before it is named, and named before its files are said to be known; so a kill at
+any moment costs what was read since the last shard. The folder may be deleted whenever no ingest is
+running.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+from PIL import __version__ as pillow_version
+
+from pipeline import config
+from pipeline.pixels import images
+from pipeline.pixels.images import Probe
+from pipeline.sources import Item, Skipped, signatures
+from pipeline.storage import store
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS files (stamp TEXT PRIMARY KEY, found TEXT, run INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shards (name TEXT PRIMARY KEY, n_bytes INTEGER, changed INTEGER);
+CREATE TABLE IF NOT EXISTS rules (rules TEXT);
+"""
+
+UNREADABLE = "cannot be read: "
+
+
+class Verified(NamedTuple):
+    """An item whose bytes decode; `id` is their SHA-256. `data` is None where an earlier ingest has
+    packed them.
+    """
+
+    id: str
+    n_bytes: int
+    data: bytes | None
+    item: Item
+    probe: Probe
+
+
+@contextmanager
+def opened(max_pixels: int) -> Iterator["Known"]:
+    """The one memory of this project; a second process waits for the first."""
+    folder = config.cache_folder() / "ingest"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        database = _database(folder / "seen.sqlite", _rules(max_pixels))
+        try:
+            yield Known(folder, database)
+        finally:
+            database.close()
+
+
+class Known:
+    """What earlier ingests found, file by file; used by one thread."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        self._folder, self._database = folder, database
+        self._sound = self._shards()
+        self._packed = store.PackedImages(folder)
+        self._run = 1 + (database.execute("SELECT max(run) FROM files").fetchone()[0] or 0)
+        self._noted: list[tuple[object, ...]] = []
+
+    def recall(self, item: Item) -> Verified | Skipped | None:
+        """What the file turned out to be, if it is as it was then and its bytes are here."""
+        row = (
+            self._database.execute(
+                "SELECT found FROM files WHERE stamp = ?", [item.stamp]
+            ).fetchone()
+            if item.stamp
+            else None
+        )
+        if row is None:
+            return None
+        found = json.loads(row[0])
+        if "reason" in found:
+            return Skipped(item.name, found["reason"])
+        if found["id"] not in self._packed:
+            return None
+        return Verified(found["id"], found["n_bytes"], None, item, Probe(**found["probe"]))
+
+    def note(self, item: Item, found: Verified | Skipped) -> None:
+        """To be remembered when the next shard is written."""
+        if not item.stamp or (isinstance(found, Skipped) and found.reason.startswith(UNREADABLE)):
+            return  # a disk that failed once may be well the next time
+        told = (
+            {"reason": found.reason}
+            if isinstance(found, Skipped)
+            else {"id": found.id, "n_bytes": found.n_bytes, "probe": found.probe._asdict()}
+        )
+        self._noted.append((item.stamp, json.dumps(told), self._run))
+
+    def pack(self, out: Path, entries: Iterable[Verified]) -> Iterator[Verified]:
+        """Pack in the order given and give them back as they are packed. Shards that are here
+        already are only linked.
+
+        A shard ends before it would hold more than SHARD_BYTES or SHARD_IMAGES; a larger image has
+        one to itself.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        used = set[str]()
+        for number, shard in enumerate(
+            store.portions(
+                entries, lambda entry: entry.n_bytes, store.SHARD_BYTES, store.SHARD_IMAGES
+            )
+        ):
+            name = f"images-{hashlib.sha256(''.join(entry.id for entry in shard).encode()).hexdigest()[:32]}.parquet"
+            if name not in self._sound:
+                self._write(name, shard)
+            _link(self._folder / name, store.shard_path(out, number))
+            used.add(name)
+            self._commit()
+            yield from shard
+            shard.clear()  # or else it would be in memory beside the next one
+        self._commit()
+        self._forget(used)
+
+    def _write(self, name: str, shard: list[Verified]) -> None:
+        with store.whole(self._folder / name, self._folder / "shard.partial") as half:
+            store.write_shard(
+                half, ((e.id, self._packed[e.id] if e.data is None else e.data) for e in shard)
+            )
+        info = (self._folder / name).stat()
+        self._database.execute(
+            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", [name, info.st_size, info.st_mtime_ns]
+        )
+        self._sound.add(name)
+
+    def _commit(self) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._noted)
+        self._database.commit()
+        self._noted = []
+
+    def _forget(self, used: set[str]) -> None:
+        """What the present images do not need: one generation is kept."""
+        with self._database:
+            self._database.execute("DELETE FROM files WHERE run < ?", [self._run])
+            self._database.executemany(
+                "DELETE FROM shards WHERE name = ?", [[name] for name in self._sound - used]
+            )
+        for name in self._sound - used:
+            (self._folder / name).unlink()
+
+    def _shards(self) -> set[str]:
+        """Those that are as they were written; others are deleted."""
+        noted = {
+            name: (size, changed)
+            for name, size, changed in self._database.execute("SELECT * FROM shards")
+        }
+        for path in self._folder.glob("images-*.parquet"):
+            if noted.get(path.name) != (path.stat().st_size, path.stat().st_mtime_ns):
+                path.unlink()
+        return {name for name in noted if (self._folder / name).exists()}
+
+
+def _database(path: Path, rules: str) -> sqlite3.Connection:
+    """Made anew where files are now judged otherwise, and where it is damaged."""
+    database = sqlite3.connect(path)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(TABLES)
+        said = [row[0] for row in database.execute("SELECT rules FROM rules")]
+        if not said:
+            with database:
+                database.execute("INSERT INTO rules VALUES (?)", [rules])
+        if said in ([], [rules]):
+            return database
+    except sqlite3.DatabaseError:
+        pass  # as good as none
+    database.close()
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    return _database(path, rules)
+
+
+def _rules(max_pixels: int) -> str:
+    """What else than its bytes decides on a file, and how it is noted here."""
+    code = b"".join(
+        Path(str(file)).read_bytes() for file in (images.__file__, signatures.__file__, __file__)
+    )
+    return f"{max_pixels} {pillow_version} {hashlib.sha256(code).hexdigest()}"
+
+
+def _link(shard: Path, to: Path) -> None:
+    try:
+        os.link(shard, to)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(shard, to)

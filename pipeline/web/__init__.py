@@ -1,0 +1,1 @@
+"""What the pages of one file share and may load."""

@@ -1,0 +1,294 @@
+"""params.yaml over conf/: what is turned wins, and every slip is named before any work."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from pipeline import FieldmarkError, config
+from pipeline.config import schema
+
+
+def turn(text: str) -> None:
+    """Replace lines of params.yaml by their first word."""
+    lines = {
+        line.split(":")[0]: line
+        for line in Path("params.yaml").read_text().splitlines()
+        if ":" in line
+    }
+    lines[text.split(":")[0]] = text
+    Path("params.yaml").write_text("\n".join(lines.values()) + "\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_params_yaml_overrides_conf() -> None:
+    before = config.load().fit
+    turn("fit: {use: default, lr: 0.5}")
+    after = config.load().fit
+    assert (after.lr, after.epochs) == (0.5, before.epochs)
+
+
+@pytest.mark.usefixtures("project")
+def test_use_selects_another_file_of_the_group() -> None:
+    turn("network: {use: resnet50}")
+    assert config.load().network.features["name"] == "resnet50.a1_in1k"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_section_can_be_replaced_by_a_file_of_ones_own() -> None:
+    Path("conf/fit/mine.yaml").write_text(
+        Path("conf/fit/default.yaml").read_text().replace("lr: 0.001", "lr: 0.25")
+    )
+    turn("fit: {use: mine}")
+    assert config.load().fit.lr == 0.25
+
+
+@pytest.mark.usefixtures("project")
+def test_a_file_that_is_renamed_is_no_longer_found() -> None:
+    """Though files that have not changed are not read again."""
+    config.load()
+    Path("conf/fit/default.yaml").rename("conf/fit/usual.yaml")
+    with pytest.raises(FieldmarkError, match="there is no conf/fit/default.yaml"):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_stage_sees_only_what_it_declares() -> None:
+    cfg = config.load("seed", "ingest")
+    with pytest.raises(AttributeError, match="'fit' is not among the stage's params"):
+        _ = cfg.fit
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fit: {use: default, lrr: 0.1}", "params.yaml: fit.lrr: unknown key; did you mean lr"),
+        ("fit: {use: default, lr: fast}", "params.yaml: fit.lr: .*number.*'fast'"),
+        ("fit: {use: default, lr: -1}", "params.yaml: fit.lr: .*greater than 0"),
+        (
+            "fit: {use: defalt}",
+            "params.yaml: fit.use: there is no conf/fit/defalt.yaml; did you mean default",
+        ),
+        ("fit: default", "params.yaml: fit: write `fit: {use: FILE}`"),
+        ("tunee: {use: default}", "params.yaml: tunee: unknown key; did you mean tune"),
+        ("seed: many", "params.yaml: seed: .*integer"),
+        (
+            "label_check: {use: default, fractions: {tests: 0.2}}",
+            "label_check.fractions.tests: .*did you mean test",
+        ),
+        ("label_check: {use: default, fractions: {test: 0.5}}", "must add up to 1"),
+        (
+            "network: {use: efficientnet_lite0, head: {hiden: 3}}",
+            "network.head.hiden: .*did you mean hidden",
+        ),
+        (
+            "network: {use: efficientnet_lite0, space: {fit.lr: {low: 2.0, high: 1.0}}}",
+            "low must be below high",
+        ),
+        ("augment: {use: no_up, symmetry: d5}", "augment.symmetry: .*'none', 'flip' or 'd4'"),
+        (
+            "scratch: {use: small_cnn, head: {kind: svm}}",
+            "params.yaml over conf/model/small_cnn.yaml: scratch: .*head.kind svm needs "
+            "frozen: true",
+        ),
+        (
+            "serving: {use: default, formats: [JPEG, HEIC]}",
+            "params.yaml: serving.formats.1: .*'HEIC'",
+        ),
+        ("images: ~/photos", f"params.yaml: images: .*~ .*write {Path.home()}/photos"),
+        ("ingest: {use: elpv", "params.yaml: not valid YAML"),
+    ],
+    ids=lambda value: value if ":" in value and "use" in value else "",
+)
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_params_is_named(line: str, said: str) -> None:
+    turn(line)
+    with pytest.raises(FieldmarkError, match=said):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_conf_names_that_file() -> None:
+    file = Path("conf/fit/default.yaml")
+    file.write_text(file.read_text().replace("epochs:", "epoch:"))
+    with pytest.raises(FieldmarkError, match=r"conf/fit/default.yaml: epochs?: "):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_missing_section_says_how_to_write_it() -> None:
+    Path("params.yaml").write_text("seed: 0\nimages: data/images\nblur_faces: false\n")
+    with pytest.raises(
+        FieldmarkError, match=re.escape("write for example `ingest: {use: default}`")
+    ):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "ingest: {use: elpv, source: {treshold: 0.4}}",
+            "params.yaml: ingest.source.treshold.*did you mean threshold",
+        ),
+        ("ingest: {use: elpv, source: {threshold: half}}", "ingest.source.threshold: .*number"),
+        (
+            "ingest: {use: elpv, source: {_target_: os.system}}",
+            "only pipeline. and albumentations. may be called",
+        ),
+        (
+            "ingest: {use: elpv, source: {_target_: pipeline.sources.packaged.read_elvp}}",
+            "did you mean read_elpv",
+        ),
+        (
+            "network: {use: efficientnet_lite0, features: {tap: [1]}}",
+            "network.features.tap: .*did you mean taps",
+        ),
+        (
+            "augment: {use: photo, policy: [{_target_: albumentations.Affine, scal: 2}]}",
+            r"params.yaml: augment.policy\[0\].scal: .*did you mean scale",
+        ),
+        (
+            "augment: {use: photo, policy: [{_target_: albumentations.Afine}]}",
+            "did you mean Affine",
+        ),
+    ],
+    ids=lambda value: value if "use" in value else "",
+)
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_what_a_target_takes_is_named(line: str, said: str) -> None:
+    turn(line)
+    with pytest.raises(FieldmarkError, match=said):
+        config.check_targets(config.load())
+
+
+@pytest.mark.parametrize("file", sorted(Path("conf").glob("*/*.yaml")), ids=str)
+@pytest.mark.usefixtures("project")
+def test_every_file_of_conf_composes_and_fits_its_targets(file: Path) -> None:
+    sections = [section for section, group in config.groups().items() if group == file.parent.name]
+    turn(f"{sections[0]}: {{use: {file.stem}}}")
+    cfg = config.load()
+    config.check_targets(cfg)
+    assert getattr(cfg, sections[0]) is not None
+
+
+@pytest.mark.usefixtures("project")
+def test_no_value_stands_both_in_conf_and_in_params() -> None:
+    turned = OmegaConf.to_container(OmegaConf.load("params.yaml"))
+    assert isinstance(turned, dict)
+    sections = {name: node for name, node in turned.items() if isinstance(node, dict)}
+    assert sections == {name: {"use": node["use"]} for name, node in sections.items()}
+
+
+@pytest.mark.usefixtures("project")
+def test_a_check_is_done_again_after_any_change_of_the_configuration() -> None:
+    config.check()
+    file = Path("conf/augment/photo.yaml")
+    file.write_text(file.read_text().replace("limit", "limits").replace("sigma", "sigmas"))
+    turn("augment: {use: photo}")
+    with pytest.raises(
+        FieldmarkError, match="conf/augment/photo.yaml: .*sigmas: unknown key; did you mean sigma"
+    ):
+        config.check()
+
+
+def test_outside_a_project_the_command_says_where_to_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FieldmarkError,
+        match="params.yaml is missing; run the command in the folder that holds dvc.yaml",
+    ):
+        config.check()
+
+
+def test_without_a_git_repository_make_says_what_to_do_before_it_installs_anything(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(
+        ["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "git init" in done.stdout and done.returncode != 0
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_rebuild_ends_with_where_its_report_is() -> None:
+    command = ["make", "--no-print-directory", "--dry-run", "--old-file=.venv/ready", "repro"]
+    last = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert "data/evaluate/report.html" in last
+
+
+@pytest.mark.usefixtures("project")
+def test_a_section_that_is_none_is_named_with_the_nearest() -> None:
+    with pytest.raises(FieldmarkError, match="evalute: unknown key; did you mean evaluate"):
+        config.load("evalute")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_candidate_may_be_trained_otherwise_than_conf_fit_says() -> None:
+    turn("scratch: {use: small_cnn, fit: {epochs: 7, lr: 0.5}}")
+    changed = config.load().fit.changed(config.load().scratch.fit)
+    assert (changed.epochs, changed.lr, changed.weight_decay) == (
+        7,
+        0.5,
+        config.load().fit.weight_decay,
+    )
+
+
+def test_a_candidate_may_change_every_setting_of_conf_fit() -> None:
+    assert schema.FitChanges.model_fields.keys() == schema.Fit.model_fields.keys()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_slip_in_a_name_to_search_is_found_before_any_work() -> None:
+    turn("network: {use: efficientnet_lite0, space: {fit.lrr: {low: 0.1, high: 1.0}}}")
+    with pytest.raises(
+        FieldmarkError, match=r"network.*space: there is no fit.lrr to search; there are .*fit.lr,"
+    ):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_what_a_target_asks_of_the_user_is_said_without_hydras_wrapping() -> None:
+    turn("network: {use: resnet50, features: {weights: nowhere.pth}}")
+    with pytest.raises(
+        FieldmarkError, match=r"features.weights: 'nowhere.pth' is neither a file nor"
+    ):
+        config.build(config.load().network.features)
+
+
+def test_ctrl_c_while_the_configuration_is_imported_shows_no_traceback() -> None:
+    code = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.config":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["fieldmark", "config"]
+from pipeline.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_copy_of_the_project_runs_its_own_code() -> None:
+    """DVC records the hash of the copy's code for a queued experiment."""
+    file = Path("pipeline/cli.py")
+    file.write_text("raise SystemExit('the copy')\n" + file.read_text())
+    command = Path(sys.executable).parent / "fieldmark"
+    done = subprocess.run([command, "config"], capture_output=True, text=True, check=False)
+    assert "the copy" in done.stderr

@@ -1,0 +1,252 @@
+"""The page opens by itself, says what it was given, and lets no name become markup."""
+
+import dataclasses
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.evaluation import metrics, slices
+from pipeline.report import page as report
+
+EVIL = "<script>alert(1)</script>"
+CLASSES = ["cat", "dog", EVIL, '" onerror="x']
+AUDIT = pd.DataFrame(
+    {
+        "kind": ["uniform"],
+        "fraction": [0.1],
+        "n_planted": [10],
+        "n_suspect": [20],
+        "precision": [0.432],
+        "recall": [0.864],
+        "average_precision": [0.765],
+        "random_average_precision": [0.1],
+    }
+)
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what a test asks for and checks that tags are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.images += [dict(attrs)] if tag == "img" else []
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def full() -> report.Report:
+    """Every section, with hostile names wherever a name can stand."""
+    image = np.full((20, 30, 3), 128, dtype=np.uint8)
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    probs = np.eye(4)[[0, 1, 1, 1, 2, 2]] * 0.6 + 0.1
+    correct = probs.argmax(axis=1) == labels
+    return report.Report(
+        dataset=EVIL,
+        model="tiny_net",
+        n_test=6,
+        metrics=metrics.summary(labels, probs),
+        intervals=metrics.intervals(
+            labels, probs, metrics=["accuracy", "ece"], n_resamples=20, level=0.9, seed=0
+        ),
+        level=0.9,
+        latency_ms=9.23,
+        provenance=report.Provenance(
+            seed=3,
+            git_commit="abc123",
+            data_hash="def456",
+            config_yaml=f"lr: 0.1 # {EVIL}",
+            versions={"numpy": "2.4"},
+        ),
+        classes=CLASSES,
+        per_class=metrics.per_class(labels, probs, CLASSES),
+        confusion=metrics.confusion(labels, probs, CLASSES),
+        reliability=metrics.reliability(labels, probs, 10),
+        risk_coverage=metrics.risk_coverage(labels, probs),
+        slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
+        mistakes=[
+            report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)
+        ],
+        label_check=report.LabelCheck(
+            findings=pd.DataFrame({"finding": [EVIL], "n": [1234], "note": [EVIL]}),
+            audit=AUDIT,
+            n_decided=7,
+            n_changed=3,
+            pairs=[
+                report.Pair(
+                    why="labels differ",
+                    names=(EVIL, "b.png"),
+                    labels=("cat", EVIL),
+                    cosine=0.99,
+                    image=image,
+                    other=image,
+                )
+            ],
+            outliers=[report.Outlier(name=EVIL, label=EVIL, image=image)],
+            suspects=[
+                report.Suspect(name=EVIL, label="cat", suggested=EVIL, score=0.9, image=image)
+            ],
+        ),
+        leaderboard=report.Leaderboard(
+            rows=pd.DataFrame(
+                {
+                    "name": ["tiny_net", EVIL],
+                    "val_accuracy": [0.9, 0.8],
+                    "latency/p50_ms": [9.0, 30.0],
+                }
+            ),
+            metric="val_accuracy",
+            budget_ms=20.0,
+        ),
+        tuning=report.Tuning(
+            rows=pd.DataFrame(
+                {
+                    "number": [0, 1, 2],
+                    "value": [0.8, np.nan, 0.9],
+                    "lr": [0.1, 0.01, 0.0004],
+                    "stopped": [False, True, False],
+                }
+            ),
+            metric="val_accuracy",
+            direction="maximize",
+        ),
+        history=pd.DataFrame(
+            {"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.8]}
+        ),
+        quarantine=pd.DataFrame(
+            {"name": [f"{EVIL}{i}.png" for i in range(25)], "reason": ["truncated"] * 25}
+        ),
+        caveats=[EVIL],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(full: report.Report) -> str:
+    return report.render(full)
+
+
+def test_hostile_names_stay_text(page):
+    tags = Page(page).tags
+    assert EVIL not in page
+    assert {"script", "b", "iframe", "object", "link"}.isdisjoint(tags)
+    assert not [name for name, _ in Page(page).attributes if name.startswith("on")]
+
+
+def test_the_page_asks_for_nothing_outside_itself(page):
+    targets = [value or "" for name, value in Page(page).attributes if name in {"src", "href"}]
+    assert targets
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_every_link_leads_to_a_section(page):
+    attributes = Page(page).attributes
+    links = {(value or "").removeprefix("#") for name, value in attributes if name == "href"}
+    assert links == {value for name, value in attributes if name == "id"}
+
+
+def test_every_picture_has_an_alternative_text(page):
+    images = Page(page).images
+    assert len(images) == 11
+    assert all(image["alt"] for image in images)
+
+
+def test_tags_are_balanced_and_there_is_one_main_heading(page):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.tags.count("h1") == 1
+
+
+def test_figures_are_shown_as_people_read_them(page):
+    assert "4 are classified correctly" in page
+    assert "66.7\u202f%" in page
+
+
+def test_the_chosen_candidate_is_marked_once(page):
+    assert page.count('class="badge"') == 1
+
+
+def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
+    assert report._best_trials(full.tuning)["number"].tolist() == [2, 0]
+    falling = dataclasses.replace(full.tuning, direction="minimize")
+    assert report._best_trials(falling)["number"].tolist() == [0, 2]
+
+
+def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
+    rows = full.tuning.rows.assign(**{"params_fit.weight_decay": [0.1, 0.2, 0.3]})
+    page = report.render(
+        dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows))
+    )
+    assert ">fit.weight_decay</th>" in page
+
+
+def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
+    rows = full.tuning.rows.assign(value=[0.8, 0.99, 0.9])
+    stopped = dataclasses.replace(full.tuning, rows=rows)
+    assert report._best_trials(stopped)["number"].tolist() == [2, 0]
+    page = report.render(dataclasses.replace(full, tuning=stopped))
+    assert "1 of them looked hopeless and was stopped early" in page
+    assert "A cross is a trial that was stopped" in page
+    whole = report.render(
+        dataclasses.replace(
+            full, tuning=dataclasses.replace(full.tuning, rows=rows.assign(stopped=False))
+        )
+    )
+    assert "stopped" not in whole
+
+
+def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(page, full):
+    assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
+    assert "7 images, which changed 3 labels" in page
+    unmeasured = dataclasses.replace(full.label_check, audit=AUDIT[:0])
+    assert "label_check.audit.fractions is empty" in report.render(
+        dataclasses.replace(full, label_check=unmeasured)
+    )
+
+
+def test_small_numbers_are_not_rounded_away(page):
+    assert "0.0004" in page
+
+
+def test_only_the_first_files_in_quarantine_are_listed(page):
+    assert "25 files could not be used" in page
+    assert "alert(1)&lt;/script&gt;19.png" in page
+    assert "alert(1)&lt;/script&gt;20.png" not in page
+
+
+def test_sections_without_content_are_left_out(full):
+    bare = dataclasses.replace(
+        full,
+        mistakes=[],
+        caveats=[],
+        history=None,
+        quarantine=full.quarantine[:0],
+        slices=full.slices[:0],
+    )
+    ids = {value for name, value in Page(report.render(bare)).attributes if name == "id"}
+    assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}
+
+
+def test_a_name_that_is_not_unicode_can_be_written(full):
+    page = report.render(dataclasses.replace(full, dataset="caf\udce9"))
+    assert "caf?" in page.encode("utf-8").decode()
+
+
+def test_the_same_report_gives_the_same_page(full, page):
+    assert report.render(full) == page
