@@ -4,61 +4,20 @@ An SVG has no background and turns light on a dark page (prefers-color-scheme), 
 reader's own. Colours are those of Okabe and Ito 2008, which the colour-blind can tell apart.
 """
 
-import io
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
-from matplotlib.transforms import Bbox, BboxBase
 from sklearn import metrics
 
-from pipeline.pixels.sheets import INK, QUIET, printable
+from pipeline.pixels.sheets import QUIET
+from pipeline.report import drawing
+from pipeline.report.drawing import BLUE, GREEN, ORANGE
 
-LINES = "#d5dbe3"
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-ON_DARK = {
-    INK: "#e8ecf1",
-    QUIET: "#a3adba",
-    LINES: "#39424e",
-    BLUE: "#56b4e9",
-    ORANGE: "#f0884a",
-    GREEN: "#2fc79a",
-}
-CELL = "#0b65a8"  # not in ON_DARK: white numbers must stay readable on a full cell
-
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fieldmark",
-    "font.size": 9.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$5"
-    "axes.labelcolor": QUIET,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": LINES,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": LINES,
-    "ytick.color": LINES,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-    "grid.color": LINES,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
-LONGEST_NAME = 22
-LONGEST_CANDIDATE = 34
 LATENCY = "latency/p50_ms"
-MOST_NUMBERED_CLASSES = 15
-MOST_NAMED_CLASSES = 60
 
 
 def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
@@ -70,15 +29,17 @@ def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
     )
     # The power lets a confusion of a few percent be seen beside a full diagonal.
     shades = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** 0.6
-    side = 0.9 + max(map(_width_inches, classes), default=0) + min(0.42 * len(classes), 6.0)
+    side = 0.9 + max(map(drawing.width_inches, classes), default=0) + min(0.42 * len(classes), 6.0)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(aspect="equal")
         for row, column in np.argwhere(counts).tolist():
-            _cell(axes, row, column, shades[row, column], int(counts[row, column]), len(classes))
-        _class_axes(axes, classes)
+            drawing.cell(
+                axes, row, column, shades[row, column], int(counts[row, column]), len(classes)
+            )
+        drawing.class_axes(axes, classes)
 
-    return _svg(draw, (side, side * 0.92))
+    return drawing.svg(draw, (side, side * 0.92))
 
 
 def reliability(bins: pd.DataFrame) -> bytes:
@@ -112,10 +73,10 @@ def reliability(bins: pd.DataFrame) -> bytes:
         lower.bar(middle, filled["n"], width=width, color=QUIET)
         lower.set(xlabel="confidence", ylabel="images")
         lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-        _percent(upper.yaxis, lower.xaxis)
-        _grid(upper)
+        drawing.percent(upper.yaxis, lower.xaxis)
+        drawing.grid(upper)
 
-    return _svg(draw, (4.6, 4.4))
+    return drawing.svg(draw, (4.6, 4.4))
 
 
 def risk_coverage(curve: pd.DataFrame) -> bytes:
@@ -136,10 +97,10 @@ def risk_coverage(curve: pd.DataFrame) -> bytes:
         )
         axes.set(xlabel="images answered, the surest first", ylabel="wrong among them")
         axes.set(xlim=(0, 1), ylim=(0, max(curve["risk"].max() * 1.25, 0.01)))
-        _percent(axes.xaxis, axes.yaxis)
-        _grid(axes)
+        drawing.percent(axes.xaxis, axes.yaxis)
+        drawing.grid(axes)
 
-    return _svg(draw, (4.6, 3.4))
+    return drawing.svg(draw, (4.6, 3.4))
 
 
 def history(rows: pd.DataFrame) -> bytes:
@@ -163,9 +124,9 @@ def history(rows: pd.DataFrame) -> bytes:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.legend()
-            _grid(axes)
+            drawing.grid(axes)
 
-    return _svg(draw, (3.9 * len(panels), 3.0))
+    return drawing.svg(draw, (3.9 * len(panels), 3.0))
 
 
 def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
@@ -193,13 +154,13 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.minorticks_off()
         if "loss" not in metric:
-            _percent(axes.yaxis)
-        _grid(axes)
-        _name_points(
+            drawing.percent(axes.yaxis)
+        drawing.grid(axes)
+        drawing.name_points(
             figure, axes, rows[[LATENCY, metric]].to_numpy(dtype=float), rows["name"].tolist()
         )
 
-    return _svg(draw, (6.2, 3.9))
+    return drawing.svg(draw, (6.2, 3.9))
 
 
 def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "minimize"]) -> bytes:
@@ -238,130 +199,6 @@ def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "m
         axes.set(xlabel="trial", ylabel=metric.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.legend()
-        _grid(axes)
+        drawing.grid(axes)
 
-    return _svg(draw, (6.2, 3.2))
-
-
-def _svg(draw: Callable[[Figure], None], size_inches: tuple[float, float]) -> bytes:
-    figure = Figure(figsize=size_inches, layout="constrained")
-    target = io.BytesIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # The letters come from the reader's fonts, so it does not matter which of them ours lack.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        # A single letter can be ten wide (U+FDFD): then names overlap, which is no reason to stop.
-        warnings.filterwarnings(
-            "ignore", message="constrained_layout not applied", category=UserWarning
-        )
-        draw(figure)
-        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    return target.getvalue().replace(b"<defs>", f"{_theme()}<defs>".encode(), 1)
-
-
-def _theme() -> str:
-    recoloured = "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
-        for light, dark in ON_DARK.items()
-        for what in ("fill", "stroke")
-    )
-    letters = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif!important}"
-    return f"<style>{letters}@media(prefers-color-scheme:dark){{{recoloured}}}</style>"
-
-
-def _cell(axes: Axes, row: int, column: int, shade: float, count: int, n_classes: int) -> None:
-    square = matplotlib.patches.Rectangle(
-        (column - 0.47, row - 0.47), 0.94, 0.94, facecolor=CELL, alpha=shade, lw=0
-    )
-    axes.add_patch(square)
-    if n_classes > MOST_NUMBERED_CLASSES:
-        return
-    # Above this shade white is easier to read than ink on the blend of cell and white page.
-    colour = "#ffffff" if shade > 0.75 else INK
-    axes.text(
-        column,
-        row,
-        f"{count}",
-        color=colour,
-        ha="center",
-        va="center",
-        weight="bold" if row == column else None,
-    )
-
-
-def _class_axes(axes: Axes, classes: Sequence[str]) -> None:
-    n = len(classes)
-    names = [_short(name) for name in classes] if n <= MOST_NAMED_CLASSES else []
-    places = range(len(names))
-    upright = max(map(len, names), default=0) > 8 or n > MOST_NUMBERED_CLASSES
-    axes.set_xticks(places, names, rotation=90 if upright else 0)
-    axes.set_yticks(places, names)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9.5 if n <= MOST_NUMBERED_CLASSES else 6)
-    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="predicted", ylabel="true")
-    axes.spines[["left", "bottom"]].set_visible(False)
-    for edge in range(n + 1):
-        axes.axhline(edge - 0.5, color=LINES, linewidth=0.5)
-
-
-def _name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[str]) -> None:
-    """Each name beside its point, on the nearest place where it covers no other name, point or
-    line.
-    """
-    figure.draw_without_rendering()
-    frame = axes.get_window_extent()
-    # Constrained layout moves the axes with what lies in them; names are laid out for the axes as
-    # they are now.
-    figure.set_layout_engine("none")
-    dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
-    taken = [*dots, *(line.get_window_extent() for line in axes.lines)]
-    for point, name in zip(points, names, strict=True):
-        label = axes.annotate(
-            _short(name, LONGEST_CANDIDATE),
-            point,
-            textcoords="offset points",
-            xytext=(0, 0),
-            fontsize=9,
-        )
-        for label.xyann, side, height in _places():
-            label.set(ha=side, va=height)
-            extent = label.get_window_extent()
-            if _inside(extent, frame) and not extent.count_overlaps(taken):
-                break
-        taken.append(label.get_window_extent())
-
-
-def _inside(inner: BboxBase, outer: BboxBase) -> bool:
-    return all(outer.contains(x, y) for x, y in inner.corners())
-
-
-def _places() -> list[tuple[tuple[int, int], str, str]]:
-    """Offset in points and alignment, the most readable first: right, left, above, below, then
-    farther away.
-    """
-    near = [((8, 0), "left", "center"), ((-8, 0), "right", "center")]
-    far = [
-        ((shift, sign * away), side, "center")
-        for away in range(12, 61, 6)
-        for shift, side in ((0, "center"), (8, "left"), (-8, "right"))
-        for sign in (1, -1)
-    ]
-    return near + far
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(axis="y")
-    axes.tick_params(length=0)
-
-
-def _percent(*axes: matplotlib.axis.Axis) -> None:
-    for axis in axes:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-
-
-def _short(name: str, longest: int = LONGEST_NAME) -> str:
-    name = printable(name)
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
-
-
-def _width_inches(name: str) -> float:
-    """A guess on the safe side: letters beyond ASCII may be as wide as they are high."""
-    return float(sum(0.075 if letter.isascii() else 0.14 for letter in _short(name)))
+    return drawing.svg(draw, (6.2, 3.2))

@@ -37,6 +37,15 @@ def code_tags() -> dict[str, str]:
     }
 
 
+def code_in_words() -> tuple[str, dict[str, str]]:
+    """The commit, with a note where the code holds edits that are in none, and the versions of the
+    libraries.
+    """
+    tags = code_tags()
+    edited = "" if tags["git.dirty"] == "false" else " (with uncommitted changes)"
+    return tags["git.commit"] + edited, json.loads(tags["libraries"])
+
+
 def device() -> str:
     """The processor, and the GPU where the stage is one that could use it; one that is overruled is
     not even asked.

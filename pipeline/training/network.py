@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -92,6 +92,11 @@ def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray
     """Logits of uint8 images (h, w, 3) by the whole network, on the fastest engine."""
     batches = (np.stack(part) for part in store.chunks(images, engine.BATCH))
     return np.concatenate(list(engine.run(network, batches, images[0].shape[0]))).astype(np.float32)
+
+
+def probabilities(network: Network, images: Sequence[np.ndarray]) -> Float64[np.ndarray, "n k"]:
+    """Softmax of the logits, calibrated by the network's temperature, in double precision."""
+    return torch.softmax(torch.from_numpy(logits(network, images)).double(), dim=1).numpy()
 
 
 def save(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluation import metrics
-from pipeline.report import plots
+from pipeline.report import drawing, plots
 
 CLASSES = ["$5 & <b>", "猫", "a name much longer than anyone would want to print"]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -109,7 +109,7 @@ def test_the_confusion_matrix_counts_images():
 
 
 def test_a_confusion_matrix_of_many_classes_has_no_numbers():
-    classes = [f"class {i}" for i in range(plots.MOST_NUMBERED_CLASSES + 1)]
+    classes = [f"class {i}" for i in range(drawing.MOST_NUMBERED_CLASSES + 1)]
     confusion = pd.DataFrame({"actual": classes, "predicted": classes})
     assert words(plots.confusion_matrix(confusion, classes)) == {*classes, "true", "predicted"}
 

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation import metrics, slices
-from pipeline.report import page as report
+from pipeline.config.schema import Bootstrap
+from pipeline.evaluation import evidence, metrics, slices
+from pipeline.report import contents as report
+from pipeline.report import sections
+from pipeline.report.page import render
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = ["cat", "dog", EVIL, '" onerror="x']
@@ -57,23 +60,23 @@ def full() -> report.Report:
     probs = np.eye(4)[[0, 1, 1, 1, 2, 2]] * 0.6 + 0.1
     correct = probs.argmax(axis=1) == labels
     return report.Report(
-        dataset=EVIL,
-        model="tiny_net",
-        n_test=6,
-        metrics=metrics.summary(labels, probs),
-        intervals=metrics.intervals(
-            labels, probs, metrics=["accuracy", "ece"], n_resamples=20, level=0.9, seed=0
-        ),
-        level=0.9,
-        latency_ms=9.23,
-        provenance=report.Provenance(
+        evidence=evidence.Evidence(
+            model="tiny_net",
+            dataset=EVIL,
+            classes=CLASSES,
+            n_test=6,
+            level=0.9,
+            figures=evidence.figures(
+                labels, probs, labels < 2, Bootstrap(n_resamples=20, level=0.9), seed=0
+            ),
+            caveats=[EVIL],
             seed=3,
             git_commit="abc123",
             data_hash="def456",
             config_yaml=f"lr: 0.1 # {EVIL}",
             versions={"numpy": "2.4"},
         ),
-        classes=CLASSES,
+        latency_ms=9.23,
         per_class=metrics.per_class(labels, probs, CLASSES),
         confusion=metrics.confusion(labels, probs, CLASSES),
         reliability=metrics.reliability(labels, probs, 10),
@@ -131,13 +134,12 @@ def full() -> report.Report:
         quarantine=pd.DataFrame(
             {"name": [f"{EVIL}{i}.png" for i in range(25)], "reason": ["truncated"] * 25}
         ),
-        caveats=[EVIL],
     )
 
 
 @pytest.fixture(scope="module")
 def page(full: report.Report) -> str:
-    return report.render(full)
+    return render(full)
 
 
 def test_hostile_names_stay_text(page):
@@ -183,27 +185,25 @@ def test_the_chosen_candidate_is_marked_once(page):
 
 
 def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
-    assert report._best_trials(full.tuning)["number"].tolist() == [2, 0]
+    assert sections.best_trials(full.tuning)["number"].tolist() == [2, 0]
     falling = dataclasses.replace(full.tuning, direction="minimize")
-    assert report._best_trials(falling)["number"].tolist() == [0, 2]
+    assert sections.best_trials(falling)["number"].tolist() == [0, 2]
 
 
 def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
     rows = full.tuning.rows.assign(**{"params_fit.weight_decay": [0.1, 0.2, 0.3]})
-    page = report.render(
-        dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows))
-    )
+    page = render(dataclasses.replace(full, tuning=dataclasses.replace(full.tuning, rows=rows)))
     assert ">fit.weight_decay</th>" in page
 
 
 def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     rows = full.tuning.rows.assign(value=[0.8, 0.99, 0.9])
     stopped = dataclasses.replace(full.tuning, rows=rows)
-    assert report._best_trials(stopped)["number"].tolist() == [2, 0]
-    page = report.render(dataclasses.replace(full, tuning=stopped))
+    assert sections.best_trials(stopped)["number"].tolist() == [2, 0]
+    page = render(dataclasses.replace(full, tuning=stopped))
     assert "1 of them looked hopeless and was stopped early" in page
     assert "A cross is a trial that was stopped" in page
-    whole = report.render(
+    whole = render(
         dataclasses.replace(
             full, tuning=dataclasses.replace(full.tuning, rows=rows.assign(stopped=False))
         )
@@ -215,7 +215,7 @@ def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(pag
     assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
     assert "7 images, which changed 3 labels" in page
     unmeasured = dataclasses.replace(full.label_check, audit=AUDIT[:0])
-    assert "label_check.audit.fractions is empty" in report.render(
+    assert "label_check.audit.fractions is empty" in render(
         dataclasses.replace(full, label_check=unmeasured)
     )
 
@@ -234,19 +234,23 @@ def test_sections_without_content_are_left_out(full):
     bare = dataclasses.replace(
         full,
         mistakes=[],
-        caveats=[],
+        evidence=full.evidence.model_copy(update={"caveats": []}),
         history=None,
         quarantine=full.quarantine[:0],
         slices=full.slices[:0],
     )
-    ids = {value for name, value in Page(report.render(bare)).attributes if name == "id"}
+    ids = {value for name, value in Page(render(bare)).attributes if name == "id"}
     assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}
 
 
 def test_a_name_that_is_not_unicode_can_be_written(full):
-    page = report.render(dataclasses.replace(full, dataset="caf\udce9"))
+    page = render(
+        dataclasses.replace(
+            full, evidence=full.evidence.model_copy(update={"dataset": "caf\udce9"})
+        )
+    )
     assert "caf?" in page.encode("utf-8").decode()
 
 
 def test_the_same_report_gives_the_same_page(full, page):
-    assert report.render(full) == page
+    assert render(full) == page

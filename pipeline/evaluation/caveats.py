@@ -1,0 +1,41 @@
+"""What a reader of the figures should know before believing them; each rule one function."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config.schema import Candidate
+
+SAME_SOURCE = (
+    "The test images come from the same source as the training images; other cameras or places "
+    "may differ."
+)
+
+
+def caveats(rows: pd.DataFrame, winner: Candidate, model_search: Path) -> list[str]:
+    """rows: the table of the test images; model_search: its folder, for models that were better
+    and too slow.
+    """
+    slow: list[str] = json.loads((model_search / "search.json").read_text())["better_but_slow"]
+    sentences = [SAME_SOURCE, _doubted(rows), _graded(rows), _untrained(winner), *slow]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _doubted(rows: pd.DataFrame) -> str:
+    n = int(rows["suspect"].sum())
+    if not n:
+        return ""
+    return f"{n} of the test labels are doubted by label-check and were kept as given."
+
+
+def _graded(rows: pd.DataFrame) -> str:
+    if (rows["soft_label"] == "").all():
+        return ""
+    return "Some labels are graded; accuracy counts the likelier class as the truth."
+
+
+def _untrained(winner: Candidate) -> str:
+    if winner.model.features.get("weights") != "random":
+        return ""
+    return "The backbone started from random weights, as configured."

@@ -1,0 +1,81 @@
+"""The tables behind the figures, and pictures of the worst mistakes, as files.
+
+predictions.csv  one row per test image: id, name, label, predicted, correct, suspect, and one
+                 probability per class
+per_class.csv, slices.csv, risk_coverage.csv
+plots/           confusion.csv (actual, predicted), reliability.csv (low, high, n, confidence,
+                 accuracy), worst.png
+worst.csv        the wrong answers given with the most confidence: name, label, predicted,
+                 confidence
+worst.npy        their pictures, uint8 (m, size_px, size_px, 3)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config.schema import Evaluate
+from pipeline.evaluation import metrics, slices
+from pipeline.pixels import sheets
+from pipeline.storage import store
+
+RELIABILITY_BINS = 15
+
+
+def write(
+    preprocess_test: Path,
+    rows: pd.DataFrame,
+    labels: metrics.Labels,
+    probs: metrics.Probs,
+    classes: list[str],
+    settings: Evaluate,
+    out: Path,
+) -> None:
+    """rows: the table of the test images, in the order of labels and probs."""
+    (out / "plots").mkdir()
+    predicted = np.array(classes, dtype=object)[probs.argmax(1)]
+    correct = probs.argmax(1) == labels
+    _predictions(rows, predicted, probs, classes).to_csv(out / "predictions.csv", index=False)
+    by_slice = slices.slices(slices.columns(rows), correct, min_n=settings.min_slice)
+    for name, table in {
+        "per_class": metrics.per_class(labels, probs, classes),
+        "slices": by_slice,
+        "risk_coverage": metrics.risk_coverage(labels, probs),
+        "plots/confusion": metrics.confusion(labels, probs, classes),
+        "plots/reliability": metrics.reliability(labels, probs, n_bins=RELIABILITY_BINS).dropna(),
+    }.items():
+        table.to_csv(out / f"{name}.csv", index=False)
+    surest = sorted(np.flatnonzero(~correct).tolist(), key=lambda i: -probs[i].max())
+    worst = np.array(surest[: settings.worst], dtype=np.int64)
+    _write_worst(preprocess_test, rows.iloc[worst], predicted[worst], probs[worst].max(1), out)
+
+
+def _predictions(
+    rows: pd.DataFrame, predicted: np.ndarray, probs: metrics.Probs, classes: list[str]
+) -> pd.DataFrame:
+    answers = rows[["id", "name", "label"]].assign(
+        predicted=predicted, correct=predicted == rows["label"], suspect=rows["suspect"]
+    )
+    return answers.assign(**{f"p_{name}": probs[:, i] for i, name in enumerate(classes)})
+
+
+def _write_worst(
+    preprocess_test: Path,
+    rows: pd.DataFrame,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    out: Path,
+) -> None:
+    images = store.read_array(preprocess_test / "images.npy")
+    pictures = np.array([images[i] for i in rows.index], np.uint8).reshape(-1, *images.shape[1:])
+    mistakes = rows[["name", "label"]].assign(predicted=predicted, confidence=confidence)
+    mistakes.to_csv(out / "worst.csv", index=False)
+    np.save(out / "worst.npy", pictures)
+    captions = [
+        f"{row.label}, not {row.predicted} ({row.confidence:.2f})"
+        for row in mistakes.itertuples(index=False)
+    ]
+    if captions:
+        sheet = sheets.sheet(list(pictures), captions, columns=6, cell_px=160)
+        (out / "plots" / "worst.png").write_bytes(sheet)

@@ -1,0 +1,74 @@
+"""Numbers and tables as people read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+DASH = "–"
+SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "balanced_accuracy", "top3_accuracy"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; `numeric` says which columns are set flush right."""
+
+    columns: Sequence[str]
+    numeric: Sequence[bool]
+    rows: Sequence[Sequence[str]]
+
+
+def share(value: float, digits: int = 1) -> str:
+    """A fraction in percent."""
+    return DASH if np.isnan(value) else f"{100 * value:.{digits}f}\u202f%"
+
+
+def short_number(value: float) -> str:
+    """Three significant digits."""
+    return DASH if np.isnan(value) else f"{value:.3g}"
+
+
+def figure(value: float, metric: str) -> str:
+    """A metric as people read it: shares in percent, the others with three decimals."""
+    return share(value) if metric in SHARES else f"{value:.3f}"
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """A data frame as people read it."""
+    columns = [_heading(str(column)) for column in frame.columns]
+    numeric = [
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for kind in frame.dtypes
+    ]
+    cells = [_cells(frame[column]) for column in frame.columns]
+    return Table(columns, numeric, list(zip(*cells, strict=True)))
+
+
+def _heading(column: str) -> str:
+    if "." in column:  # the key of a setting, to be copied into params.yaml
+        return column
+    return "count" if column == "n" else column.removeprefix("n_").replace("_", " ")
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """A column of shares or scores has three decimals all the way down, so that numbers can be
+    compared.
+    """
+    if pd.api.types.is_float_dtype(column):
+        return [
+            DASH if np.isnan(value) else format(value, _float_format(column)) for value in column
+        ]
+    if pd.api.types.is_integer_dtype(column):
+        return [f"{value:,}" for value in column]
+    return [
+        {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        for value in column
+    ]
+
+
+def _float_format(column: pd.Series) -> str:
+    sizes = column.abs()
+    if sizes.between(0, 0.01, inclusive="neither").any():
+        return ".2g"
+    return ".3f" if sizes.max() <= 1 else ".1f"

@@ -1,0 +1,129 @@
+"""What the page shows, read from the folders in which the stages left it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation import evidence
+from pipeline.report.contents import (
+    LabelCheck,
+    Leaderboard,
+    Mistake,
+    Outlier,
+    Pair,
+    Report,
+    Suspect,
+    Tuning,
+)
+from pipeline.storage import store
+
+
+def report(
+    evaluate: Path, *, ingest_quarantine: Path, label_check: Path, model_search: Path, tune: Path
+) -> Report:
+    """Everything on the page. evaluate: the folder with evidence.json and its tables."""
+    return Report(
+        evidence=evidence.read(evaluate),
+        per_class=_table(evaluate / "per_class.csv"),
+        slices=_table(evaluate / "slices.csv"),
+        risk_coverage=_table(evaluate / "risk_coverage.csv"),
+        confusion=_table(evaluate / "plots" / "confusion.csv"),
+        reliability=_table(evaluate / "plots" / "reliability.csv"),
+        mistakes=_mistakes(evaluate),
+        label_check=_label_check(label_check),
+        quarantine=pd.read_csv(ingest_quarantine, dtype=str, keep_default_na=False),
+        **_search(model_search, tune),
+    )
+
+
+def _label_check(folder: Path) -> LabelCheck:
+    """What label-check found, with pictures of the most telling cases."""
+    findings = pd.read_csv(folder / "findings.csv", keep_default_na=False)
+    n = dict(zip(findings["finding"], findings["n"], strict=True))
+    return LabelCheck(
+        findings=findings,
+        audit=pd.read_csv(folder / "audit.csv"),
+        n_decided=int(n["decisions applied"]),
+        n_changed=int(n["labels changed by decisions"]),
+        suspects=[
+            Suspect(
+                name=row["name"],
+                label=row["label"],
+                suggested=row["suggested_label"],
+                score=float(row["suspect_score"]),
+                image=picture,
+            )
+            for row, picture in _illustrated(folder, "suspects")
+        ],
+        pairs=[
+            Pair(
+                why=row["why"],
+                names=(row["name"], row["other"]),
+                labels=(row["label"], row["other_label"]),
+                cosine=float(row["cosine"]),
+                image=sides[0],
+                other=sides[1],
+            )
+            for row, sides in _illustrated(folder, "pairs")
+        ],
+        outliers=[
+            Outlier(name=row["name"], label=row["label"], image=picture)
+            for row, picture in _illustrated(folder, "outliers")
+        ],
+    )
+
+
+def _search(model_search: Path, tune: Path) -> dict[str, Any]:
+    """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of
+    the report.
+    """
+    board = pd.read_csv(model_search / "leaderboard.csv").drop(columns="candidate")
+    compared = json.loads((model_search / "search.json").read_text())
+    trials = pd.read_csv(tune / "trials.csv")
+    trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
+    settings = json.loads((tune / "search.json").read_text())
+    history = pd.read_csv(tune / "history.csv")
+    return {
+        "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
+        "leaderboard": Leaderboard(
+            rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]
+        ),
+        "tuning": Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
+        "history": history if len(history) > 1 else None,
+    }
+
+
+def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.ndarray]]:
+    """The first rows of a list of label-check, as text, with their pictures."""
+    pictures = store.read_array(folder / f"{kind}.npy")
+    rows = pd.read_csv(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
+    told = [{str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")]
+    yield from zip(told, pictures, strict=True)
+
+
+def _table(file: Path) -> pd.DataFrame:
+    """Names stay text, also those that look like a number or like nothing."""
+    text = dict.fromkeys(("class", "most_confused_with", "slice", "actual", "predicted"), str)
+    return pd.read_csv(
+        file,
+        dtype=text,
+        keep_default_na=False,
+        na_values={name: [""] for name in ("precision", "recall", "f1")},
+    )
+
+
+def _mistakes(evaluate: Path) -> list[Mistake]:
+    return [
+        Mistake(
+            name=row["name"],
+            label=row["label"],
+            predicted=row["predicted"],
+            confidence=float(row["confidence"]),
+            image=picture,
+        )
+        for row, picture in _illustrated(evaluate, "worst")
+    ]

@@ -1,0 +1,139 @@
+"""The sections of the page, in their order.
+
+A section is a function from the report to the values that its template needs, or None where it has
+nothing to show; its template is sections/ID.html.jinja. To add one, write both and add a line to
+SECTIONS.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pipeline.report import plots
+from pipeline.report.contents import Report, Tuning
+
+QUARANTINE_ROWS = 20
+TRIAL_ROWS = 5
+AUDIT_HEADINGS = {
+    "kind": "errors",
+    "fraction": "share of labels",
+    "n_planted": "wrong",
+    "n_suspect": "doubted",
+    "average_precision": "average precision",
+    "random_average_precision": "of a random order",
+}
+NAMES = {
+    "accuracy": "Accuracy",
+    "accuracy_without_suspects": "Accuracy without suspects",
+    "f1_macro": "Macro F1",
+    "balanced_accuracy": "Balanced accuracy",
+    "top3_accuracy": "Top-3 accuracy",
+    "roc_auc": "ROC AUC",
+    "ece": "Calibration error (ECE)",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+}
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """`id` names its template and its place on the page, `title` its link at the top."""
+
+    id: str
+    title: str
+    values: Callable[[Report], Values | None]
+
+
+def caveats(report: Report) -> Values | None:
+    """What a reader of the figures should know."""
+    return {} if report.evidence.caveats else None
+
+
+def classes(report: Report) -> Values:
+    """Figures of each class, and all figures with their intervals."""
+    return {"names": NAMES}
+
+
+def trust(report: Report) -> Values:
+    """What is taken for what, and whether a confidence can be believed."""
+    return {
+        "confusion": plots.confusion_matrix(report.confusion, report.evidence.classes),
+        "reliability": plots.reliability(report.reliability),
+        "risk_coverage": plots.risk_coverage(report.risk_coverage),
+    }
+
+
+def slices(report: Report) -> Values | None:
+    """Accuracy on parts of the test images."""
+    return {} if len(report.slices) else None
+
+
+def mistakes(report: Report) -> Values | None:
+    """The wrong answers given with the most confidence."""
+    return {} if report.mistakes else None
+
+
+def labels(report: Report) -> Values:
+    """What label-check found in the data."""
+    return {"audit_headings": AUDIT_HEADINGS}
+
+
+def candidates(report: Report) -> Values:
+    """What model-search compared."""
+    board = report.leaderboard
+    chart = plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms)
+    return {"leaderboard": chart}
+
+
+def tuning(report: Report) -> Values:
+    """The trials of tune."""
+    trials = report.tuning
+    return {
+        "trials": plots.trials(trials.rows, metric=trials.metric, direction=trials.direction),
+        "best_trials": best_trials(trials),
+        "n_stopped": int(trials.rows["stopped"].sum()),
+    }
+
+
+def training(report: Report) -> Values | None:
+    """The curves of the final model."""
+    return None if report.history is None else {"history": plots.history(report.history)}
+
+
+def left_out(report: Report) -> Values | None:
+    """Files in quarantine, by reason."""
+    if report.quarantine.empty:
+        return None
+    counts = report.quarantine.groupby("reason").size().rename("n").reset_index()
+    reasons = counts.sort_values(["n", "reason"], ascending=[False, True], ignore_index=True)
+    return {"reasons": reasons, "quarantine_rows": QUARANTINE_ROWS}
+
+
+def made(report: Report) -> Values:
+    """What it takes to make this model again."""
+    return {}
+
+
+SECTIONS = (
+    Section("caveats", "Caveats", caveats),
+    Section("classes", "Classes", classes),
+    Section("trust", "Errors and trust", trust),
+    Section("slices", "Slices", slices),
+    Section("mistakes", "Worst mistakes", mistakes),
+    Section("labels", "Labels", labels),
+    Section("candidates", "Candidates", candidates),
+    Section("tuning", "Tuning", tuning),
+    Section("training", "Training", training),
+    Section("left-out", "Left out", left_out),
+    Section("made", "How this was made", made),
+)
+
+
+def best_trials(tuning: Tuning) -> pd.DataFrame:
+    """The best trials that ran to their end, the best first."""
+    done = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
+    best = done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
+    return best.head(TRIAL_ROWS).rename(columns=lambda name: name.removeprefix("params_"))
