@@ -12,12 +12,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint ui lock clean
+.PHONY: help repro repository test lint ui lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: .git .venv/ready ## Rebuild what changed, from images to a registered model
+repro: repository .venv/ready ## Rebuild what changed, from images to a registered model
 	@fieldmark config --check
 	dvc repro
 	@echo "The report: data/evaluate/report.html. Then: source .venv/bin/activate; fieldmark review; fieldmark promote"
@@ -47,10 +47,16 @@ lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows
 clean: ## Delete the environment; images, runs and models stay
 	rm -rf .venv
 
-.git:
-	@echo "The records need a git repository, and this folder is none: clone Fieldmark instead of unpacking a zip,"
-	@echo "or make it one: git init && git add --all && git commit --message start"
-	@exit 1
+# Whether git answers, in a sub-folder of a repository, too; before anything is installed.
+repository:
+	@command -v git > /dev/null || { echo "The records need git, and it is not installed."; exit 1; }
+	@reason=$$(LC_ALL=C git rev-parse --git-dir 2>&1 > /dev/null) || { case "$$reason" in \
+	  *"parent director"* | *"parent up to"*) \
+	    echo "The records need a git repository, and this folder is in none: clone Fieldmark instead of unpacking a zip,"; \
+	    echo "or make it one: git init && git add --all && git commit --message start" ;; \
+	  *safe.directory*) echo "git does not answer, since another user owns this folder; if you trust it:"; \
+	    echo "$$reason" | grep 'git config' ;; \
+	  *) echo "git does not answer in this folder; mend that first: $$reason" ;; esac; exit 1; }
 
 .venv/ready: requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -3,6 +3,7 @@
 cli         the command `fieldmark`: one sub-command a stage, and what a person asks for
 config/     params.yaml over conf/, checked against a schema; what one stage may see
 stages/     the eight stages: functions from folders and parameters to one folder
+repository/ git: what is in a commit, an old one checked out, a newer Fieldmark
 runs/       one run of a stage and its record: MLflow, lineage, provenance
 storage/    the one table; packed images and arrays on disk, whole or not there
 compute/    where work runs: on all cores, in a process of its own

@@ -146,6 +146,7 @@ def show_config(
     config.check()
     if check:
         config.check_images()
+        import_module("pipeline.repository.state").check()
     else:
         print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
 

@@ -5,5 +5,5 @@ moves       promote and rollback: the alias `production`, moved one at a time
 records     the history: a run in MLflow for each move, written before it
 registry    the registered model's versions and aliases
 tables      what `fieldmark models` and `fieldmark history` print
-reproduce   an old run, run again from its commit and data
+recorded    what a run on record was made of; reproduce: runs it again from its commit and data
 """

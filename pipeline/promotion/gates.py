@@ -136,19 +136,17 @@ def _robustness(tags: Tags, floors: Mapping[str, float]) -> list[Gate]:
 
 def _commit(tags: Tags) -> Gate:
     commit, dirty = tags.get("git.commit", "missing"), tags.get("git.dirty", "missing")
-    clean = commit not in {"missing", "none"} and dirty == "false"
-    shown = commit[:10] + {
-        "false": "",
-        "true": ", edited",
-        "missing": ", unknown whether edited",
-    }.get(dirty, f", {dirty}")
-    return Gate(
-        "clean commit",
-        shown,
-        "no edits",
-        clean,
-        "" if clean else f"commit what was edited, then register it again: {AGAIN}",
-    )
+    clean = commit not in {"missing", "none", "unknown"} and dirty == "false"
+    edits = {"false": "", "true": ", edited"}.get(dirty, ", unknown whether edited")
+    if dirty == "unknown" and "git.unknown" in tags:
+        first = tags["git.unknown"]
+    elif "git.uncommitted" in tags:
+        first = f"commit {tags['git.uncommitted']}"
+        first += "; `git add --force` first what is not in git" if "not in git" in first else ""
+    else:
+        first = "commit what was edited"
+    advice = "" if clean else f"{first}; then register it again: {AGAIN}"
+    return Gate("clean commit", commit[:10] + edits, "no edits", clean, advice)
 
 
 def _beside_production(

@@ -12,13 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
@@ -27,27 +24,15 @@ from rich.table import Table
 from pipeline import FieldmarkError, config
 from pipeline.config import Config
 from pipeline.feedback import inbox
-from pipeline.promotion.registry import Registry, answering, connect
-from pipeline.runs import provenance, tracking
+from pipeline.promotion.recorded import Recorded, find
+from pipeline.repository import git, worktree
+from pipeline.runs import provenance
 
 BIN = Path(sys.executable).parent
 INGEST = "data/ingest"
 # figures of this name are measured in time: they differ from run to run, and are only shown
 TIMES = "latency/"
 TOLERANCE = 1e-6  # relative; sums in another order differ by less
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A rebuild on record: its commit, the hash of its ingested data, library versions and figures
-    by name.
-    """
-
-    title: str
-    commit: str
-    data: str
-    libraries: Mapping[str, str]
-    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -69,123 +54,13 @@ def reproduce(cfg: Config, wanted: str, *, keep: bool = False) -> bool:
     """
     recorded = find(cfg, wanted)
     _say_libraries(recorded)
-    with _worktree(recorded.commit, keep) as folder:
+    above = _levels_above(recorded.commit)
+    with worktree.checked_out(recorded.commit, above=above, keep=keep) as folder:
         _prepare(folder, recorded)
         _dvc(folder, "repro", "--force", "--no-commit")
         compared = compare(recorded.figures, _figures(folder))
     _show(recorded, compared)
     return all(row.equal is not False for row in compared)
-
-
-@answering()
-def find(cfg: Config, wanted: str) -> Recorded:
-    """The record of a run id, version or alias; of a stage's run, its rebuild's. Raises
-    FieldmarkError where it cannot be rebuilt.
-    """
-    registry = connect(cfg.export.registered_name)
-    run = _run(registry, wanted)
-    while parent := run.data.tags.get("mlflow.parentRunId"):
-        run = registry.client.get_run(parent)
-    stages = _stages(registry, run)
-    for tags in [run.data.tags, *(stage.data.tags for stage in stages.values())]:
-        if (
-            tags.get("git.dirty") != "false"
-            or tags.get("git.commit", "none") != run.data.tags["git.commit"]
-        ):
-            raise FieldmarkError(
-                f"{wanted} ran with uncommitted changes: its code is nowhere on record, so it "
-                f"cannot be reproduced"
-            )
-    whole, order = _whole(stages), list(config.wiring())
-    in_order = sorted(whole, key=lambda stage: order.index(stage) if stage in order else -1)
-    figures = {
-        name: value for stage in in_order for name, value in whole[stage].data.metrics.items()
-    }  # as in _figures
-    if not figures or "data.hash" not in run.data.tags:
-        raise FieldmarkError(
-            f"{wanted} has no figures or no data on record; name a rebuild that finished, or a "
-            f"version it registered"
-        )
-    tags = run.data.tags
-    return Recorded(
-        f"{wanted} ({run.info.run_name})",
-        tags["git.commit"],
-        tags["data.hash"],
-        json.loads(tags["libraries"]),
-        figures,
-    )
-
-
-def _run(registry: Registry, wanted: str) -> Run:
-    try:
-        run: Run = registry.client.get_run(wanted)
-        return run
-    except MlflowException:
-        version = registry.find(wanted)
-    try:
-        return registry.client.get_run(str(version.run_id))
-    except MlflowException as error:
-        raise FieldmarkError(
-            f"the run that made version {version.version} is not in this store; its server has it"
-        ) from error
-
-
-def _stages(registry: Registry, rebuild: Run) -> dict[str, Run]:
-    """The finished stages of a rebuild by name, the later one where one ran twice."""
-    query = (
-        f"tags.`mlflow.parentRunId` = '{rebuild.info.run_id}' and attributes.status = 'FINISHED'"
-    )
-    found = registry.client.search_runs(
-        [rebuild.info.experiment_id], query, order_by=["attributes.start_time ASC"]
-    )
-    return {run.data.tags["stage"]: run for run in found if "stage" in run.data.tags}
-
-
-def _whole(stages: Mapping[str, Run]) -> dict[str, Run]:
-    """Beside a rebuild's own stages those that it did not need to run, found by the hash of what
-    they made.
-    """
-    whole, open_ = dict(stages), list(stages.values())
-    while open_:
-        for key, made in open_.pop().data.tags.items():
-            stage = key.removeprefix("in.")
-            if (
-                key.startswith("in.")
-                and stage not in whole
-                and (run := tracking.run_that_made(stage, made))
-            ):
-                whole[stage] = run
-                open_.append(run)
-    return whole
-
-
-@contextmanager
-def _worktree(commit: str, keep: bool) -> Iterator[Path]:
-    """The project's folder in a scratch worktree of this commit, gone afterwards unless it is to be
-    kept.
-    """
-    if not _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
-        raise FieldmarkError(f"commit {commit} is not in this repository; `git fetch` it first")
-    place = config.home() / ".fieldmark" / "reproduce" / commit[:12]
-    _git("worktree", "remove", "--force", "--force", str(place))  # what a killed one left
-    shutil.rmtree(place, ignore_errors=True)
-    _git("worktree", "prune")
-    prefix = _git("rev-parse", "--show-prefix")
-    if (
-        _git("worktree", "add", "--detach", str(place), commit) is None
-        or not (place / (prefix or "") / "dvc.yaml").exists()
-    ):
-        raise FieldmarkError(
-            f"git could not make a worktree of {commit} in {place}; `git worktree list` says "
-            f"what is in its way"
-        )
-    try:
-        yield place / (prefix or "")
-    finally:
-        if keep:
-            print(f"kept: {place} (`git worktree remove --force` takes it away)")
-        else:
-            _git("worktree", "remove", "--force", "--force", str(place))
 
 
 def _prepare(folder: Path, recorded: Recorded) -> None:
@@ -236,19 +111,34 @@ def _restore(folder: Path, recorded: Recorded) -> None:
         ) from error
 
 
+def _levels_above(commit: str) -> int:
+    """How many levels above the project the photos of that commit lie, 0 where not above it."""
+    text = git.answer("show", f"{commit}:./{config.PARAMS}") or "{}"
+    images = str(OmegaConf.select(OmegaConf.create(text), "images", default=""))
+    return 0 if Path(images).is_absolute() else Path(os.path.normpath(images)).parts.count("..")
+
+
 def _link_images(folder: Path) -> None:
     """The photos that git does not hold, one's own and those of feedback, as links to the same
     bytes; copies across file systems.
     """
     own = str(OmegaConf.select(OmegaConf.load(folder / config.PARAMS), "images", default=""))
     for place in (own, str(inbox.ACCEPTED)):
-        source = config.home() / place
-        if not place or Path(place).is_absolute():
+        source, target = config.home() / place, Path(os.path.normpath(folder / place))
+        if not place or "://" in place or Path(place).is_absolute():
             continue
         if source.is_dir():
-            shutil.copytree(source, folder / place, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(
+                source, target, copy_function=_link, ignore=_no_scratch, dirs_exist_ok=True
+            )
         elif source.is_file():
-            _link(str(source), str(folder / place))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(str(source), str(target))
+
+
+def _no_scratch(folder: str, names: list[str]) -> list[str]:
+    """Photos in a folder above the project do not include the copy that is being made of them."""
+    return [name for name in names if Path(folder, name).resolve() == worktree.scratch_root()]
 
 
 def _link(source: str, target: str) -> None:
@@ -305,7 +195,7 @@ def _show(recorded: Recorded, compared: list[Compared]) -> None:
 
 
 def _say_libraries(recorded: Recorded) -> None:
-    here = json.loads(provenance.code_tags()["libraries"])
+    here = provenance.libraries()
     changed = [
         f"{name} {old} then, {here.get(name)} now"
         for name, old in recorded.libraries.items()
@@ -313,12 +203,6 @@ def _say_libraries(recorded: Recorded) -> None:
     ]
     if changed:
         print(f"other libraries than then: {'; '.join(changed)}")
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says, None where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _dvc(folder: Path, *arguments: str) -> str:

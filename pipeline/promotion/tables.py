@@ -12,11 +12,11 @@ from pipeline.config import Config
 from pipeline.promotion import records
 from pipeline.promotion.records import Record
 from pipeline.promotion.registry import PRODUCTION, Registry, answering, connect
-from pipeline.runs import processes
+from pipeline.runs import processes, provenance
 
 CAPTION = (
     "accuracy on the test images; ECE: calibration error; ms: median time\nfor one image "
-    "on a CPU; commit+: with edits that are in no commit"
+    "on a CPU; commit+: with edits that are in no commit; commit?: unknown"
 )
 
 
@@ -52,14 +52,13 @@ def models(cfg: Config) -> None:
 def _told(version: ModelVersion) -> list[str]:
     tags = version.tags
     low, high = tags.get("test/accuracy_low", "-"), tags.get("test/accuracy_high", "-")
-    edited = "+" if tags.get("git.dirty") == "true" else ""
     made = time.strftime("%Y-%m-%d", time.localtime(version.creation_timestamp / 1000))
     return [
         tags.get("test/accuracy", "-"),
         f"{low[:5]}-{high[:5]}",
         tags.get("test/ece", "-")[:5],
         tags.get("latency/p50_ms", "-")[:5],
-        tags.get("git.commit", "-")[:7] + edited,
+        provenance.mark(tags),
         tags.get("data.ingest", "-")[:7],
         made,
     ]

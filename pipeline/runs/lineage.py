@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import FieldmarkError
-from pipeline.runs import tracking
+from pipeline.runs import provenance, tracking
 
 LOCK = Path("dvc.lock")
-CAPTION = "output: its hash in dvc.lock; commit+: with edits that are in no commit"
+CAPTION = (
+    "output: its hash in dvc.lock; commit+: with edits that are in no commit; "
+    "commit?: unknown whether edited"
+)
 
 
 def outputs() -> dict[str, str]:
@@ -54,13 +57,11 @@ def show() -> None:
         if run is None:
             table.add_row(stage, md5[:7], "not in this store", "", "")
         else:
-            tags = run.data.tags
-            edited = "+" if tags["git.dirty"] == "true" else ""
             table.add_row(
                 stage,
                 md5[:7],
                 run.info.run_id,
-                tags["git.commit"][:7] + edited,
+                provenance.mark(run.data.tags),
                 tracking.when(run)[:16],
             )
     Console(highlight=False).print(table)

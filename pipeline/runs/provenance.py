@@ -3,9 +3,11 @@
 import json
 import os
 import platform
-import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
+
+from pipeline.repository import state
 
 RECORDED = (
     "torch",
@@ -25,25 +27,40 @@ RECORDED = (
 
 
 def code_tags() -> dict[str, str]:
-    """Commit and dirty flag of the code, library versions, device."""
+    """Commit of the code and what is in none (see repository.state), library versions, device."""
     return {
-        "git.commit": _git("rev-parse", "HEAD") or "none",
-        "git.dirty": str(
-            bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
-        ).lower(),
-        "libraries": json.dumps({name: _version(name) for name in RECORDED}),
+        **state.tags(),
+        "libraries": json.dumps(libraries()),
         "python": platform.python_version(),
         "device": device(),
     }
 
 
 def code_in_words() -> tuple[str, dict[str, str]]:
-    """The commit, with a note where the code holds edits that are in none, and the versions of the
-    libraries.
+    """The commit, with a note where the code holds edits that are in none or nobody knows, and the
+    versions of the libraries.
     """
-    tags = code_tags()
-    edited = "" if tags["git.dirty"] == "false" else " (with uncommitted changes)"
-    return tags["git.commit"] + edited, json.loads(tags["libraries"])
+    return in_words(state.tags()), libraries()
+
+
+def in_words(code: Mapping[str, str]) -> str:
+    """The commit of such tags, for a reader."""
+    dirty = code.get("git.dirty", "unknown")
+    added = {"false": "", "true": " (with uncommitted changes)"}
+    return code.get("git.commit", "unknown") + added.get(dirty, " (unknown whether edited)")
+
+
+def mark(code: Mapping[str, str]) -> str:
+    """The commit of such tags for a table: seven letters, + where it was edited, ? where nobody
+    knows.
+    """
+    edited = {"false": "", "true": "+"}.get(code.get("git.dirty", "unknown"), "?")
+    return code.get("git.commit", "-")[:7] + edited
+
+
+def libraries() -> dict[str, str]:
+    """Version by package, of those that change figures."""
+    return {name: _version(name) for name in RECORDED}
 
 
 def device() -> str:
@@ -58,11 +75,6 @@ def device() -> str:
         else []
     )
     return ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu])
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _version(package: str) -> str:

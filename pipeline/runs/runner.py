@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pipeline import FieldmarkError, config
+from pipeline.repository import state
 from pipeline.runs import lineage, processes, provenance, tracking
 from pipeline.sources import address
 
@@ -35,10 +36,12 @@ def run(stage: str) -> None:
     """Run one stage of dvc.yaml in the folder that holds it.
 
     Everything is written below .fieldmark/ and renamed into data/ when it is whole, so a kill
-    leaves nothing that looks finished. Raises FieldmarkError for what the user can put right.
+    leaves nothing that looks finished. Raises FieldmarkError for what the user can put right, also
+    where git does not say which code this is.
     """
     wiring = config.wiring()[stage]
     config.check()
+    state.check()
     whole = config.load()
     cfg = whole.only(*wiring["params"])
     inputs = _inputs(wiring, cfg)

@@ -83,12 +83,11 @@ def run(
             tested,
             thresholds,
             data_hash=made.get("data/ingest", "unknown"),
-            commit=code["git.commit"],
+            commit=provenance.in_words(code),
         )
     )
     tags = {
-        "git.commit": code["git.commit"],
-        "git.dirty": code["git.dirty"],
+        **{key: value for key, value in code.items() if key.startswith("git.")},
         "seed": str(cfg.seed),
         **{f"data.{Path(path).name}": md5 for path, md5 in made.items() if path != "data/export"},
         **{key: f"{tested[key]:.4f}" for key in TOLD},

@@ -1,17 +1,21 @@
 """An old run, run again: a project of two short stages and the record of its run."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMOKE, rebuild_environment
 from omegaconf import OmegaConf
+from repositories import commit_all, into_sub_folder
 from typer.testing import CliRunner
 
 from pipeline import FieldmarkError, cli, config
 from pipeline.promotion import reproduce
+from pipeline.repository import worktree
 from pipeline.runs import tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
@@ -125,6 +129,30 @@ def record(project: Path, dirty: str = "false", commit: str = "", **figures: flo
     return str(rebuild)
 
 
+def move_photos(project: Path, place: str) -> None:
+    """The photos lie elsewhere, which params.yaml says, and everything was rebuilt from there."""
+    target = project / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (project / "data" / "images").rename(target)
+    (project / "work.py").write_text(WORK.replace("data/images", place))
+    (project / "params.yaml").write_text(SMOKE.replace("images: data/images", f"images: {place}"))
+    commit_all(project)
+    shell(project, "dvc", "repro", "-q")
+
+
+def beside(project: Path) -> list[Path]:
+    """What lies outside the project, two levels up."""
+    return sorted(
+        path for path in project.parent.parent.rglob("*") if project not in [path, *path.parents]
+    )
+
+
+def scratch(project: Path) -> list[Path]:
+    """Scratch folders, and all that lies in them."""
+    root = project / ".fieldmark" / "reproduce"
+    return [path for path in root.rglob("*") if path.name != "all.lock"]
+
+
 def worktrees(project: Path) -> int:
     return len(shell(project, "git", "worktree", "list").splitlines())
 
@@ -138,6 +166,79 @@ def test_a_run_is_reproduced_from_its_commit_whatever_the_folder_holds_today(
     said = capsys.readouterr().out
     assert "every figure is reproduced" in said and "torch 0.1 then" in said
     assert worktrees(project) == 1
+    assert scratch(project) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["../photos", "../../my photos/all", "data/../../photos"])
+def test_photos_beside_the_project_are_copied_into_the_scratch_folder_alone(
+    place: str, project: Path
+) -> None:
+    shutil.move(project, inner := project.parent / "a" / "project")
+    os.chdir(inner)
+    move_photos(inner, place)
+    run = record(inner)
+    shutil.rmtree(inner / ".dvc" / "cache")  # so they must be there
+    before = beside(inner)
+    assert reproduce.reproduce(config.load("export"), run)
+    assert beside(inner) == before
+    assert scratch(inner) == []
+
+
+@pytest.mark.slow
+def test_two_at_once_do_not_get_into_each_others_way(project: Path) -> None:
+    """The first is held in its worktree, with the scratch folder of one that was killed beside it,
+    while the second begins and ends.
+    """
+    run = record(project)
+    commit = shell(project, "git", "rev-parse", "HEAD")
+    kill = "import os; from pipeline.repository import worktree; "
+    kill += f"held = worktree.checked_out('{commit}'); held.__enter__(); os._exit(9)"
+    killed = subprocess.run([sys.executable, "-c", kill], cwd=project, check=False)
+    assert killed.returncode == 9 and worktrees(project) == 2
+    with worktree.checked_out(commit) as first:
+        assert worktrees(project) == 2
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "reproduce", run],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "every figure is reproduced" in done.stdout, done.stderr
+        assert (first / "dvc.yaml").exists() and worktrees(project) == 2
+    assert worktrees(project) == 1
+    assert scratch(project) == []
+
+
+def test_what_was_kept_stays_until_somebody_takes_it_away(project: Path) -> None:
+    commit = shell(project, "git", "rev-parse", "HEAD")
+    with worktree.checked_out(commit, keep=True) as kept:
+        pass
+    with worktree.checked_out(commit) as other:
+        assert other != kept and (kept / "work.py").exists()
+    assert (kept / "work.py").exists() and worktrees(project) == 2
+    shutil.rmtree(kept.parent)
+    with worktree.checked_out(commit):
+        pass
+    assert scratch(project) == [] and worktrees(project) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["data/images", "../photos"])
+def test_a_run_is_reproduced_in_a_sub_folder_of_a_repository(
+    place: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = into_sub_folder(project, monkeypatch)
+    (inside.parent.parent / ".gitignore").write_text("photos/\n")
+    if place != "data/images":
+        move_photos(inside, place)
+    shutil.rmtree(inside / ".dvc" / "cache")
+    run = record(inside, commit=commit_all(inside, "as it ran"))
+    (inside / "work.py").write_text("raise SystemExit('broken since')")
+    assert reproduce.reproduce(config.load("export"), run)
+    assert worktrees(inside) == 1
+    assert scratch(inside) == []
 
 
 @pytest.mark.slow
@@ -177,6 +278,20 @@ def test_data_that_are_nowhere_are_said(project: Path) -> None:
 def test_uncommitted_code_is_refused(project: Path) -> None:
     with pytest.raises(FieldmarkError, match="uncommitted changes: its code is nowhere on record"):
         reproduce.reproduce(config.load("export"), record(project, dirty="true"))
+
+
+def test_code_of_which_git_did_not_tell_is_refused_as_that(project: Path) -> None:
+    with pytest.raises(FieldmarkError, match="git did not say which code it was"):
+        reproduce.reproduce(config.load("export"), record(project, dirty="unknown"))
+
+
+def test_a_commit_without_the_project_is_refused(project: Path) -> None:
+    (project / "dvc.yaml").unlink()
+    without = commit_all(project)
+    shell(project, "git", "checkout", "-q", "HEAD~")
+    with pytest.raises(FieldmarkError, match="holds no dvc.yaml"), worktree.checked_out(without):
+        pass
+    assert worktrees(project) == 1
 
 
 def test_a_commit_that_is_not_here_is_refused(project: Path) -> None:

@@ -1,0 +1,89 @@
+"""An old commit, checked out into a scratch folder that belongs to one process.
+
+`.fieldmark/reproduce/NAME` holds the worktree and whatever has to lie beside it, and its process
+holds `NAME.lock` as long as it lives. What a killed one left is removed by the next.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from pipeline import FieldmarkError, config
+from pipeline.repository import git
+
+KEPT = "kept"  # a file of this name: the scratch folder was to be kept
+
+
+def scratch_root() -> Path:
+    return config.home() / ".fieldmark" / "reproduce"
+
+
+@contextmanager
+def checked_out(commit: str, *, above: int = 0, keep: bool = False) -> Iterator[Path]:
+    """The project's folder in a worktree of this commit; the scratch folder is gone afterwards
+    unless it is to be kept.
+
+    above: how many levels of the scratch folder lie above the worktree, for a path such as
+    ../photos. Raises FieldmarkError where the commit is not here or git cannot check it out.
+    """
+    if git.answer("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
+        raise FieldmarkError(f"commit {commit} is not in this repository; `git fetch` it first")
+    inside = git.ask("rev-parse", "--show-prefix")  # of a repository that holds more than Fieldmark
+    scratch, lock = _own_folder(commit)
+    try:
+        place = scratch.joinpath(*["above"] * above, "worktree")
+        _add(place, commit, inside)
+        yield place / inside
+    finally:
+        if keep:
+            (scratch / KEPT).touch()
+            print(f"kept: {place / inside} (`rm -r {scratch}` takes it away)")
+        else:
+            _remove(scratch)
+        lock.release()
+
+
+def _own_folder(commit: str) -> tuple[Path, BaseFileLock]:
+    """A new scratch folder and its lock, held; removes those of processes that have ended."""
+    root = scratch_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "all.lock"):  # nobody sweeps between the folder and its lock
+        for lock_file in root.glob("*.lock"):
+            if lock_file.stem != "all":
+                _sweep(lock_file.with_suffix(""), lock_file)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{commit[:12]}-", dir=root))
+        lock = FileLock(_lock_file(scratch))
+        lock.acquire()
+        return scratch, lock
+
+
+def _sweep(scratch: Path, lock_file: Path) -> None:
+    try:
+        with FileLock(lock_file, timeout=0):
+            if not (scratch / KEPT).exists():
+                _remove(scratch)
+    except Timeout:
+        pass  # its process is at work
+
+
+def _lock_file(scratch: Path) -> Path:
+    return scratch.with_name(f"{scratch.name}.lock")
+
+
+def _remove(scratch: Path) -> None:
+    shutil.rmtree(scratch, ignore_errors=True)
+    git.answer("worktree", "prune")
+    _lock_file(scratch).unlink(missing_ok=True)
+
+
+def _add(place: Path, commit: str, inside: str) -> None:
+    done = git.run("worktree", "add", "--detach", str(place), commit)
+    if done.returncode:
+        last = (done.stderr.splitlines() or ["no reason given"])[-1]
+        raise FieldmarkError(f"git could not check out {commit} into {place}: {last}")
+    if not (place / inside / "dvc.yaml").exists():
+        raise FieldmarkError(f"commit {commit} holds no {inside}dvc.yaml, so nothing can be run")
