@@ -3,6 +3,7 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 DEMO ?= yes
+FROM :=
 LEFT_OUT := $(if $(filter no,$(DEMO)),elpv-dataset|mlxtend,nothing)
 BIN := .venv/bin
 TRAINING := \#/experiments?workflowType=machine_learning# MLflow's page hides runs and registry without it
@@ -12,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository test lint ui lock clean
+.PHONY: help repro repository test update checked lint ui lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,13 @@ repro: repository .venv/ready ## Rebuild what changed, from images to a register
 
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark')
+
+update: repository .venv/ready ## Merge a newer Fieldmark; your photos, values and results stay (FROM='ADDRESS BRANCH')
+	@python -m pipeline.repository.update $(FROM)
+	@$(MAKE) --no-print-directory checked
+
+checked: .venv/ready
+	@fieldmark config --check && echo "Then: make repro"
 
 lint: .venv/ready ## Check layout, style, types and import directions
 	ruff format --check .
@@ -67,4 +75,6 @@ repository:
 	@awk '/^[^ ]/ {left_out = $$0 ~ "^($(LEFT_OUT))=="} !left_out' requirements.lock > .venv/requirements.txt
 	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes .venv/requirements.txt
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@# a later `git pull` merges values by keys; where git does not answer, nothing is pulled
+	@if git rev-parse --git-dir > /dev/null 2>&1; then python -c 'from pipeline.repository import update; update.install_driver()'; fi
 	@touch $@

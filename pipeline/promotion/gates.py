@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from pipeline import FieldmarkError
 from pipeline.config import Config
 from pipeline.promotion import comparison
+from pipeline.repository import state
 
 AGAIN = "dvc repro && dvc repro --force --single-item export"  # a commit alone makes no stage stale
 
@@ -142,7 +143,7 @@ def _commit(tags: Tags) -> Gate:
         first = tags["git.unknown"]
     elif "git.uncommitted" in tags:
         first = f"commit {tags['git.uncommitted']}"
-        first += "; `git add --force` first what is not in git" if "not in git" in first else ""
+        first += "; `git add --force` what no commit holds" if state.LACKING in first else ""
     else:
         first = "commit what was edited"
     advice = "" if clean else f"{first}; then register it again: {AGAIN}"

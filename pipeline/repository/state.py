@@ -7,6 +7,7 @@ folder but in dvc.lock, which every rebuild writes.
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline import FieldmarkError
 from pipeline.config.compose import PARAMS, groups, read_yaml
@@ -14,6 +15,7 @@ from pipeline.repository import git
 
 IN_USE = ("dvc.yaml", "params.yaml", "pipeline", "conf", "data/decisions")
 NAMED = 5  # files on record by name; more are counted
+LACKING = "in no commit"
 CACHES = "__pycache__"
 
 
@@ -37,44 +39,51 @@ def check() -> None:
 
 
 def _known() -> dict[str, str]:
-    commit, edited = _commit_and_edits()
-    lacking, hidden = _unseen()
-    files = [*sorted({*edited, *hidden}), *(f"{name} (not in git)" for name in sorted(lacking))]
+    inside = git.ask("rev-parse", "--show-prefix")
+    commit = git.answer("rev-parse", "--verify", "--quiet", "HEAD") or "none"
+    edited, lacking = _compare(commit, inside)
+    edited |= _status(inside) - lacking
+    files = [*sorted(edited), *(f"{name} ({LACKING})" for name in sorted(lacking))]
     shown = ", ".join(files[:NAMED]) + (f" and {n} more" if (n := len(files) - NAMED) > 0 else "")
     known = {"git.commit": commit, "git.dirty": str(bool(files)).lower()}
     return known | ({"git.uncommitted": _printable(shown)} if files else {})
 
 
-def _commit_and_edits() -> tuple[str, list[str]]:
-    """The commit and the tracked files that are not as it holds them, relative to the working
-    folder.
-    """
-    asked = ("--porcelain=v2", "--branch", "--no-renames", "--untracked-files=no", "-z")
-    commit, paths = "none", []
+def _status(inside: str) -> set[str]:
+    """The tracked files of the project that git takes for edited."""
+    asked = ("--porcelain=v2", "--no-renames", "--untracked-files=no", "-z")
+    paths = set()
     for line in git.ask("status", *asked, "--", ".", ":!dvc.lock").split("\0"):
-        if line.startswith("# branch.oid ") and not line.endswith("(initial)"):
-            commit = line.split(" ")[-1]
-        elif line.startswith("1 "):
-            paths.append(line.split(" ", 8)[8])
-        elif line.startswith("u "):
-            paths.append(line.split(" ", 10)[10])
-    inside = git.ask("rev-parse", "--show-prefix") if paths else ""
-    return commit, [path.removeprefix(inside) for path in paths]
+        kind, fields = line[:2], line.split(" ", 10)
+        if kind == "u ":
+            paths.add(fields[10])
+        elif kind == "1 ":
+            paths.add(" ".join(fields[8:]))
+    return {path.removeprefix(inside) for path in paths}
 
 
-def _unseen() -> tuple[list[str], list[str]]:
-    """Of the files in use those that git does not hold, and those with an edit that git was told to
-    overlook (`update-index --assume-unchanged`, `--skip-worktree`).
+def _compare(commit: str, inside: str) -> tuple[set[str], set[str]]:
+    """Of the files in use those that are not as the commit holds them, and those that it lacks.
+
+    Compared by content, with an index of our own: git's takes a file for unchanged by its size and
+    time, which a queued experiment's params.yaml passes, and can be told to overlook it
+    (`update-index --assume-unchanged`, `--skip-worktree`).
     """
-    used, lacking, hidden = _conf_in_use(), [], []
-    listed = git.ask("ls-files", "-v", "-z", "--others", "--cached", "--", *IN_USE)
+    with TemporaryDirectory() as folder:
+        own = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        if git.answer("rev-parse", "--verify", "--quiet", f"{commit}:{inside}") is not None:
+            prefix = [f"--prefix={inside}"] if inside else []
+            git.ask("read-tree", *prefix, f"{commit}:{inside}", environment=own)
+        asked = ("ls-files", "-t", "-z", "--others", "--modified", "--deleted")
+        listed = git.ask(*asked, "--", *IN_USE, environment=own)
+    edited, lacking, used = set(), set(), _conf_in_use()
     for line in filter(None, listed.split("\0")):
         letter, path = line.split(" ", 1)
-        if letter == "?" and _counts(path, used):
-            lacking.append(path)
-        elif letter in "hSs" and Path(path).is_file() and _differs(path):
-            hidden.append(path)
-    return lacking, hidden
+        if letter != "?":
+            edited.add(path)
+        elif _counts(path, used):
+            lacking.add(path)
+    return edited, lacking
 
 
 def _conf_in_use() -> set[str]:
@@ -89,10 +98,6 @@ def _counts(path: str, conf_in_use: set[str]) -> bool:
         return path in conf_in_use
     left_behind = path.endswith("~") or any(part.startswith(".") for part in path.split("/"))
     return not left_behind and CACHES not in path.split("/")
-
-
-def _differs(path: str) -> bool:
-    return git.answer("hash-object", "--", path) != git.answer("rev-parse", f"HEAD:./{path}")
 
 
 def _printable(names: str) -> str:

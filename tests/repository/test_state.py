@@ -51,9 +51,9 @@ def test_a_file_of_conf_in_use_that_is_in_no_commit_is_an_edit(
         commit_all(project)
     select_mine(project)
     tags = state.tags()
-    assert (tags["git.dirty"], tags["git.uncommitted"]) == ("true", f"{MINE} (not in git)")
+    assert (tags["git.dirty"], tags["git.uncommitted"]) == ("true", f"{MINE} (in no commit)")
     git(project, "add", "--force", MINE)
-    assert state.tags()["git.uncommitted"] == MINE
+    assert state.tags()["git.uncommitted"] == f"{MINE} (in no commit)"
     commit_all(project)
     assert state.tags()["git.dirty"] == "false"
 
@@ -67,7 +67,7 @@ def test_so_is_one_that_only_runs_beside_the_pipeline(group: str, project: Path)
         params.read_text().replace(f"{group}: {{use: default}}", f"{group}: {{use: mine}}")
     )
     git(project, "commit", "--quiet", "--all", "--message", "beside")
-    assert f"conf/{group}/mine.yaml (not in git)" in state.tags()["git.uncommitted"]
+    assert f"conf/{group}/mine.yaml (in no commit)" in state.tags()["git.uncommitted"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_module_or_a_decision_that_is_in_no_commit_is_an_edit(
         (project / ".git/info/exclude").write_text(f"/{name}\n")
     (project / name).parent.mkdir(exist_ok=True)
     (project / name).write_text("by = 'Ada'\n")
-    assert state.tags()["git.uncommitted"] == f"{name} (not in git)"
+    assert state.tags()["git.uncommitted"] == f"{name} (in no commit)"
 
 
 def test_edits_staged_or_not_and_deletions_are_named_by_their_path_in_the_project(
@@ -95,7 +95,7 @@ def test_edits_staged_or_not_and_deletions_are_named_by_their_path_in_the_projec
         "conf/tune/default.yaml",
         "params.yaml",
         "pipeline/cli.py",
-        "pipeline/command line.py",
+        "pipeline/command line.py (in no commit)",
     ]
 
 
@@ -110,11 +110,23 @@ def test_an_edit_that_git_was_told_to_overlook_is_none_the_less_one(
     assert state.tags()["git.uncommitted"] == "params.yaml"
 
 
+def test_an_edit_of_the_same_size_and_time_is_one(project: Path) -> None:
+    """As DVC writes a queued experiment's params.yaml."""
+    params = project / "params.yaml"
+    git(project, "config", "core.trustctime", "false")
+    os.utime(params, (1.6e9, 1.6e9))
+    git(project, "update-index", "--refresh")
+    params.write_text(params.read_text().replace("seed: 0", "seed: 5"))
+    os.utime(params, (1.6e9, 1.6e9))
+    assert git(project, "status", "--porcelain") == ""
+    assert state.tags()["git.uncommitted"] == "params.yaml"
+
+
 def test_many_edits_are_counted_and_a_name_that_is_no_text_goes_on_record(project: Path) -> None:
     for i in range(7):
         Path(os.fsdecode(b"pipeline/caf\xe9%d.py" % i)).touch()
     listed = state.tags()["git.uncommitted"]
-    assert listed.startswith("pipeline/caf\\xe90.py (not in git), ") and listed.endswith("2 more")
+    assert listed.startswith("pipeline/caf\\xe90.py (in no commit), ") and listed.endswith("2 more")
     listed.encode()
 
 
@@ -256,7 +268,7 @@ def test_in_a_sub_folder_of_a_repository_only_the_project_counts(
     assert state.tags() == {"git.commit": head, "git.dirty": "false"}
     select_mine(inside)
     (inside / "dvc.yaml").write_text("stages: {}\n")
-    assert state.tags()["git.uncommitted"] == f"dvc.yaml, {MINE} (not in git)"
+    assert state.tags()["git.uncommitted"] == f"dvc.yaml, {MINE} (in no commit)"
 
 
 def dry_run(folder: Path) -> subprocess.CompletedProcess[str]:
