@@ -30,9 +30,9 @@ def checked_out(commit: str, *, above: int = 0, keep: bool = False) -> Iterator[
     above: how many levels of the scratch folder lie above the worktree, for a path such as
     ../photos. Raises FieldmarkError where the commit is not here or git cannot check it out.
     """
+    inside = git.ask("rev-parse", "--show-prefix")  # of a repository that holds more than Fieldmark
     if git.answer("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
         raise FieldmarkError(f"commit {commit} is not in this repository; `git fetch` it first")
-    inside = git.ask("rev-parse", "--show-prefix")  # of a repository that holds more than Fieldmark
     scratch, lock = _own_folder(commit)
     try:
         place = scratch.joinpath(*["above"] * above, "worktree")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SMOKE, rebuild_environment
 from omegaconf import OmegaConf
-from repositories import commit_all, into_sub_folder
+from repositories import commit_all, into_sub_folder, owned_by_another
 from typer.testing import CliRunner
 
 from pipeline import FieldmarkError, cli, config
@@ -292,6 +292,15 @@ def test_a_commit_without_the_project_is_refused(project: Path) -> None:
     with pytest.raises(FieldmarkError, match="holds no dvc.yaml"), worktree.checked_out(without):
         pass
     assert worktrees(project) == 1
+
+
+def test_where_git_does_not_answer_the_advice_is_not_to_fetch(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = record(project)
+    owned_by_another(project, monkeypatch)
+    with pytest.raises(FieldmarkError, match="safe.directory"):
+        reproduce.reproduce(config.load("export"), run)
 
 
 def test_a_commit_that_is_not_here_is_refused(project: Path) -> None:
