@@ -147,6 +147,7 @@ def show_config(
     if check:
         config.check_images()
         import_module("pipeline.repository.state").check()
+        import_module("pipeline.sources.obstacles").check(config.inputs())
     else:
         print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
 

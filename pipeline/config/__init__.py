@@ -9,6 +9,7 @@ places     where a project keeps what is no result
 from pipeline.config.checks import check as check
 from pipeline.config.checks import check_images as check_images
 from pipeline.config.checks import check_targets as check_targets
+from pipeline.config.checks import inputs as inputs
 from pipeline.config.compose import PARAMS as PARAMS
 from pipeline.config.compose import PLAIN as PLAIN
 from pipeline.config.compose import Config as Config

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline import FieldmarkError
 from pipeline.config import messages, schema
-from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml
+from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
 from pipeline.config.targets import nodes, target
 
 CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
@@ -37,6 +37,16 @@ def check_images() -> None:
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
             f"images"
         )
+
+
+def inputs() -> list[str]:
+    """The places that people fill and stages read: `images:`, and what in data/ no stage makes."""
+    stages = wiring().values()
+    made = tuple(f"{out}/" for stage in stages for out in stage["outs"])
+    read = {dep for stage in stages for dep in stage.get("deps", []) if dep.startswith("data/")} | {
+        load("images").images
+    }
+    return sorted(place for place in read if not f"{place}/".startswith(made))
 
 
 def check_targets(cfg: Config) -> None:

@@ -15,7 +15,8 @@ from pipeline import FieldmarkError
 from pipeline.compute import parallel
 from pipeline.pixels import images
 from pipeline.sources import Item, Skipped, signatures, video
-from pipeline.sources.layout import LITTER, Placed, printable
+from pipeline.sources.layout import Placed
+from pipeline.sources.names import hidden, printable
 
 AHEAD = 1  # pictures a core that are decoded before they are asked for: one may have 300 MB
 
@@ -64,12 +65,8 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
         return
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        yield from (Path(folder, name) for name in sorted(names) if not _hidden(name))
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in LITTER
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        yield from (Path(folder, name) for name in sorted(names) if not hidden(name))
 
 
 def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:

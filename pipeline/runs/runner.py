@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pipeline import FieldmarkError, config
 from pipeline.repository import state
 from pipeline.runs import lineage, processes, provenance, tracking
-from pipeline.sources import address
+from pipeline.sources import address, obstacles
 
 STATE = Path(".fieldmark")
 DATA = "data/ingest"  # the output whose hash names the data
@@ -45,6 +45,8 @@ def run(stage: str) -> None:
     whole = config.load()
     cfg = whole.only(*wiring["params"])
     inputs = _inputs(wiring, cfg)
+    if "images" in inputs:  # also where the stage alone is asked for
+        obstacles.check([inputs["images"]])
     out = Path(wiring["outs"][0])
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
     tags = {"seed": str(cfg.seed), **provenance.code_tags(), **_hashes(wiring)}

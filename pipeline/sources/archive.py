@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline.sources import Item, Skipped, address, tars, zips
-from pipeline.sources.layout import SPLITS, Node, Placed, grown, hidden, printable
+from pipeline.sources.layout import Node, Placed, grown
 from pipeline.sources.layout import read as arranged
+from pipeline.sources.levels import split_of
+from pipeline.sources.names import hidden, printable
 
 
 class Member(NamedTuple):
@@ -36,13 +38,15 @@ def read(
     max_member_megabytes: float,
     max_ratio: float,
     unlabelled: str | None = None,
+    class_level: int | None = None,
 ) -> Iterator[Item | Skipped]:
     """Every member, by name; those of a compressed tar in the order stored, which alone can be read
     once through.
 
     A member larger than max_member_megabytes, and a compressed tar from where it unpacks to more
     than max_ratio times its size, are left out. Raises FieldmarkError where there is no archive, or
-    one without class folders.
+    one without class folders; for
+    `class_level` see layout.
     """
     archive = _Archive(
         address.opened(images), str(images), round(max_member_megabytes * 1e6), max_ratio
@@ -64,7 +68,7 @@ def read(
             yield Skipped(printable(entry.name), reason)
         elif parts:
             files[parts] = entry if entry.load else files.get(parts)
-    placed = list(arranged(_inside(grown(files.items())), str(images), unlabelled))
+    placed = list(arranged(_inside(grown(files.items())), str(images), unlabelled, class_level))
     yield from archive.items(placed)
 
 
@@ -141,7 +145,7 @@ def _unsafe(name: str) -> str:
 def _inside(root: Node[Member]) -> Node[Member]:
     """The folder around all class folders, where there is one."""
     nodes = _shown(root)
-    while len(nodes) == 1 and nodes[0].children and nodes[0].name.casefold() not in SPLITS:
+    while len(nodes) == 1 and nodes[0].children and not split_of(nodes[0].name):
         inner = _shown(nodes[0])
         if not any(node.children for node in inner):
             break
@@ -151,4 +155,4 @@ def _inside(root: Node[Member]) -> Node[Member]:
 
 def _shown(folder: Node[Member]) -> list[Node[Member]]:
     assert folder.children is not None
-    return [node for node in folder.children() if not hidden(node)]
+    return [node for node in folder.children() if not hidden(node.name)]

@@ -8,7 +8,9 @@ them without.
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.sources import Item, Skipped
+from pipeline.sources import Item, Skipped, walk
+from pipeline.sources.names import printable
+from pipeline.sources.walk import Kind
 
 ORIGIN = {"origin": "feedback"}
 
@@ -17,10 +19,10 @@ def read(folder: Path) -> Iterator[Item | Skipped]:
     """Every PNG in the folder, sorted by name; anything else, but for README.md and hidden files,
     is left out.
     """
-    for path in sorted(folder.iterdir() if folder.is_dir() else []):
-        if path.suffix == ".png":
-            yield Item(f"feedback/{path.name}", path.read_bytes, "", metadata={**ORIGIN})
-        elif path.name != "README.md" and not path.name.startswith("."):
-            yield Skipped(
-                f"feedback/{path.name}", "not a PNG; `fieldmark review` writes this folder"
-            )
+    for path, kind, hidden in walk.entries(folder) if folder.is_dir() else []:
+        name = f"feedback/{printable(path.name)}"
+        if kind is Kind.FILE and path.suffix == ".png" and not hidden:
+            yield Item(name, path.read_bytes, "", metadata={**ORIGIN})
+        elif path.name != "README.md" and not hidden:
+            no_file = kind.value if kind in (Kind.DEAD, Kind.ODD) else ""
+            yield Skipped(name, no_file or "not a PNG; `fieldmark review` writes this folder")

@@ -7,21 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import FieldmarkError
-from pipeline.sources import Item, Skipped, address
+from pipeline.sources import Item, Skipped, address, walk
 from pipeline.sources.layout import HOW_TO, Node
 from pipeline.sources.layout import read as arranged
+from pipeline.sources.walk import Entry, Kind
+
+LINKED = "a link to a folder elsewhere, which is not followed"
 
 
-def read(*, images: Path | str, unlabelled: str | None = None) -> Iterator[Item | Skipped]:
+def read(
+    *, images: Path | str, unlabelled: str | None = None, class_level: int | None = None
+) -> Iterator[Item | Skipped]:
     """Every file below `images`, sorted by name; raises FieldmarkError where there is no class
-    folder.
+    folder, or where the folders may be none.
 
-    `unlabelled` names the folder, beside the class folders, of images without a label. Links are
-    followed.
+    `unlabelled` names the folder, beside the class folders, of images without a label; for
+    `class_level` see layout. Links to files are followed, links to folders are not: DVC would not
+    notice a change behind them.
     """
     if address.is_remote(images):
         place = address.Address(str(images))
-        for entry in arranged(place.tree(), str(images), unlabelled):
+        for entry in arranged(place.tree(), str(images), unlabelled, class_level):
             yield (
                 entry
                 if isinstance(entry, Skipped)
@@ -34,7 +40,7 @@ def read(*, images: Path | str, unlabelled: str | None = None) -> Iterator[Item 
                 )
             )
         return
-    for local in arranged(tree(Path(images)), str(images), unlabelled):
+    for local in arranged(tree(Path(images)), str(images), unlabelled, class_level):
         yield (
             local
             if isinstance(local, Skipped)
@@ -57,20 +63,29 @@ def tree(root: Path) -> Node[Path]:
         )
     if not root.is_dir():
         raise FieldmarkError(f"{root} is not a folder; {HOW_TO}")
-    return _node(root)
+    try:
+        entries = walk.entries(root)
+    except OSError as problem:
+        raise FieldmarkError(f"{root} cannot be listed: {problem.strerror}") from problem
+    top = os.path.realpath(root)
+    return Node(root.name, children=lambda: [_node(entry, top) for entry in entries], place=top)
 
 
-def _node(path: Path) -> Node[Path]:
-    if path.is_symlink() and not path.exists():
-        return Node(path.name, reason="link to nothing")
-    if path.is_dir():
+def _node(entry: Entry, top: str) -> Node[Path]:
+    path = entry.path
+    if entry.kind is Kind.FOLDER:
         return Node(
             path.name,
-            children=lambda: [_node(inner) for inner in path.iterdir()],
+            children=lambda: [_node(inner, top) for inner in walk.entries(path)],
             place=os.path.realpath(path),
         )
-    if path.is_file():
+    if entry.kind is Kind.FILE:
         return Node(path.name, path)
-    return Node(
-        path.name, reason="not a file but a pipe, socket or device"
-    )  # reading a pipe would wait for ever
+    if entry.kind is Kind.LINK:
+        return Node(path.name, place=os.path.realpath(path), reason=_behind(path, top))
+    return Node(path.name, reason=entry.kind.value)
+
+
+def _behind(link: Path, top: str) -> str:
+    place = walk.read_already(link, top)
+    return f"link to a folder that is read already: {place}" if place else LINKED

@@ -5,21 +5,18 @@ Whatever lies below a class folder, at any depth, belongs to that class. A folde
 twice is read once. Names are normalised to NFC, so that every file system gives the same table.
 """
 
-import os
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline import FieldmarkError
-from pipeline.sources import Skipped
+from pipeline.sources import Skipped, levels
+from pipeline.sources.names import hidden
+from pipeline.sources.names import printable as printable
 
 T = TypeVar("T")
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
-# Those that turn the order of the letters around them: a name would read as another.
-TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 ABOUT = "README.md"  # says what the folder is for, as that of data/images does
 HIDDEN = "hidden file or litter of a file manager"
 MAX_DEPTH = 100  # far below the number of nested calls that Python allows
@@ -30,7 +27,8 @@ HOW_TO = "put one folder of images for each class there, or change `images:` in 
 class Node(Generic[T]):
     """A folder, which has `children`, or a file, whose `content` its source knows how to load.
 
-    Neither, where there is a `reason` why it cannot be used. Folders of the same `place` are one.
+    Neither, where there is a `reason` why it cannot be used. Folders of the same `place` are one;
+    a file has none.
     """
 
     name: str
@@ -52,27 +50,37 @@ class Placed(Generic[T]):
     split: str
 
 
-def read(root: Node[T], where: str, unlabelled: str | None) -> Iterator[Placed[T] | Skipped]:
+def read(
+    root: Node[T], where: str, unlabelled: str | None, class_level: int | None
+) -> Iterator[Placed[T] | Skipped]:
     """Every file below `root`, sorted by name; raises FieldmarkError, naming `where`, without class
-    folders.
+    folders, and where folders of this name and content may be no classes.
 
     The folder called `unlabelled`, beside the class folders, holds images without a label.
+    class_level: 1 where the folders in `root` are the classes, 2 where those in them are; None
+    finds it out.
     """
-    folders = [node for node in _listed(root) if node.children and not hidden(node)]
+    if class_level not in (None, 1, 2):
+        raise FieldmarkError(f"ingest.source.class_level: 1, 2 or null, not {class_level}")
+    folders = _folders(root)
     if not folders:
         raise FieldmarkError(f"{where} holds no class folders; {HOW_TO}")
     tree = _Tree[T](unlabelled, {root.place: "."})
-    if _are_splits([node for node in folders if node.name != unlabelled]):
-        yield from _outside_classes(root, "")
-        for node in folders:
-            if node.name == unlabelled:
-                yield from tree.in_class(node, "", "")
-            else:
-                yield from tree.classes(
-                    node, f"{printable(node.name)}/", SPLITS[node.name.casefold()]
-                )
-    else:
+    named = [node for node in folders if node.name != unlabelled]
+    if class_level == 1 or (class_level is None and not _are_splits(named, where)):
         yield from tree.classes(root, "", "")
+        return
+    if class_level is None:
+        for node in named:
+            with suppress(OSError):  # of one that cannot be listed; the reading says so
+                within = [inner for inner in _folders(node) if inner.name != unlabelled]
+                _check(within, f"{where}/{printable(node.name)}")
+    yield from _outside_classes(root, "")
+    for node in folders:
+        if node.name == unlabelled:
+            yield from tree.in_class(node, "", "")
+        else:
+            yield from tree.classes(node, f"{printable(node.name)}/", levels.split_of(node.name))
 
 
 def grown(
@@ -83,29 +91,6 @@ def grown(
     """
     flat = list(files)
     return Node(place[-1] if place else "", children=lambda: _branches(flat, place), place=place)
-
-
-def hidden(node: Node[T]) -> bool:
-    """What the reading leaves out, saying so: dot files, and the litter of file managers."""
-    return node.name.startswith(".") or node.name.casefold() in LITTER
-
-
-def printable(name: str) -> str:
-    """The name for tables and terminals: NFC, with undecodable bytes, and what breaks or turns a
-    line, escaped.
-    """
-    try:
-        text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    except (
-        UnicodeEncodeError
-    ):  # half of a surrogate pair, which only an archive or a listing can hold
-        text = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(_visible(letter) for letter in unicodedata.normalize("NFC", text))
-
-
-def _visible(letter: str) -> str:
-    control = letter in TURNING or unicodedata.category(letter) in ("Cc", "Zl", "Zp")
-    return letter.encode("unicode_escape").decode() if control else letter
 
 
 def _branches(
@@ -124,18 +109,43 @@ def _branches(
     return [*leaves, *(grown(inner, (*place, folder)) for folder, inner in below.items())]
 
 
-def _are_splits(folders: list[Node[T]]) -> bool:
+def _are_splits(folders: list[Node[T]], where: str) -> bool:
     """A class may be called `train`, too: splits have folders below them."""
-    named = bool(folders) and all(node.name.casefold() in SPLITS for node in folders)
-    return named and any(node.children for folder in folders for node in _listed(folder))
+    names = [node.name for node in folders]
+    splits = levels.are_splits(names, lambda i: _contents(folders[i]))
+    if not splits:
+        _check(folders, where)
+    return splits
+
+
+def _check(folders: list[Node[T]], where: str) -> None:
+    names = [node.name for node in folders]
+    doubt = levels.doubt(names, lambda i: _contents(folders[i]))
+    if doubt:
+        raise FieldmarkError(f"{where}: {doubt}; {levels.HOW_TO}")
+
+
+def _folders(parent: Node[T]) -> list[Node[T]]:
+    return [node for node in _listed(parent) if node.children and not hidden(node.name)]
+
+
+def _contents(folder: Node[T]) -> levels.Contents:
+    try:
+        nodes = [node for node in _listed(folder) if not hidden(node.name)]
+    except OSError:  # the reading says so
+        nodes = []
+    return levels.Contents(
+        frozenset(node.name for node in nodes if node.children),
+        any(node.content is not None and levels.may_be_image(node.name) for node in nodes),
+    )
 
 
 def _outside_classes(parent: Node[T], above: str) -> Iterator[Skipped]:
     for node in _listed(parent):
-        if hidden(node):
+        if hidden(node.name):
             yield Skipped(above + printable(node.name), HIDDEN)
         elif not node.children and above + node.name != ABOUT:
-            yield Skipped(above + printable(node.name), node.reason or "not inside a class folder")
+            yield Skipped(above + _named(node), node.reason or "not inside a class folder")
 
 
 class _Tree(Generic[T]):
@@ -146,10 +156,14 @@ class _Tree(Generic[T]):
         self.seen = seen
 
     def classes(self, parent: Node[T], above: str, split: str) -> Iterator[Placed[T] | Skipped]:
+        try:
+            folders = _folders(parent)
+        except OSError as problem:
+            yield Skipped(above, f"cannot be listed: {problem.strerror}")
+            return
         yield from _outside_classes(parent, above)
-        for node in _listed(parent):
-            if node.children and not hidden(node):
-                yield from self.in_class(node, above, split)
+        for node in folders:
+            yield from self.in_class(node, above, split)
 
     def in_class(self, folder: Node[T], above: str, split: str) -> Iterator[Placed[T] | Skipped]:
         label = "" if folder.name == self.unlabelled else printable(folder.name)
@@ -180,12 +194,19 @@ class _Tree(Generic[T]):
             return
         for node in nodes:
             inner = f"{name}/{printable(node.name)}"
-            if hidden(node) or node.reason:
-                yield inner, Skipped(inner, HIDDEN if hidden(node) else node.reason)
+            if hidden(node.name):
+                yield inner, Skipped(inner, HIDDEN)
+            elif node.reason:
+                yield inner, Skipped(f"{name}/{_named(node)}", node.reason)
             elif node.children:
                 yield from self.below(node, inner)
             else:
                 yield inner, node
+
+
+def _named(node: Node[T]) -> str:
+    """With a stroke behind the name of a folder."""
+    return printable(node.name) + "/" * (node.place is not None)
 
 
 def _listed(folder: Node[T]) -> list[Node[T]]:

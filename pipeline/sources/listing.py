@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, address
-from pipeline.sources.layout import SPLITS, printable
+from pipeline.sources.levels import SPLITS
+from pipeline.sources.names import printable
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 BATCH = 1024  # rows of a Parquet file in memory

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from pipeline.sources import Item, Skipped
 from pipeline.sources.ledger import Verified
+from pipeline.sources.names import alike
 from pipeline.sources.verify import verified
 
 SAMPLE = 256  # images decoded; a second or two
@@ -46,10 +47,20 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
             *_counts("split", splits),
             _checked(len(sample), n_read, n_repeated, labels.total()),
             *_left_out(reasons),
+            *one_or_several(alike(labels)),
             *["at least two classes are needed, or images without a label"]
             * (len(labels) < 2 and "(unlabelled)" not in labels),
         ]
     )
+
+
+def one_or_several(doubles: list[list[str]]) -> list[str]:
+    """A line for each group of classes that read alike."""
+    return [
+        f"the classes {', '.join(map(repr, names))} differ in case, spaces or joints only: "
+        f"give them one name if they are one"
+        for names in doubles
+    ]
 
 
 def _counts(title: str, counts: Counter[str]) -> list[str]:

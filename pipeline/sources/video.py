@@ -27,19 +27,20 @@ def read(
     scene_change: float | None,
     min_difference: float,
     unlabelled: str | None = None,
+    class_level: int | None = None,
 ) -> Iterator[Item | Skipped]:
     """The frames of every video below `images`, in the order of time, as RGB in uncompressed PNG.
 
     A frame every so many seconds, or, where scene_change is given, each frame that differs by more
     than that from the one taken before. Differences are the mean over grey thumbnails, 0 to 1.
     Taken frames that differ by less than min_difference are dropped, and counted. Raises
-    FieldmarkError without a folder of class folders.
+    FieldmarkError without a folder of class folders; for `class_level` see layout.
     """
     if address.is_remote(images):
         raise FieldmarkError(
             f"{images}: videos are read from a folder on this machine; copy them there first"
         )
-    for entry in arranged(tree(Path(images)), str(images), unlabelled):
+    for entry in arranged(tree(Path(images)), str(images), unlabelled, class_level):
         if isinstance(entry, Skipped):
             yield entry
         else:

@@ -15,10 +15,10 @@ from typing import Any
 
 from pipeline import FieldmarkError
 from pipeline.config import Config, build
-from pipeline.sources import Skipped, ledger, preview, quarantine
+from pipeline.sources import Skipped, ledger, obstacles, preview, quarantine
 from pipeline.sources import feedback as accepted
-from pipeline.sources.layout import printable
 from pipeline.sources.ledger import Verified
+from pipeline.sources.names import alike, printable
 from pipeline.sources.quarantine import Quarantine
 from pipeline.sources.verify import max_pixels, verified
 from pipeline.storage import table
@@ -44,7 +44,10 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
     if "" not in labels:  # people may still name what has no label
         _check_enough(labels, int(own.sum()), left_out)
     n_feedback = int((~own).sum())
+    doubles = alike(labels - {""})
+    print(*preview.one_or_several(doubles), sep="\n", end="\n" * bool(doubles), flush=True)
     return {
+        **({"n_alike_classes": float(sum(map(len, doubles)))} if doubles else {}),
         **(
             {"n_feedback": float(n_feedback)} if n_feedback else {}
         ),  # without any, nothing here tells of it
@@ -63,7 +66,8 @@ def check(cfg: Config, *, images: Path | str) -> str:
     """What `run` would take in, leave out and why, for people; of many images only a sample is
     decoded.
     """
-    return preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
+    account = preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
+    return "\n".join([account, *obstacles.describe(images)])
 
 
 def _unique(entries: Iterable[Verified | Skipped], left_out: Quarantine) -> Iterator[Verified]:

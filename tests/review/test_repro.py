@@ -108,6 +108,7 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(reviewed: Review
         line.split("'")[1] for line in reviewed.log.splitlines() if line.startswith("Running stage")
     ]
     assert ran == [
+        "config",
         "ingest",
         "label-check",
         "preprocess",
@@ -139,7 +140,8 @@ def test_decisions_alone_leave_ingest_alone(reviewed: Reviewed, cache: Path) -> 
         text=True,
         check=True,
     )
-    assert [*json.loads(told.stdout)] == ["label-check"]  # what follows from it is run after it
+    # The check always runs, and what follows from label-check is run after it.
+    assert [*json.loads(told.stdout)] == ["config", "label-check"]
 
 
 def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(

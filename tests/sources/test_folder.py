@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, folder
+from pipeline.sources.layout import HIDDEN
 
 
 def make(root: Path, *names: str) -> Path:
@@ -60,11 +61,6 @@ def test_a_folder_named_like_a_split_is_one(tmp_path: Path, name: str, split: st
 def test_a_split_name_beside_other_folders_is_a_class(tmp_path: Path) -> None:
     make(tmp_path, "train/cat/1.jpg", "tram/2.jpg")
     assert found(tmp_path) == [("train/cat/1.jpg", "train", ""), ("tram/2.jpg", "tram", "")]
-
-
-def test_split_names_without_folders_below_them_are_classes(tmp_path: Path) -> None:
-    make(tmp_path, "train/1.jpg", "test/2.jpg")
-    assert found(tmp_path) == [("test/2.jpg", "test", ""), ("train/1.jpg", "train", "")]
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
@@ -124,16 +120,25 @@ def test_an_empty_class_folder_is_named(tmp_path: Path, content: list[str]) -> N
     assert skipped(tmp_path)["cats/"] == "class folder holds no files"
 
 
-def test_links_are_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_followed_and_one_to_a_folder_is_named(tmp_path: Path) -> None:
+    """DVC follows the one, and would notice no change behind the other."""
     make(tmp_path / "elsewhere", "dogs/1.jpg", "2.jpg")
-    make(tmp_path / "images", "cat/3.jpg")
+    make(tmp_path / "images", "cat/3.jpg", "cat/.store/4.jpg")
     (tmp_path / "images" / "dog").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "images" / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "images" / "cat" / "kept").symlink_to(".store")
     (tmp_path / "images" / "cat" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
-    assert [name for name, _, _ in found(tmp_path / "images")] == [
-        "cat/2.jpg",
-        "cat/3.jpg",
-        "dog/1.jpg",
-    ]
+    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/2.jpg", "cat/3.jpg"]
+    assert skipped(tmp_path / "images") == {
+        "cat/.store": HIDDEN,
+        **dict.fromkeys(["cat/kept/", "cat/more/", "dog/"], folder.LINKED),
+    }
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    make(tmp_path / "elsewhere", "cat/1.jpg")
+    (tmp_path / "images").symlink_to("elsewhere")
+    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/1.jpg"]
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../dog"])
@@ -141,9 +146,11 @@ def test_a_circle_of_links_is_walked_once(tmp_path: Path, target: str) -> None:
     make(tmp_path, "cat/1.jpg", "dog/2.jpg")
     (tmp_path / "cat" / "link").symlink_to(target)
     (tmp_path / "dog" / "back").symlink_to("../cat")
+    (tmp_path / "cow").symlink_to("dog")
     names = [Path(name).name for name, _, _ in found(tmp_path)]
     assert sorted(names) == ["1.jpg", "2.jpg"]
-    assert any("read already" in reason for reason in skipped(tmp_path).values())
+    assert all("read already" in reason for reason in skipped(tmp_path).values())
+    assert [*skipped(tmp_path)] == ["cow/", "cat/link/", "dog/back/"]
 
 
 def test_a_link_to_nothing_or_to_itself_is_named(tmp_path: Path) -> None:
@@ -154,6 +161,58 @@ def test_a_link_to_nothing_or_to_itself_is_named(tmp_path: Path) -> None:
         "cat/gone.jpg": "link to nothing",
         "cat/self.jpg": "link to nothing",
     }
+
+
+LITTER = [
+    "@eaDir/cat/SYNOPHOTO_THUMB_M.jpg",
+    "@Recycle/1.jpg",
+    "#recycle/1.jpg",
+    "$RECYCLE.BIN/S-1-5-21/$R1.jpg",
+    "System Volume Information/1.jpg",
+    "lost+found/1.jpg",
+    "LOST.DIR/1.jpg",
+    ".thumbnails/1.jpg",
+    ".Trash-1000/files/1.jpg",
+    ".Trashes/501/1.jpg",
+    ".Spotlight-V100/1.jpg",
+    ".fseventsd/1.jpg",
+    "__MACOSX/cat/._1.jpg",
+    "__pycache__/1.jpg",
+]
+
+
+@pytest.mark.parametrize("within", ["", "cat/", "cat/deep/", "train/", "train/cat/"])
+def test_what_storage_devices_keep_for_themselves_is_left_out_and_named(
+    tmp_path: Path, within: str
+) -> None:
+    make(tmp_path, "train/cat/1.jpg" if "train" in within else "cat/1.jpg")
+    make(tmp_path, *(within + name for name in LITTER))
+    assert {label for _, label, _ in found(tmp_path)} == {"cat"} and len(found(tmp_path)) == 1
+    names = {within + name.partition("/")[0] for name in LITTER}
+    assert skipped(tmp_path) == dict.fromkeys(names, HIDDEN)
+
+
+@pytest.mark.parametrize("name", ["recycled", "trash", "thumbs", "desktop", "found", "#1", "@home"])
+def test_a_class_that_is_called_nearly_like_litter_is_one(tmp_path: Path, name: str) -> None:
+    assert found(make(tmp_path, f"{name}/1.jpg")) == [(f"{name}/1.jpg", name, "")]
+
+
+def beyond_every_path(folder: Path) -> None:
+    """So deep below that it cannot be listed by its path, also for root, who may read all else."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=at)
+        below = os.open("x" * 250, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg")
+    beyond_every_path(tmp_path / "cat")
+    (reason,) = skipped(tmp_path).values()
+    assert reason.startswith("cannot be listed: ") and len(found(tmp_path)) == 1
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -62,6 +62,22 @@ def test_a_listing_whose_every_row_is_wrong_in_its_own_way_is_told_in_few_lines(
     assert found[-2] == "  980 more, for 980 other reasons"
 
 
+def test_classes_that_read_alike_are_named() -> None:
+    classes = ["hat", "Hat", "hat ", "cap", "t-shirt", "T shirt", "ｃａｐ"]
+    found = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
+    assert [line.partition(" differ")[0] for line in found[-3:]] == [
+        "the classes 'Hat', 'hat', 'hat '",
+        "the classes 'T shirt', 't-shirt'",
+        "the classes 'cap', 'ｃａｐ'",
+    ]
+
+
+def test_classes_that_read_apart_are_not_named() -> None:
+    classes = ["hat", "hats", "cat", "a1", "a2", "_", "-", "1.5", "15"]
+    found = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
+    assert found[-1] == "nothing else would be left out"
+
+
 def test_a_single_class_is_told_to_be_too_few() -> None:
     """It is what ingest refuses; images without a label may still become another one."""
     assert (

@@ -1,3 +1,4 @@
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,30 @@ def test_what_is_no_image_in_the_feedback_folder_is_accounted_for(tmp_path: Path
         "feedback/cut.png": "truncated: the file ends too early",
         "feedback/note.txt": "not a PNG; `fieldmark review` writes this folder",
     }
+
+
+def test_what_is_no_file_in_the_feedback_folder_is_not_waited_for(tmp_path: Path) -> None:
+    draw(tmp_path / "in", ["ant/1.png", "bee/2.png"])
+    feedback = accept(tmp_path / "feedback")
+    os.mkfifo(feedback / "pipe.png")
+    (feedback / "gone.png").symlink_to("nowhere")
+    (feedback / "folder.png").mkdir()
+    run(tmp_path / "in", tmp_path / "out", feedback=feedback)
+    left_out = pd.read_csv(tmp_path / "out" / "quarantine.csv").set_index("name")["reason"]
+    assert left_out.to_dict() == {
+        "feedback/folder.png": "not a PNG; `fieldmark review` writes this folder",
+        "feedback/gone.png": "link to nothing",
+        "feedback/pipe.png": "not a file but a pipe, socket or device",
+    }
+
+
+def test_classes_that_read_alike_are_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "in", ["hat/1.png", "Hat/2.png", "hat /3.png", "cap/4.png"])
+    metrics = run(tmp_path / "in", tmp_path / "out")
+    assert (metrics["n_classes"], metrics["n_alike_classes"]) == (4, 3)
+    assert "the classes 'Hat', 'hat', 'hat ' differ in case" in capsys.readouterr().out
 
 
 def test_without_feedback_no_byte_tells_of_it(tmp_path: Path) -> None:
