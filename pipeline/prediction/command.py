@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pipeline import FieldmarkError, config, one_line
 from pipeline.exported.model import Model, load
 from pipeline.prediction import answers, camera, pictures, writers
-from pipeline.prediction.pictures import Picture
+from pipeline.prediction.pictures import Own, Picture
 from pipeline.serving.swap import Registry
 
 
@@ -37,14 +37,18 @@ def predict(
         if form != "pictures"
         else writers.as_pictures(out)
     )
+    own = Own(*[out] * (form == "pictures"))
     shots = (
         camera.frames(source)
         if source
-        else pictures.pictures(paths, every_seconds=every_seconds, max_pixels=max_pixels)
+        else pictures.pictures(paths, every_seconds=every_seconds, max_pixels=max_pixels, own=own)
     )
     unread = run(named(model), shots, write, top=top, live=bool(source))
     for name, reason in unread:
         print(f"not read: {name}: {reason}", file=sys.stderr)
+    if own.left_out:
+        written = f"{own.left_out[0]}{', ...' if len(own.left_out) > 1 else ''}"
+        print(f"left out, as `fieldmark predict` wrote it: {written}", file=sys.stderr)
     return len(unread)
 
 

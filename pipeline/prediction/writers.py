@@ -13,9 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 from pipeline import FieldmarkError
 from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
+from pipeline.prediction.traces import COLUMNS, marked
 from pipeline.storage import store
 
-COLUMNS = ["name", "class", "prob", "abstain", "ood", "ood_score", "error"]
 CELL_PX = 640  # of an annotated picture
 LINE = 18  # letters of a line below it
 
@@ -80,7 +80,7 @@ def as_pictures(folder: Path) -> Write:
             for letter in Path(answer.name).name
         )
         with store.whole(folder / f"{next(numbers):05d}-{name[:80]}.png") as half:
-            half.write_bytes(data)
+            half.write_bytes(marked(data))
 
     return write
 

@@ -39,6 +39,18 @@ MARKUP = {
     b"<html": "a web page, not an image",
     b"<!doctype html": "a web page, not an image",
 }
+STILL_BRANDS = (b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
+ATOMS = (b"moov", b"mdat", b"wide", b"pnot")  # a QuickTime film may begin with any of them
+VIDEOS = (
+    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # WMV, ASF
+    b"FLV\x01",
+    b"OggS",
+    b"\x00\x00\x01\xba",  # MPEG
+    b"\x00\x00\x01\xb3",
+    b"YUV4MPEG2",
+)
+PACKETS = ((0, 188), (4, 192))  # of a transport stream, each beginning with a G
 DNG_VERSION, NEW_SUBFILE_TYPE, SUB_IFDS = 50706, 254, 330
 
 
@@ -55,6 +67,27 @@ def named(data: bytes) -> str:
     if head.startswith(b"<"):
         return next((reason for mark, reason in MARKUP.items() if mark in head), "")
     return ""
+
+
+def is_video(head: bytes) -> bool:
+    """By the first bytes of a file, of which 600 are enough; names say little, and what a machine
+    takes them for differs.
+    """
+    kind, brand = head[4:8], head[8:12]
+    if kind == b"ftyp":
+        return brand not in HEIC_BRANDS + STILL_BRANDS
+    if head.startswith(b"RIFF"):
+        return head[8:12] in (b"AVI ", b"AVIX")
+    if head.startswith(b"GIF8"):  # whose first byte could stand for a packet
+        return False
+    return (
+        kind in ATOMS
+        or head.startswith(VIDEOS)
+        or any(
+            len(head) > start + 2 * step and head[start : start + 2 * step + 1 : step] == b"G" * 3
+            for start, step in PACKETS
+        )
+    )
 
 
 def _is_raw(data: bytes) -> bool:
