@@ -118,6 +118,14 @@ def test_what_dvc_cannot_take_is_named_with_the_remedy(images: Path, kind: str, 
     assert re.search(rf"data/images/{where}odd: .*: .*(delete|replace|move)", told(images))
 
 
+def test_images_may_be_a_link_which_dvc_follows(images: Path) -> None:
+    images.rename("photos")
+    images.symlink_to("../photos")
+    assert not list(obstacles.obstacles(images)) and digested(images) == {"ant/1.png", "bee/2.png"}
+    write(images / "bee" / "3.png")
+    assert "bee/3.png" in (digested(images) or set())
+
+
 def test_images_that_are_a_dvc_project_of_their_own_are_named(images: Path) -> None:
     (images / ".dvc").mkdir()
     assert "data/images: a DVC project inside this one" in told(images)
@@ -149,6 +157,8 @@ def test_several_are_counted_and_all_listed_by_check(images: Path) -> None:
     assert "ant/00: a link to nothing" in told(images) and "(29 more: " in told(images)
     lines = obstacles.describe(images)
     assert lines[0] == "`dvc repro` will not start because of 30:" and lines[-1] == "  10 more"
+    cfg = Config(ingest=schema.Ingest(source=SOURCE, max_megapixels=1.0))
+    assert ingest.check(cfg, images=images).splitlines()[-len(lines) :] == lines
 
 
 def test_a_link_to_a_folder_that_is_read_in_its_own_place_stands_in_no_ones_way(
