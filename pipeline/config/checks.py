@@ -31,7 +31,7 @@ def check_images() -> None:
     """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once
     it has removed data/ingest.
     """
-    images = load("images").images
+    images = _images()
     if "://" not in images and not Path(images).exists():
         raise FieldmarkError(
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
@@ -43,10 +43,15 @@ def inputs() -> list[str]:
     """The places that people fill and stages read: `images:`, and what in data/ no stage makes."""
     stages = wiring().values()
     made = tuple(f"{out}/" for stage in stages for out in stage["outs"])
-    read = {dep for stage in stages for dep in stage.get("deps", []) if dep.startswith("data/")} | {
-        load("images").images
-    }
-    return sorted(place for place in read if not f"{place}/".startswith(made))
+    deps = {dep for stage in stages for dep in stage.get("deps", []) if dep.startswith("data/")}
+    return sorted(dep for dep in {_images(), *deps} if not f"{dep}/".startswith(made))
+
+
+def _images() -> str:
+    """Of params.yaml as it stands, which `check` has validated: to compose it anew takes longer than
+    all else of a check, and this one goes before every `dvc repro`.
+    """
+    return str(read_yaml(PARAMS)["images"])
 
 
 def check_targets(cfg: Config) -> None:

@@ -72,11 +72,11 @@ MISPLACED = (
 
 def check(places: Iterable[Path | str]) -> None:
     """Raise FieldmarkError, in one line, where DVC could not take one of the places as it is."""
-    all_found = [obstacle for place in places for obstacle in obstacles(place)]
-    if all_found:
-        others = len(all_found) - 1
+    every_one = [obstacle for place in places for obstacle in obstacles(place)]
+    if every_one:
+        others = len(every_one) - 1
         more = f" ({others} more: `fieldmark ingest --check` lists them)" if others else ""
-        raise FieldmarkError(f"{all_found[0]}{more}")
+        raise FieldmarkError(f"{every_one[0]}{more}")
 
 
 def describe(place: Path | str) -> list[str]:

@@ -32,8 +32,8 @@ class Entry(NamedTuple):
 def entries(folder: Path) -> list[Entry]:
     """Everything in the folder, sorted by printable name; raises OSError where it cannot be listed."""
     with os.scandir(folder) as listing:
-        found = [Entry(Path(entry.path), _kind(entry), hidden(entry.name)) for entry in listing]
-    return sorted(found, key=lambda entry: (printable(entry.path.name), entry.path.name))
+        unsorted = [Entry(Path(entry.path), _kind(entry), hidden(entry.name)) for entry in listing]
+    return sorted(unsorted, key=lambda entry: (printable(entry.path.name), entry.path.name))
 
 
 def kind(path: Path) -> Kind:
