@@ -9,11 +9,9 @@ from functools import partial
 from itertools import compress, count
 from pathlib import Path
 
-import cv2
 import imagehash
 import numpy as np
 from jaxtyping import UInt8
-from PIL import __version__ as pillow_version
 from tqdm import tqdm
 
 from pipeline import config
@@ -118,8 +116,7 @@ def _settings(size_px: int, blur_faces: bool) -> str:
     """What else than the bytes of an image decides on its look."""
     faces = Path(images.__file__).with_name("faces.py")
     code = b"".join(
-        Path(file).read_bytes()
-        for file in (images.__file__, faces, quality.__file__, duplicates.__file__, __file__)
+        Path(file).read_bytes() for file in (faces, quality.__file__, duplicates.__file__, __file__)
     )
-    versions = size_px, blur_faces, pillow_version, cv2.__version__, imagehash.__version__
-    return hashlib.blake2b(f"{versions} ".encode() + code, digest_size=16).hexdigest()
+    others = size_px, blur_faces, images.rules(), imagehash.__version__
+    return hashlib.blake2b(f"{others} ".encode() + code, digest_size=16).hexdigest()

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock
-from PIL import __version__ as pillow_version
 
 from pipeline import config
 from pipeline.pixels import images
@@ -188,10 +187,8 @@ def _database(path: Path, rules: str) -> sqlite3.Connection:
 
 def _rules(max_pixels: int) -> str:
     """What else than its bytes decides on a file, and how it is noted here."""
-    code = b"".join(
-        Path(str(file)).read_bytes() for file in (images.__file__, signatures.__file__, __file__)
-    )
-    return f"{max_pixels} {pillow_version} {hashlib.sha256(code).hexdigest()}"
+    code = b"".join(Path(str(file)).read_bytes() for file in (signatures.__file__, __file__))
+    return f"{max_pixels} {images.rules()} {hashlib.sha256(code).hexdigest()}"
 
 
 def _link(shard: Path, to: Path) -> None:

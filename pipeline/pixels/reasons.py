@@ -1,0 +1,35 @@
+"""Why bytes are no usable image, in words for people."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from PIL import Image
+
+NOUNS = {"JPEG2000": "JPEG 2000", "WEBP": "WebP", "PPM": "PPM, PGM or PBM"}
+
+
+class BadImage(ValueError):
+    """Bytes that are no usable image; the message is the reason, fit for a list that people
+    read.
+    """
+
+
+def of_decoder(problem: Exception) -> str:
+    """The reason behind what a decoder raised."""
+    if "truncated" in str(problem).lower():
+        return "truncated: the file ends too early"
+    return f"damaged: {problem or type(problem).__name__}"
+
+
+def of_unknown(data: bytes, formats: Sequence[str]) -> str:
+    """The reason why no decoder takes the bytes: one that knows their signature may know it."""
+    for name in formats:
+        factory, accept = Image.OPEN[name]
+        if accept is None or not accept(data[:16]):
+            continue
+        try:
+            factory(BytesIO(data), "")
+        except Exception as problem:  # decoders of damaged files raise nearly every type there is
+            noun = NOUNS.get(name, name)
+            return f"a {noun} that cannot be read: {problem or type(problem).__name__}"
+    return f"not an image of a known format ({', '.join(formats)})"

@@ -1,0 +1,178 @@
+"""TIFF: what its tags say of the pixels, held against what Pillow makes of them.
+
+Pillow reads some kinds otherwise than they are meant, and refuses others without a reason. Here
+each kind is either known to come out right, or is refused by name.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from math import ceil
+from typing import Any, NamedTuple
+
+from PIL import TiffImagePlugin
+
+from pipeline.pixels.colour import Levels
+from pipeline.pixels.reasons import BadImage
+
+PREFIXES = tuple(TiffImagePlugin.PREFIXES)
+BIG = (b"MM\x00\x2b", b"II\x2b\x00")  # BigTIFF, whose header is longer
+REMEDY = "save it as grey or RGB with 8 or 16 bits a sample"
+
+GREY, RGB, PALETTE, CMYK, YCBCR, LAB = "grey", "RGB", "palette", "CMYK", "YCbCr", "L*a*b*"
+COLOURS = {0: GREY, 1: GREY, 2: RGB, 3: PALETTE, 5: CMYK, 6: YCBCR, 8: LAB}
+N_SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
+FORMATS = {1: "", 2: "signed ", 3: "floating-point ", 4: "", 5: "complex ", 6: "complex "}
+FLOAT, SIGNED = FORMATS[3], FORMATS[2]
+# bits of a sample that come out right, by colour and format
+DEPTHS = {
+    (GREY, ""): (1, 2, 4, 8, 12, 16, 32),
+    (GREY, SIGNED): (32,),  # the way Pillow itself writes 32 bits
+    (GREY, FLOAT): (32,),
+    (RGB, ""): (8, 16),
+    (PALETTE, ""): (1, 2, 4, 8),
+    (CMYK, ""): (8, 16),
+    (YCBCR, ""): (8,),
+    (LAB, ""): (8,),
+}
+UNCOMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
+UNSPECIFIED = 0
+THUMBNAIL, MASK = 1, 4
+
+
+class Kind(NamedTuple):
+    """What the tags of the first page say of its pixels."""
+
+    colour: str
+    bits: int
+    sample_format: str
+    white_is_zero: bool
+    extra: tuple[int, ...]
+    planar: bool
+    compression: int
+
+    def __str__(self) -> str:
+        zero = "WhiteIsZero " if self.white_is_zero else ""
+        more = f" with {n} more bands" if (n := len(self.extra)) else ""
+        return f"a TIFF of {self.bits}-bit {self.sample_format}{zero}{self.colour}{more}"
+
+    @property
+    def bands_beyond_rgb(self) -> bool:
+        """A fourth band of which the file does not say that it is transparency."""
+        return self.colour == RGB and self.extra[:1] == (UNSPECIFIED,)
+
+
+def kind(data: bytes) -> Kind | None:
+    """None where the tags cannot be read, which the decoder then says; BadImage for a kind that
+    would not come out right, or of which pixels are missing.
+    """
+    tags = _tags(data)
+    if tags is None:
+        return None
+    _check_page(tags)
+    found = _kind(tags)
+    _check_kind(found, tags)
+    if found.compression != OLD_JPEG:
+        _check_pieces(found, tags, len(data))
+    return found
+
+
+def levels(found: Kind | None) -> Levels:
+    """The white of a grey image of more than 8 bits; 32 whole bits are taken for 16."""
+    if found is None:
+        return Levels()
+    return Levels(2 ** min(found.bits, 16) - 1, found.white_is_zero)
+
+
+def unreadable(found: Kind) -> str:
+    """The reason for a kind that is none of Pillow's."""
+    order = "in separate planes " if found.planar else ""
+    return f"{found} {order}cannot be read: {REMEDY}"
+
+
+def _tags(data: bytes) -> dict[int, Any] | None:
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[:4] in BIG else 8])
+        file = BytesIO(data)
+        file.seek(directory.next)
+        directory.load(file)
+        return {tag: directory[tag] for tag in directory}
+    except Exception:  # of broken tags; the decoder says what it makes of them
+        return None
+
+
+def _check_page(tags: dict[int, Any]) -> None:
+    page = tags.get(254, 0)
+    if page & THUMBNAIL:
+        raise BadImage("a TIFF whose first page is a thumbnail of another: save that one alone")
+    if page & MASK:
+        raise BadImage("a TIFF whose first page is a mask of another: save that one alone")
+
+
+def _kind(tags: dict[int, Any]) -> Kind:
+    compression = tags.get(259, UNCOMPRESSED)
+    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+        raise BadImage(f"a TIFF compressed by method {compression}, which is not read")
+    photometric = tags.get(262, 0) if compression != OLD_JPEG else 6
+    if photometric not in COLOURS:
+        raise BadImage(f"a TIFF of photometric interpretation {photometric}, which is not read")
+    colour = COLOURS[photometric]
+    n_samples = tags.get(277, 3 if compression == OLD_JPEG else 1)
+    bits, formats = _one(tags.get(258, (1,))), _one(tags.get(339, (1,)))
+    if bits is None or formats is None:
+        raise BadImage(f"a TIFF of samples that differ in depth or format: {REMEDY}")
+    extra = tuple(tags.get(338, ()))
+    n_extra = n_samples - N_SAMPLES[colour]
+    if n_extra < len(extra) or n_extra < 0:
+        raise BadImage(f"a TIFF of {n_samples} bands, too few for {colour}")
+    return Kind(
+        colour,
+        bits,
+        FORMATS.get(formats, "unknown "),
+        photometric == 0,
+        (UNSPECIFIED,) * (n_extra - len(extra)) + extra,
+        tags.get(284, 1) == 2 and n_samples > 1,
+        compression,
+    )
+
+
+def _one(values: Sequence[int]) -> int | None:
+    """The value that all have in common."""
+    return values[0] if len(set(values)) == 1 else None
+
+
+def _check_kind(found: Kind, tags: dict[int, Any]) -> None:
+    if found.bits not in DEPTHS.get((found.colour, found.sample_format), ()):
+        raise BadImage(f"{found}, which is not read: {REMEDY}")
+    if found.colour == GREY and UNSPECIFIED in found.extra:
+        n = 1 + len(found.extra)
+        raise BadImage(f"a TIFF of {n} bands that does not say what they are: save as RGB or grey")
+    if found.colour == CMYK and tags.get(332, 1) != 1:
+        raise BadImage("a TIFF of inks that are not CMYK: save as RGB")
+    if (
+        found.colour == YCBCR
+        and found.compression not in (OLD_JPEG, JPEG)
+        and tuple(tags.get(530, (2, 2))) != (1, 1)
+    ):
+        raise BadImage("a TIFF of subsampled YCbCr without JPEG, which is not read: save as RGB")
+
+
+def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
+    """That each strip or tile is there; Pillow leaves black what is not listed."""
+    width, height = tags.get(256, 0), tags.get(257, 0)
+    across, down, name = width, min(tags.get(278, height), height), "strips"
+    offsets, counts = tags.get(273, ()), tags.get(279, ())
+    if not offsets:
+        across, down, name = tags.get(322, 0), tags.get(323, 0), "tiles"
+        offsets, counts = tags.get(324, ()), tags.get(325, ())
+    if min(width, height, across, down) <= 0:
+        raise BadImage(f"damaged: the sizes of its {name} are missing")
+    n_planes = N_SAMPLES[found.colour] + len(found.extra) if found.planar else 1
+    n = ceil(width / across) * ceil(height / down) * n_planes
+    if len(offsets) < n or (counts and len(counts) < n):
+        raise BadImage(f"damaged: {len(offsets)} of {n} {name} are listed")
+    if len(offsets) > n:
+        raise BadImage(f"damaged: {len(offsets)} {name} are listed for {n}")
+    if 0 in offsets or 0 in counts:
+        raise BadImage(f"damaged: some of its {name} are empty")
+    if any(at + n > size for at, n in zip(offsets, counts, strict=False)):
+        raise BadImage("truncated: the file ends too early")
