@@ -3,6 +3,7 @@
 Arrays are uint8 (h, w, 3). Colour profiles and gamma are not applied.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 from pipeline.pixels.reasons import BadImage
 
 STRIP_PIXELS = 2**18  # converted at once
+ALWAYS_SHOWN = {"1", "L", "RGB", "RGBA"}
 
 
 class Levels(NamedTuple):
@@ -24,11 +26,28 @@ class Levels(NamedTuple):
 
 def write_rgb(image: Image.Image, into: UInt8[np.ndarray, "h w 3"], levels: Levels) -> None:
     """Convert a loaded image strip by strip; raises BadImage where black and white are unknown."""
+    for rows, strip in _strips(image):
+        into[rows] = _rgb(strip, levels)
+
+
+def check(image: Image.Image, levels: Levels) -> None:
+    """Raise BadImage where `write_rgb` would: for the values of a deep image; for its mode, which
+    a pixel tells.
+    """
+    if image.mode in ALWAYS_SHOWN and "transparency" not in image.info:
+        return
+    deep = image.mode[0] in "IF"
+    for _, strip in _strips(image if deep else image.crop((0, 0, 1, 1))):
+        _rgb(strip, levels)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     width, height = image.size
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        into[top:bottom] = _rgb(image.crop((0, top, width, bottom)), levels)
+    n_rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, n_rows):
+        rows = slice(top, min(top + n_rows, height))
+        whole = n_rows >= height
+        yield rows, image if whole else image.crop((0, rows.start, width, rows.stop))
 
 
 def _rgb(strip: Image.Image, levels: Levels) -> np.ndarray:
@@ -41,6 +60,8 @@ def _rgb(strip: Image.Image, levels: Levels) -> np.ndarray:
         return _grey(_from_float(np.asarray(strip), levels))
     if strip.mode == "LAB":
         return np.asarray(ImageCms.applyTransform(strip, _lab_to_srgb()))
+    if strip.mode == "La":
+        strip = strip.convert("LA")
     if strip.has_transparency_data:
         above = strip.convert("RGBA")
         below = Image.new("RGBA", above.size, "white")
@@ -76,4 +97,5 @@ def _from_float(grey: np.ndarray, levels: Levels) -> np.ndarray:
 def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
     """From the L*a*b* of TIFF files, whose white is D50."""
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+    exact = ImageCms.Flags.NOOPTIMIZE  # not by a table of a few colours
+    return ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=exact)

@@ -71,11 +71,9 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
     with opened(data, max_pixels) as image:
         if _is_plain_jpeg(image):
             jpeg.check(data, image.mode, image.size)
-            width, height = image.size
-            if exif.orientation(image) in exif.SIDEWAYS:
-                width, height = height, width
         else:
-            height, width = _upright(image, data).shape[:2]
+            colour.check(image, _loaded(image, data))
+        height, width = _upright_size(image)
         return Probe(
             width,
             height,
@@ -104,6 +102,8 @@ def opened(
     """
     if not data:
         raise BadImage("0 bytes")
+    if "TIFF" in formats:
+        tiff.check_order(data)
     try:
         with Image.open(BytesIO(data), formats=tuple(formats)) as image:
             _check_size(image.width, image.height, max_pixels)
@@ -136,34 +136,48 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
 
 def _upright(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """RGB, turned by the orientation that the file states."""
+    if _is_plain_jpeg(image) and image.mode != "CMYK":
+        stored = jpeg.decode(data, image.mode, image.size)
+        if stored.shape[2] == 3 and exif.orientation(image) == 1:
+            return stored
+        upright = np.empty((*_upright_size(image), 3), np.uint8)
+        exif.as_stored(upright, exif.orientation(image))[:] = stored
+        return upright
+    levels = _loaded(image, data)
+    upright = np.empty((*_upright_size(image), 3), np.uint8)
+    colour.write_rgb(image, exif.as_stored(upright, exif.orientation(image)), levels)
+    if image.format == "GIF":
+        _whiten_outside(image, upright)
+    return upright
+
+
+def _loaded(image: Image.Image, data: bytes) -> colour.Levels:
+    """Decode, with the checks that Pillow leaves out."""
     if _is_plain_jpeg(image):
-        if image.mode != "CMYK":
-            return _turned(jpeg.decode(data, image.mode, image.size), exif.orientation(image))
         jpeg.check(data, image.mode, image.size)
-    elif image.format == "PNG":
+    if image.format == "PNG":
         png.check(image, data)
     kind = tiff.kind(data) if image.format == "TIFF" else None
     image.load()
+    if image.format == "PNG":
+        png.check_end(image, data)
     if kind and kind.bands_beyond_rgb and image.mode == "RGBA":
         image.putalpha(255)
-    orientation = exif.orientation(image)  # a PNG may state it behind its pixels
+    return tiff.levels(kind)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as seen. A PNG may state its orientation behind its pixels: load first."""
     width, height = image.size
-    shape = (width, height) if orientation in exif.SIDEWAYS else (height, width)
-    upright = np.empty((*shape, 3), np.uint8)
-    colour.write_rgb(image, exif.as_stored(upright, orientation), tiff.levels(kind))
-    return upright
+    sideways = exif.orientation(image) in exif.SIDEWAYS
+    return (width, height) if sideways else (height, width)
 
 
-def _turned(
-    stored: UInt8[np.ndarray, "h w c"], orientation: int
-) -> UInt8[np.ndarray, "new_h new_w 3"]:
-    if stored.shape[2] == 3 and orientation == 1:
-        return stored
-    height, width = stored.shape[:2]
-    shape = (width, height) if orientation in exif.SIDEWAYS else (height, width)
-    upright = np.empty((*shape, 3), np.uint8)
-    exif.as_stored(upright, orientation)[:] = stored
-    return upright
+def _whiten_outside(gif: Image.Image, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """The first frame may cover a part of the canvas only; the rest is transparent."""
+    left, top, right, bottom = gif.dispose_extent  # type: ignore[attr-defined]
+    pixels[:top] = pixels[bottom:] = 255
+    pixels[:, :left] = pixels[:, right:] = 255
 
 
 def _n_frames(image: Image.Image) -> int:

@@ -30,8 +30,17 @@ def decode(data: bytes, mode: str, size: tuple[int, int]) -> UInt8[np.ndarray, "
 def check(data: bytes, mode: str, size: tuple[int, int]) -> None:
     """Raise BadImage where `decode` would. All of the file is read, at an eighth of the size."""
     _check_header(data, size)
-    space = "GRAY" if mode != "CMYK" else "CMYK"
-    _strict(data, colorspace=space, min_height=1, min_width=1, min_factor=8)
+    check_piece(data)
+
+
+def check_piece(data: bytes) -> None:
+    """Raise BadImage for a JPEG inside another file whose data are damaged."""
+    try:
+        *_, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError as problem:
+        raise BadImage(f"damaged: {problem}") from None
+    mode = "CMYK" if space in ("CMYK", "YCCK") else "L"
+    _strict(data, colorspace=SPACES[mode], min_height=1, min_width=1, min_factor=8)
 
 
 def keeps_coefficients(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""PNG: the checksums that Pillow leaves out, and a colour that is transparent."""
+"""PNG: the checks that Pillow leaves out, and a colour that is transparent."""
 
 import struct
 import zlib
@@ -11,26 +11,62 @@ from pipeline.pixels.reasons import BadImage
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}  # the chunks that decide what is to be seen
 COLOUR_OF_16_BITS = (16, 2)  # depth and colour type of the header
+PALETTE = 3
+N_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+# first column and row of each pass of an interlaced image, and the steps between
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+ADAM7 += [(0, 1, 1, 2)]
+INFLATED_AT_ONCE = 2**20
 
 
 def check(image: Image.Image, data: bytes) -> None:
-    """Raise BadImage where a checksum of the pixels is wrong, or they cannot be shown as meant;
-    what is cut short is the decoder's business.
+    """Raise BadImage where a checksum of the pixels is wrong, or they cannot be shown as meant.
 
     A transparent grey of 2 or 4 bits is put on the scale of 8 that the decoder uses.
     """
-    depth_and_type = depth, _ = tuple(data[24:26])
-    for kind, start, end in _chunks(data):
-        if kind == b"tRNS" and depth_and_type == COLOUR_OF_16_BITS:
-            raise BadImage("a PNG of 16 bits a colour of which one is transparent: save with alpha")
-        if kind not in PIXELS:
-            continue
+    depth, colour_type = data[24], data[25]
+    names = set()
+    for name, start, end in _chunks(data):
+        names.add(name)
         (checksum,) = struct.unpack_from(">I", data, end)
-        if zlib.crc32(memoryview(data)[start - 4 : end]) != checksum:
-            name = kind.decode()
-            raise BadImage(f"damaged pixels: a checksum of the PNG (chunk {name}) is wrong")
+        if name in PIXELS and zlib.crc32(memoryview(data)[start - 4 : end]) != checksum:
+            raise BadImage(
+                f"damaged pixels: a checksum of the PNG (chunk {name.decode()}) is wrong"
+            )
+    if colour_type == PALETTE and b"PLTE" not in names:
+        raise BadImage("damaged pixels: the palette of the PNG is missing")
+    if b"tRNS" in names and (depth, colour_type) == COLOUR_OF_16_BITS:
+        raise BadImage("a PNG of 16 bits a colour of which one is transparent: save with alpha")
     if image.mode == "L" and depth in (2, 4) and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2**depth - 1)
+
+
+def check_end(image: Image.Image, data: bytes) -> None:
+    """Raise BadImage where compressed pixels end too early. The decoder leaves black what is
+    missing, so that only an image whose last line is black is looked at once more.
+    """
+    width, height = image.size
+    if image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
+        return
+    inflate, size = zlib.decompressobj(), 0
+    for name, start, end in _chunks(data):
+        rest = data[start:end] if name == b"IDAT" else b""
+        while rest:
+            size += len(inflate.decompress(rest, INFLATED_AT_ONCE))
+            rest = inflate.unconsumed_tail
+    if size < _n_bytes(data):
+        raise BadImage("damaged pixels: the last lines of the PNG are missing")
+
+
+def _n_bytes(data: bytes) -> int:
+    """Of all lines, each with a byte for its filter."""
+    width, height, depth, colour_type, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    total = 0
+    for left, top, right, down in ADAM7 if interlaced else [(0, 0, 1, 1)]:
+        columns, lines = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and lines > 0:
+            total += lines * (1 + -(-columns * depth * N_SAMPLES[colour_type] // 8))
+    return total
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

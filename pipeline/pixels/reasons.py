@@ -5,6 +5,8 @@ from io import BytesIO
 
 from PIL import Image
 
+from pipeline import one_line
+
 NOUNS = {"JPEG2000": "JPEG 2000", "WEBP": "WebP", "PPM": "PPM, PGM or PBM"}
 
 
@@ -16,9 +18,12 @@ class BadImage(ValueError):
 
 def of_decoder(problem: Exception) -> str:
     """The reason behind what a decoder raised."""
-    if "truncated" in str(problem).lower():
+    text = str(problem).lower()
+    if "truncated" in text:
         return "truncated: the file ends too early"
-    return f"damaged: {problem or type(problem).__name__}"
+    if "unsupported" in text or "not supported" in text:
+        return f"a kind that cannot be read: {one_line(problem)}"
+    return f"damaged: {one_line(problem)}"
 
 
 def of_unknown(data: bytes, formats: Sequence[str]) -> str:
@@ -31,5 +36,5 @@ def of_unknown(data: bytes, formats: Sequence[str]) -> str:
             factory(BytesIO(data), "")
         except Exception as problem:  # decoders of damaged files raise nearly every type there is
             noun = NOUNS.get(name, name)
-            return f"a {noun} that cannot be read: {problem or type(problem).__name__}"
+            return f"a {noun} that cannot be read: {one_line(problem)}"
     return f"not an image of a known format ({', '.join(formats)})"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import TiffImagePlugin
 
+from pipeline.pixels import jpeg
 from pipeline.pixels.colour import Levels
 from pipeline.pixels.reasons import BadImage
 
@@ -36,6 +37,7 @@ DEPTHS = {
 }
 UNCOMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
 UNSPECIFIED = 0
+MOST_OF_A_TILE, TILE_PIXELS = 4, 2**20  # a tile may be so many times the image, or so large
 THUMBNAIL, MASK = 1, 4
 
 
@@ -49,11 +51,18 @@ class Kind(NamedTuple):
     extra: tuple[int, ...]
     planar: bool
     compression: int
+    reversed_bits: bool
+    big_endian: bool
 
     def __str__(self) -> str:
         zero = "WhiteIsZero " if self.white_is_zero else ""
         more = f" with {n} more bands" if (n := len(self.extra)) else ""
         return f"a TIFF of {self.bits}-bit {self.sample_format}{zero}{self.colour}{more}"
+
+    @property
+    def is_rgb_and_alpha(self) -> bool:
+        """RGB and transparency, nothing else."""
+        return self.colour == RGB and self.extra in ((1,), (2,))
 
     @property
     def bands_beyond_rgb(self) -> bool:
@@ -69,11 +78,19 @@ def kind(data: bytes) -> Kind | None:
     if tags is None:
         return None
     _check_page(tags)
-    found = _kind(tags)
+    found = _kind(tags, data[:2] == b"MM")
     _check_kind(found, tags)
     if found.compression != OLD_JPEG:
         _check_pieces(found, tags, len(data))
+    if found.compression == JPEG:
+        _check_jpegs(tags, data)
     return found
+
+
+def check_order(data: bytes) -> None:
+    """Raise BadImage for a BigTIFF that Pillow takes for a broken TIFF."""
+    if data.startswith(BIG[0]):
+        raise BadImage("a big-endian BigTIFF, which is not read: save it as TIFF")
 
 
 def levels(found: Kind | None) -> Levels:
@@ -108,7 +125,7 @@ def _check_page(tags: dict[int, Any]) -> None:
         raise BadImage("a TIFF whose first page is a mask of another: save that one alone")
 
 
-def _kind(tags: dict[int, Any]) -> Kind:
+def _kind(tags: dict[int, Any], big_endian: bool) -> Kind:
     compression = tags.get(259, UNCOMPRESSED)
     if compression not in TiffImagePlugin.COMPRESSION_INFO:
         raise BadImage(f"a TIFF compressed by method {compression}, which is not read")
@@ -130,8 +147,10 @@ def _kind(tags: dict[int, Any]) -> Kind:
         FORMATS.get(formats, "unknown "),
         photometric == 0,
         (UNSPECIFIED,) * (n_extra - len(extra)) + extra,
-        tags.get(284, 1) == 2 and n_samples > 1,
+        tags.get(284, 1) == 2,
         compression,
+        tags.get(266, 1) == 2,
+        big_endian,
     )
 
 
@@ -148,12 +167,29 @@ def _check_kind(found: Kind, tags: dict[int, Any]) -> None:
         raise BadImage(f"a TIFF of {n} bands that does not say what they are: save as RGB or grey")
     if found.colour == CMYK and tags.get(332, 1) != 1:
         raise BadImage("a TIFF of inks that are not CMYK: save as RGB")
-    if (
-        found.colour == YCBCR
-        and found.compression not in (OLD_JPEG, JPEG)
-        and tuple(tags.get(530, (2, 2))) != (1, 1)
-    ):
-        raise BadImage("a TIFF of subsampled YCbCr without JPEG, which is not read: save as RGB")
+    if oddity := _oddity(found, tags):
+        raise BadImage(f"{found} {oddity}, which is not read: {REMEDY}")
+
+
+def _oddity(found: Kind, tags: dict[int, Any]) -> str:
+    """How the samples lie, where Pillow takes such samples for others, or ""."""
+    if found.compression == UNCOMPRESSED:
+        if found.reversed_bits and (found.bits > 1 or found.colour == PALETTE):
+            return "with reversed bits (FillOrder 2)"
+        if found.planar and (found.bits != 8 or found.white_is_zero or 1 in found.extra):
+            return "in separate planes"
+    if found.compression == JPEG and found.bits != 8:
+        return "in JPEG"
+    if found.planar and (found.colour == LAB or (found.extra and not found.is_rgb_and_alpha)):
+        return "in separate planes"
+    if found.compression != UNCOMPRESSED and found.big_endian and found.bits == 32:
+        return "in big-endian order, compressed"
+    if found.colour == YCBCR and found.compression not in (OLD_JPEG, JPEG):
+        if tuple(tags.get(530, (2, 2))) != (1, 1):
+            return "subsampled without JPEG"
+        if found.planar or found.extra:
+            return "without JPEG, in separate planes or with more bands"
+    return ""
 
 
 def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
@@ -168,6 +204,8 @@ def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
         raise BadImage(f"damaged: the sizes of its {name} are missing")
     n_planes = N_SAMPLES[found.colour] + len(found.extra) if found.planar else 1
     n = ceil(width / across) * ceil(height / down) * n_planes
+    if across * down > MOST_OF_A_TILE * max(width * height, TILE_PIXELS):
+        raise BadImage(f"a TIFF whose {name} are far larger than the image")
     if len(offsets) < n or (counts and len(counts) < n):
         raise BadImage(f"damaged: {len(offsets)} of {n} {name} are listed")
     if len(offsets) > n:
@@ -176,3 +214,14 @@ def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
         raise BadImage(f"damaged: some of its {name} are empty")
     if any(at + n > size for at, n in zip(offsets, counts, strict=False)):
         raise BadImage("truncated: the file ends too early")
+
+
+def _check_jpegs(tags: dict[int, Any], data: bytes) -> None:
+    """That each strip or tile is a whole JPEG; libtiff only warns of those that are not."""
+    tables = tags.get(347, b"")
+    offsets, counts = (
+        (tags.get(273, ()), tags.get(279, ())) if 273 in tags else (tags[324], tags[325])
+    )
+    for at, n in zip(offsets, counts, strict=True):
+        piece = data[at : at + n]
+        jpeg.check_piece(tables[:-2] + piece[2:] if tables else piece)

@@ -42,9 +42,9 @@ def test_no_format_takes_more_memory_than_stated_and_few_much_less() -> None:
 
 @pytest.mark.slow  # a process for each of ninety images
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
-def test_a_transparent_png_takes_less_than_ten_bytes_a_pixel() -> None:
+def test_a_transparent_png_takes_a_dozen_bytes_a_pixel_at_most() -> None:
     peaks = {case["name"].strip(): case["peak"] / N_PIXELS for case in measured()}
-    assert peaks["PNG RGBA"] < 10 and peaks["PNG transparent colour"] < 10
+    assert peaks["PNG RGBA"] < 12 and peaks["PNG transparent colour"] < 12
 
 
 def test_the_cost_is_known_from_the_header_alone() -> None:
