@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
-from pipeline.pixels.reasons import BadImage
+from pipeline.pixels.reasons import TRUNCATED, BadImage
 
 # Webcams and phones write a few bytes between the last pixel and the end marker.
 PADDING_BYTES = 16
@@ -82,7 +82,7 @@ def _strict(data: bytes, **options: Any) -> np.ndarray:
     if _is_padding(warning):
         return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options))
     if warning.startswith("Premature end of JPEG file"):
-        raise BadImage("truncated: the file ends too early")
+        raise BadImage(TRUNCATED)
     if warning.startswith(("Corrupt JPEG data", "Inconsistent progression")):
         raise BadImage(f"{MISSING} ({warning.removeprefix('Corrupt JPEG data: ')})")
     raise BadImage(f"damaged: {warning}")

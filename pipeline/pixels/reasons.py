@@ -1,5 +1,6 @@
 """Why bytes are no usable image, in words for people."""
 
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -8,6 +9,9 @@ from PIL import Image
 from pipeline import one_line
 
 NOUNS = {"JPEG2000": "JPEG 2000", "WEBP": "WebP", "PPM": "PPM, PGM or PBM"}
+
+
+TRUNCATED = "truncated: the file ends too early"
 
 
 class BadImage(ValueError):
@@ -20,7 +24,7 @@ def of_decoder(problem: Exception) -> str:
     """The reason behind what a decoder raised."""
     text = str(problem).lower()
     if "truncated" in text:
-        return "truncated: the file ends too early"
+        return TRUNCATED
     if "unsupported" in text or "not supported" in text:
         return f"a kind that cannot be read: {one_line(problem)}"
     return f"damaged: {one_line(problem)}"
@@ -35,6 +39,8 @@ def of_unknown(data: bytes, formats: Sequence[str]) -> str:
         try:
             factory(BytesIO(data), "")
         except Exception as problem:  # decoders of damaged files raise nearly every type there is
+            if isinstance(problem.__cause__, (struct.error, EOFError)):
+                return TRUNCATED  # the header is not there in full
             noun = NOUNS.get(name, name)
             return f"a {noun} that cannot be read: {one_line(problem)}"
     return f"not an image of a known format ({', '.join(formats)})"

@@ -13,7 +13,7 @@ from PIL import TiffImagePlugin
 
 from pipeline.pixels import jpeg
 from pipeline.pixels.colour import Levels
-from pipeline.pixels.reasons import BadImage
+from pipeline.pixels.reasons import TRUNCATED, BadImage
 
 PREFIXES = tuple(TiffImagePlugin.PREFIXES)
 BIG = (b"MM\x00\x2b", b"II\x2b\x00")  # BigTIFF, whose header is longer
@@ -213,7 +213,7 @@ def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
     if 0 in offsets or 0 in counts:
         raise BadImage(f"damaged: some of its {name} are empty")
     if any(at + n > size for at, n in zip(offsets, counts, strict=False)):
-        raise BadImage("truncated: the file ends too early")
+        raise BadImage(TRUNCATED)
 
 
 def _check_jpegs(tags: dict[int, Any], data: bytes) -> None:

@@ -50,6 +50,18 @@ def picture(colour: str = "red", kind: str = "JPEG", **how: Any) -> bytes:
     return buffer.getvalue()
 
 
+def noise(kind: str, **how: Any) -> bytes:
+    buffer = BytesIO()
+    Image.effect_noise((64, 48), 90).save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+def zeroed(data: bytes) -> bytes:
+    """In the last third, which are pixels."""
+    start = len(data) * 2 // 3
+    return data[:start] + bytes(99) + data[start + 99 :]
+
+
 def client(export: Path, *, known: Keys | None = None, **changes: Any) -> TestClient:
     made = serving_app.create(
         settings(**changes), Folder(export, "fieldmark"), keys=known, explain=explanation.explain
@@ -126,6 +138,24 @@ def test_it_abstains_when_unsure_and_marks_what_is_strange(api: TestClient) -> N
             "not an image of a known format",
         ),
         ({"content": picture()[:300], "headers": {"content-type": "image/png"}}, 422, "truncated"),
+        (
+            {"content": zeroed(noise("JPEG")), "headers": {"content-type": "image/jpeg"}},
+            422,
+            "a part of the JPEG is missing or overwritten",
+        ),
+        (
+            {"content": zeroed(noise("PNG")), "headers": {"content-type": "image/png"}},
+            422,
+            "a checksum of the PNG (chunk IDAT) is wrong",
+        ),
+        (
+            {
+                "content": noise("TIFF", tiffinfo={262: 4}),
+                "headers": {"content-type": "image/tiff"},
+            },
+            422,
+            "photometric interpretation 4",
+        ),
         (
             {"content": picture(kind="PPM"), "headers": {"content-type": "image/png"}},
             422,

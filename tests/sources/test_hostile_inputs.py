@@ -115,6 +115,28 @@ def flat(width: int, height: int) -> bytes:
     return file(Image.new("1", (width, height)), "PNG")
 
 
+def zeroed(data: bytes) -> bytes:
+    third = len(data) // 3
+    return data[:third] + bytes(third) + data[2 * third :]
+
+
+def cut_with_an_end() -> bytes:
+    data = file(photo(43, (99, 99)), "JPEG")
+    return data[: len(data) * 3 // 4] + b"\xff\xd9"
+
+
+def flipped_bit() -> bytes:
+    data = bytearray(file(photo(44), "PNG"))
+    data[data.index(b"IDAT") + 4 + 99] ^= 4
+    return bytes(data)
+
+
+def strip_missing() -> bytes:
+    """Three lines each, of which the first is listed."""
+    data = file(photo(45), "TIFF", tiffinfo={278: 9})
+    return data.replace(struct.pack("<HHII", 278, 4, 1, 9), struct.pack("<HHII", 278, 4, 1, 3))
+
+
 TAKEN = [
     ("plain.jpg", lambda: file(photo(1), "JPEG"), SIZE),
     ("no extension", lambda: file(photo(7), "PNG"), SIZE),
@@ -166,7 +188,11 @@ TAKEN = [
 LEFT_OUT = [
     ("empty.jpg", bytes, "0 bytes"),
     ("cut in half.jpg", lambda: file(photo(40, (99, 99)), "JPEG")[:2000], "truncated"),
-    ("only a header.png", lambda: file(photo(41), "PNG")[:33], "not an image of a known format"),
+    ("only a header.png", lambda: file(photo(41), "PNG")[:33], "truncated"),
+    ("third zeroed.jpg", lambda: zeroed(file(photo(42, (99, 99)), "JPEG")), "missing or overwri"),
+    ("cut, with an end.jpg", cut_with_an_end, "missing or overwritten"),
+    ("flipped bit.png", flipped_bit, "a checksum of the PNG (chunk IDAT) is wrong"),
+    ("strip missing.tif", strip_missing, "1 of 3 strips are listed"),
     ("text.jpg", lambda: b"this is no photo\n", "not an image of a known format"),
     ("noise.jpg", lambda: np.random.default_rng(0).bytes(5000), "not an image of a known format"),
     ("bomb.png", lambda: png(60_000, 60_000), "3600 megapixels exceed the limit of 50"),
