@@ -77,14 +77,23 @@ def kind(data: bytes) -> Kind | None:
     tags = _tags(data)
     if tags is None:
         return None
+    try:
+        return _checked(tags, data)
+    except (TypeError, ValueError, LookupError) as problem:
+        if isinstance(problem, BadImage):
+            raise
+        raise BadImage("damaged: some of its tags hold what they cannot mean") from problem
+
+
+def _checked(tags: dict[int, Any], data: bytes) -> Kind:
     _check_page(tags)
-    found = _kind(tags, data[:2] == b"MM")
-    _check_kind(found, tags)
-    if found.compression != OLD_JPEG:
-        _check_pieces(found, tags, len(data))
-    if found.compression == JPEG:
+    stated = _kind(tags, data[:2] == b"MM")
+    _check_kind(stated, tags)
+    if stated.compression != OLD_JPEG:
+        _check_pieces(stated, tags, len(data))
+    if stated.compression == JPEG:
         _check_jpegs(tags, data)
-    return found
+    return stated
 
 
 def check_order(data: bytes) -> None:
@@ -93,17 +102,17 @@ def check_order(data: bytes) -> None:
         raise BadImage("a big-endian BigTIFF, which is not read: save it as TIFF")
 
 
-def levels(found: Kind | None) -> Levels:
+def levels(stated: Kind | None) -> Levels:
     """The white of a grey image of more than 8 bits; 32 whole bits are taken for 16."""
-    if found is None:
+    if stated is None:
         return Levels()
-    return Levels(2 ** min(found.bits, 16) - 1, found.white_is_zero)
+    return Levels(2 ** min(stated.bits, 16) - 1, stated.white_is_zero)
 
 
-def unreadable(found: Kind) -> str:
+def unreadable(stated: Kind) -> str:
     """The reason for a kind that is none of Pillow's."""
-    order = "in separate planes " if found.planar else ""
-    return f"{found} {order}cannot be read: {REMEDY}"
+    order = "in separate planes " if stated.planar else ""
+    return f"{stated} {order}cannot be read: {REMEDY}"
 
 
 def _tags(data: bytes) -> dict[int, Any] | None:
@@ -159,40 +168,40 @@ def _one(values: Sequence[int]) -> int | None:
     return values[0] if len(set(values)) == 1 else None
 
 
-def _check_kind(found: Kind, tags: dict[int, Any]) -> None:
-    if found.bits not in DEPTHS.get((found.colour, found.sample_format), ()):
-        raise BadImage(f"{found}, which is not read: {REMEDY}")
-    if found.colour == GREY and UNSPECIFIED in found.extra:
-        n = 1 + len(found.extra)
+def _check_kind(stated: Kind, tags: dict[int, Any]) -> None:
+    if stated.bits not in DEPTHS.get((stated.colour, stated.sample_format), ()):
+        raise BadImage(f"{stated}, which is not read: {REMEDY}")
+    if stated.colour == GREY and UNSPECIFIED in stated.extra:
+        n = 1 + len(stated.extra)
         raise BadImage(f"a TIFF of {n} bands that does not say what they are: save as RGB or grey")
-    if found.colour == CMYK and tags.get(332, 1) != 1:
+    if stated.colour == CMYK and tags.get(332, 1) != 1:
         raise BadImage("a TIFF of inks that are not CMYK: save as RGB")
-    if oddity := _oddity(found, tags):
-        raise BadImage(f"{found} {oddity}, which is not read: {REMEDY}")
+    if oddity := _oddity(stated, tags):
+        raise BadImage(f"{stated} {oddity}, which is not read: {REMEDY}")
 
 
-def _oddity(found: Kind, tags: dict[int, Any]) -> str:
+def _oddity(stated: Kind, tags: dict[int, Any]) -> str:
     """How the samples lie, where Pillow takes such samples for others, or ""."""
-    if found.compression == UNCOMPRESSED:
-        if found.reversed_bits and (found.bits > 1 or found.colour == PALETTE):
+    if stated.compression == UNCOMPRESSED:
+        if stated.reversed_bits and (stated.bits > 1 or stated.colour == PALETTE):
             return "with reversed bits (FillOrder 2)"
-        if found.planar and (found.bits != 8 or found.white_is_zero or 1 in found.extra):
+        if stated.planar and (stated.bits != 8 or stated.white_is_zero or 1 in stated.extra):
             return "in separate planes"
-    if found.compression == JPEG and found.bits != 8:
+    if stated.compression == JPEG and stated.bits != 8:
         return "in JPEG"
-    if found.planar and (found.colour == LAB or (found.extra and not found.is_rgb_and_alpha)):
+    if stated.planar and (stated.colour == LAB or (stated.extra and not stated.is_rgb_and_alpha)):
         return "in separate planes"
-    if found.compression != UNCOMPRESSED and found.big_endian and found.bits == 32:
+    if stated.compression != UNCOMPRESSED and stated.big_endian and stated.bits == 32:
         return "in big-endian order, compressed"
-    if found.colour == YCBCR and found.compression not in (OLD_JPEG, JPEG):
+    if stated.colour == YCBCR and stated.compression not in (OLD_JPEG, JPEG):
         if tuple(tags.get(530, (2, 2))) != (1, 1):
             return "subsampled without JPEG"
-        if found.planar or found.extra:
+        if stated.planar or stated.extra:
             return "without JPEG, in separate planes or with more bands"
     return ""
 
 
-def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
+def _check_pieces(stated: Kind, tags: dict[int, Any], size: int) -> None:
     """That each strip or tile is there; Pillow leaves black what is not listed."""
     width, height = tags.get(256, 0), tags.get(257, 0)
     across, down, name = width, min(tags.get(278, height), height), "strips"
@@ -202,7 +211,7 @@ def _check_pieces(found: Kind, tags: dict[int, Any], size: int) -> None:
         offsets, counts = tags.get(324, ()), tags.get(325, ())
     if min(width, height, across, down) <= 0:
         raise BadImage(f"damaged: the sizes of its {name} are missing")
-    n_planes = N_SAMPLES[found.colour] + len(found.extra) if found.planar else 1
+    n_planes = N_SAMPLES[stated.colour] + len(stated.extra) if stated.planar else 1
     n = ceil(width / across) * ceil(height / down) * n_planes
     if across * down > MOST_OF_A_TILE * max(width * height, TILE_PIXELS):
         raise BadImage(f"a TIFF whose {name} are far larger than the image")

@@ -303,6 +303,17 @@ def test_a_tiff_without_some_of_its_pixels_is_damaged(
         opened(tiff(samples, bits=8, photometric=GREY, layout=layout, tags=tags))
 
 
+@pytest.mark.parametrize("tag", [254, 256, 258, 259, 262, 266, 273, 277, 278, 279, 284, 338, 339])
+@pytest.mark.parametrize("values", [[], [0], [9, 9, 9], [65535], [65535] * 9])
+def test_tags_that_mean_nothing_raise_nothing_but_bad_image(tag: int, values: list[int]) -> None:
+    samples = random(8, (20, 20, 1))
+    data = tiff(samples, bits=8, photometric=GREY, tags={tag: values})
+    try:
+        assert opened(data).dtype == np.uint8
+    except BadImage as refusal:
+        assert str(refusal)
+
+
 def test_the_first_of_several_pages_is_shown() -> None:
     file = io.BytesIO()
     pages = random(8, (3, 20, 30)).astype(np.uint8)
