@@ -1,7 +1,7 @@
 """Everything that can be known to be wrong with the configuration before a stage runs."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline import FieldmarkError
 from pipeline.config import messages, schema
 from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
-from pipeline.config.targets import nodes, target
+from pipeline.config.targets import check_name, nodes, target
 
 CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
 
@@ -60,23 +60,34 @@ def check_targets(cfg: Config) -> None:
 
     Raises FieldmarkError naming the section, the argument and the nearest valid names.
     """
+    found = list(_nodes(cfg))
+    for where, node, group in found:  # all of them, before anything is imported
+        _at(where, check_name, node, group)
+    for where, node, group in found:
+        _check_arguments(where, node, group)
+
+
+def _nodes(cfg: Config) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Every node with `_target_`, before it the file and the key, behind it the section's group."""
     params, section_groups = read_yaml(PARAMS), groups()
     for name, section in vars(cfg).items():
         if isinstance(section, schema.Section):
-            file = CONF / section_groups[name] / f"{params[name]['use']}.yaml"
+            group = section_groups[name]
+            file = CONF / group / f"{params[name]['use']}.yaml"
             for path, node in nodes(section.model_dump(), name):
-                _check_arguments(path, node, file, params)
+                turned = messages.within(params, path.replace("[", ".").replace("]", "").split("."))
+                yield f"{PARAMS if turned else file}: {path}", node, group
 
 
-def _check_arguments(
-    path: str, node: Mapping[str, Any], file: Path, params: Mapping[str, Any]
-) -> None:
-    turned = messages.within(params, path.replace("[", ".").replace("]", "").split("."))
-    where = f"{PARAMS if turned else file}: {path}"
+def _at(where: str, check: Callable[[Mapping[str, Any], str], Any], node: Any, group: str) -> Any:
     try:
-        takes = inspect.signature(target(node["_target_"])).parameters
+        return check(node, group)
     except FieldmarkError as error:
         raise FieldmarkError(f"{where}: {error}") from error
+
+
+def _check_arguments(where: str, node: Mapping[str, Any], group: str) -> None:
+    takes = inspect.signature(_at(where, target, node, group)).parameters
     for key, value in node.items():
         if key == "_target_" or (
             any(p.kind is p.VAR_KEYWORD for p in takes.values()) and key not in takes

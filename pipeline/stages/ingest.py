@@ -32,7 +32,7 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
     become one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    source = chain(build(cfg.ingest.source, images=images), accepted.read(feedback))
+    source = chain(build(cfg.ingest.source, "ingest", images=images), accepted.read(feedback))
     limit = max_pixels(cfg.ingest)
     with ledger.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
         table.write_each(
@@ -66,7 +66,8 @@ def check(cfg: Config, *, images: Path | str) -> str:
     """What `run` would take in, leave out and why, for people; of many images only a sample is
     decoded.
     """
-    account = preview.describe(build(cfg.ingest.source, images=images), max_pixels(cfg.ingest))
+    source = build(cfg.ingest.source, "ingest", images=images)
+    account = preview.describe(source, max_pixels(cfg.ingest))
     return "\n".join([account, *obstacles.describe(images)])
 
 

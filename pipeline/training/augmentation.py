@@ -36,7 +36,7 @@ class Policy:
 
 def from_nodes(nodes: Sequence[dict[str, Any]]) -> Policy:
     """The policy of conf/augment: a list of nodes with `_target_`."""
-    return Policy(A.Compose([config.build(node) for node in nodes]))
+    return Policy(A.Compose([config.build(node, "augment") for node in nodes]))
 
 
 def extra_views(labels: np.ndarray, balance_to: float, extra_per_image: int) -> np.ndarray:

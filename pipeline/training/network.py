@@ -68,7 +68,7 @@ def build(
         **model.features,
         **({"weights": "random"} if blank and "weights" in model.features else {}),
     }
-    features: nn.Module = config.build(node)
+    features: nn.Module = config.build(node, "model")
     with torch.no_grad():
         d = features.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
     return Network(

@@ -319,7 +319,9 @@ def test_what_the_network_takes(size_px: int) -> None:
 
     list(
         engine.run(
-            config.build(config.load("embedding").embedding.features).eval(), batches(), size_px
+            config.build(config.load("embedding").embedding.features, "model").eval(),
+            batches(),
+            size_px,
         )
     )
     rate = (n // 2) * engine.BATCH / (time.perf_counter() - times[n // 2])

@@ -139,7 +139,7 @@ def test_a_missing_section_says_how_to_write_it() -> None:
         ("ingest: {use: elpv, source: {threshold: half}}", "ingest.source.threshold: .*number"),
         (
             "ingest: {use: elpv, source: {_target_: os.system}}",
-            "only pipeline. and albumentations. may be called",
+            "params.yaml: ingest.source: _target_: os.system: .*a function `read`",
         ),
         (
             "ingest: {use: elpv, source: {_target_: pipeline.sources.packaged.read_elvp}}",
@@ -263,7 +263,7 @@ def test_what_a_target_asks_of_the_user_is_said_without_hydras_wrapping() -> Non
     with pytest.raises(
         FieldmarkError, match=r"features.weights: 'nowhere.pth' is neither a file nor"
     ):
-        config.build(config.load().network.features)
+        config.build(config.load().network.features, "model")
 
 
 def test_ctrl_c_while_the_configuration_is_imported_shows_no_traceback() -> None:
