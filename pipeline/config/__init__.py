@@ -16,6 +16,9 @@ from pipeline.config.compose import Config as Config
 from pipeline.config.compose import groups as groups
 from pipeline.config.compose import load as load
 from pipeline.config.compose import wiring as wiring
+from pipeline.config.places import STATE as STATE
 from pipeline.config.places import cache_folder as cache_folder
 from pipeline.config.places import home as home
+from pipeline.config.places import made as made
+from pipeline.config.places import private as private
 from pipeline.config.targets import build as build

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline import FieldmarkError
 from pipeline.config import messages, schema
 from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
+from pipeline.config.places import made
 from pipeline.config.targets import check_name, nodes, target
 
 CHECKED = Path(".fieldmark/checked")  # the hash of the configuration that was found in order
@@ -23,7 +24,7 @@ def check() -> None:
     version = digest()
     if not CHECKED.exists() or CHECKED.read_text() != version:
         check_targets(load())
-        CHECKED.parent.mkdir(exist_ok=True)
+        made(CHECKED.parent)
         CHECKED.write_text(version)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from pipeline import config
 from pipeline.sources.layout import printable
 from pipeline.storage import store
 
@@ -85,7 +86,7 @@ class Inbox:
         """
         png, width, height = _png(pixels)
         values = (upload, sha256(png).hexdigest(), _now(), *answer, width, height, len(png), png)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        config.private(self._file)
         with self._opened() as db:
             db.execute(
                 "INSERT INTO images (upload, id, at, model, predicted, confidence, abstain, "

@@ -22,7 +22,7 @@ from typing import NamedTuple, TextIO
 import pandas as pd
 from filelock import FileLock
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, config
 from pipeline.storage import store
 
 FILE = "labels.csv"
@@ -139,7 +139,7 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
             raise FieldmarkError(f"not written to {folder / FILE}: {problem}.")
     added = io.StringIO()
     csv.writer(added, lineterminator="\n").writerows(lines)
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    config.made(lock.parent)
     path = folder / FILE
     with FileLock(lock):
         found = stamp(path)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, config
 
 VARIABLE = "FIELDMARK_MONITOR_URL"
 DEFAULT_URL = "sqlite:///.fieldmark/monitor.db"
@@ -130,7 +130,10 @@ def ready(engine: sa.Engine) -> None:
     be reached.
     """
     if engine.dialect.name == "sqlite" and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(engine.url.database)
+        config.made(file.parent)
+        if config.STATE in file.parts:
+            config.private(file)
     try:
         metadata.create_all(engine)
     except sa.exc.DBAPIError:  # another process may have made them in between

@@ -158,7 +158,7 @@ def _locked(registry: Registry) -> Iterator[bool]:
         if local
         else config.home() / ".fieldmark" / "promotion.lock"
     )
-    lock = FileLock(file)
+    lock = FileLock(config.made(file.parent) / file.name)
     try:
         lock.acquire(timeout=1)
     except Timeout:

@@ -50,7 +50,7 @@ def checked_out(commit: str, *, above: int = 0, keep: bool = False) -> Iterator[
 def _own_folder(commit: str) -> tuple[Path, BaseFileLock]:
     """A new scratch folder and its lock, held; removes those of processes that have ended."""
     root = scratch_root()
-    root.mkdir(parents=True, exist_ok=True)
+    config.made(root)
     with FileLock(root / "all.lock"):  # nobody sweeps between the folder and its lock
         for lock_file in root.glob("*.lock"):
             if lock_file.stem != "all":

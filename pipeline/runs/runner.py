@@ -104,7 +104,7 @@ def _seed(seed: int) -> None:
 
 def _fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    config.made(folder)
     return folder
 
 
@@ -158,7 +158,7 @@ def _publish(partial: Path, out: Path) -> None:
 @contextmanager
 def _alone(stage: str) -> Iterator[None]:
     """Hold the stage's lock."""
-    STATE.mkdir(exist_ok=True)
+    config.made(STATE)
     try:
         held = FileLock(STATE / f"{stage}.lock").acquire(timeout=PATIENCE_S)
     except Timeout as error:

@@ -48,7 +48,7 @@ def connect(experiment: str = EXPERIMENT) -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or here
     mlflow.set_tracking_uri(uri)  # which sets the variable, too
     lock = config.home() / ".fieldmark" / "store.lock"
-    lock.parent.mkdir(exist_ok=True)
+    config.made(lock.parent)
     with FileLock(lock):  # two queued experiments that make the tables at once would break them
         client = MlflowClient()
         _make_experiment(

@@ -85,7 +85,7 @@ def guarded(cfg: Serving) -> Keys | None:
             f"{cfg.host} can be reached from elsewhere and there is no API key; make one: "
             f"fieldmark serve --new-key NAME"
         )
-    return Keys(known, cfg.rate_per_s, cfg.burst) if known else None
+    return Keys(known, cfg.rate_per_s, cfg.burst, Path(cfg.keys_file)) if known else None
 
 
 class Draining(uvicorn.Server):

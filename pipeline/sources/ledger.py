@@ -54,7 +54,7 @@ class Verified(NamedTuple):
 def opened(max_pixels: int) -> Iterator["Known"]:
     """The one memory of this project; a second process waits for the first."""
     folder = config.cache_folder() / "ingest"
-    folder.mkdir(parents=True, exist_ok=True)
+    config.made(folder)
     with FileLock(folder / "lock"):
         database = _database(folder / "seen.sqlite", _rules(max_pixels))
         try:
@@ -167,7 +167,7 @@ class Known:
 
 def _database(path: Path, rules: str) -> sqlite3.Connection:
     """Made anew where files are now judged otherwise, and where it is damaged."""
-    database = sqlite3.connect(path)
+    database = sqlite3.connect(config.private(path))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(TABLES)

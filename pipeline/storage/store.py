@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64, Shaped
 from numpy.typing import DTypeLike
 
+from pipeline import config
+
 T = TypeVar("T")
 
 SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
@@ -177,7 +179,7 @@ def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
     half: the temporary path, on the same disk, to which only one process writes at a time, over
     what a kill left there; by default a new one beside the file. What is not completed is deleted.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    config.made(path.parent)
     half = half or path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         yield half
@@ -188,7 +190,7 @@ def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
     """A new .npy file of zeros to fill row by row: what is assigned goes to disk, not to memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    config.made(path.parent)
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
 
 
