@@ -15,6 +15,8 @@ from pipeline.review.app import create_app
 from pipeline.storage import table
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+REVIEW, TOKEN = "http://127.0.0.1:8421", "a-token-of-43-letters"
+WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
 LABELS = ["cat"] * 5 + ["dog"] * 4 + [HOSTILE] + [""] * 2
 SUSPECTS = {0: ("dog", 0.7), 3: ("dog", 0.9), 7: ("cat", 0.8)}
 
@@ -94,7 +96,7 @@ def twelve(folder: Path) -> Path:
 def browser_of(folder: Path, by: str) -> TestClient:
     """The HTTP interface as a page in that person's browser reaches it."""
     return TestClient(
-        create_app(folder, by),
-        base_url="http://127.0.0.1:8421",
-        headers={"origin": "http://127.0.0.1:8421"},
+        create_app(folder, by, TOKEN),
+        base_url=REVIEW,
+        headers={"origin": REVIEW, **WITH_TOKEN},
     )

@@ -1,8 +1,8 @@
 """The HTTP interface of the review page, for one person on this machine.
 
-It writes files, so a page from elsewhere must not reach it: requests under another host name (DNS
-rebinding) and from another origin are refused, and the page may load nothing but what comes from
-here.
+It shows photos and writes files, so neither another account nor a page from elsewhere must reach
+it: requests without the token (see `entry`), under another host name (DNS rebinding) and from
+another origin are refused, and the page may load nothing but what comes from here.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline import FieldmarkError
+from pipeline.review import entry
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
 from pipeline.review.messages import (
@@ -42,28 +43,30 @@ HEADERS = {**pages.HEADERS, "Cross-Origin-Opener-Policy": "same-origin"}
 Call = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(project_folder: Path, by: str) -> FastAPI:
-    """The application; raises FieldmarkError where label-check has not run."""
+def create_app(project_folder: Path, by: str, token: str) -> FastAPI:
+    """The application, for who has the token; raises FieldmarkError where label-check has not
+    run.
+    """
     app = FastAPI(
         title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}}
     )
     board = Board(project_folder, by)
     app.state.learner = Learner(board)
-    _guard(app)
+    _guard(app, token)
     _show(app, Pictures(project_folder / "data" / "ingest", board.picture))
     _list(app, board, app.state.learner)
     _write(app, board)
     return app
 
 
-def _guard(app: FastAPI) -> None:
+def _guard(app: FastAPI, token: str) -> None:
     @app.middleware("http")
     async def guarded(request: Request, call_next: Call) -> Response:
         if pages.from_another_page(
             request.headers, opens_page=request.url.path == "/" and request.method == "GET"
         ):
             return JSONResponse({"detail": "Requests from another page are refused."}, 403, HEADERS)
-        response = await call_next(request)
+        response = entry.refused_or_admitted(request, token) or await call_next(request)
         response.headers.update(HEADERS)
         return response
 

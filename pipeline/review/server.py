@@ -1,4 +1,4 @@
-"""Serves the review page to one person, on the loopback interface only."""
+"""Serves the review page to one person, on the loopback interface only, by a token."""
 
 import socket
 import threading
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import uvicorn
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, config
+from pipeline.review import entry
 from pipeline.review.app import create_app
 from pipeline.runs import processes
 
@@ -21,7 +22,8 @@ def serve(*, by: str, port: int, browser: bool) -> None:
     Raises FieldmarkError where label-check has not run, or the port is taken.
     """
     person = by.strip() or processes.person()
-    app = create_app(Path.cwd(), person)
+    token = entry.token(Path(config.STATE) / "review-token")
+    app = create_app(Path.cwd(), person, token)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -31,13 +33,20 @@ def serve(*, by: str, port: int, browser: bool) -> None:
                 f"port {port} is taken; name another one with --port, or 0 for any"
             ) from error
         listening.listen()  # from here on a browser waits instead of failing
-        url = f"http://{HOST}:{listening.getsockname()[1]}"
+        port = listening.getsockname()[1]
+        url = f"http://{HOST}:{port}"
         print(
-            f"Reviewing as {person}: {url} (Ctrl-C ends it; every decision is on disk at once)",
+            f"Reviewing as {person}: {entry.address(url, token)} (Ctrl-C ends it; every decision is "
+            f"on disk at once)",
             flush=True,
         )
-        if browser:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(
-            sockets=[listening]
-        )
+        leading = Path(config.STATE) / f"review-{port}.html"
+        try:
+            if browser:
+                page = entry.leading_page(leading, url, token)
+                threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+            uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(
+                sockets=[listening]
+            )
+        finally:
+            leading.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from fastapi.testclient import TestClient
 from packing import write_images
-from projects import HOSTILE, browser_of, twelve
+from projects import HOSTILE, REVIEW, TOKEN, WITH_TOKEN, browser_of, twelve
 
 from pipeline import FieldmarkError
 from pipeline.labels import decisions
@@ -78,8 +78,8 @@ def test_an_item_says_what_there_is_to_know(ada: TestClient, checked: Path) -> N
 
 
 def test_a_proposal_says_how_sure_it_is(checked: Path) -> None:
-    app = create_app(checked, "Ada")
-    page = TestClient(app, base_url="http://127.0.0.1:8421")
+    app = create_app(checked, "Ada", TOKEN)
+    page = TestClient(app, base_url=REVIEW, headers=WITH_TOKEN)
     page.get("/api/groups")
     app.state.learner.wait()
     (group,) = page.get("/api/groups", params={"n": 1}).json()
@@ -305,7 +305,7 @@ def with_image(folder: Path, pixels: np.ndarray) -> Path:
     ids=["other site", "other port", "no origin", "cross-site", "same-site", "rebound name"],
 )
 def test_another_page_can_neither_write_nor_read(checked: Path, headers: dict[str, str]) -> None:
-    page = TestClient(create_app(checked, "Ada"), base_url="http://127.0.0.1:8421")
+    page = TestClient(create_app(checked, "Ada", TOKEN), base_url=REVIEW, headers=WITH_TOKEN)
     body = {"ids": [ids(checked)[0]], "decision": "drop"}
     assert page.post("/api/decisions", json=body, headers=headers).status_code in {400, 403}
     assert page.get("/api/summary", headers=headers).status_code in {400, 403}
@@ -345,7 +345,7 @@ def test_the_interface_describes_itself(ada: TestClient) -> None:
 
 def test_before_label_check_the_command_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(FieldmarkError, match="dvc repro label-check"):
-        create_app(tmp_path, "Ada")
+        create_app(tmp_path, "Ada", TOKEN)
 
 
 def test_the_page_starts_without_torch() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import browser
 import numpy as np
@@ -20,13 +21,14 @@ import uvicorn
 from browser import PATIENCE_S, press, wait_for
 from conftest import ROOT
 from ports import free_port
-from projects import HOSTILE, browser_of, square, twelve, write_project
+from projects import HOSTILE, TOKEN, browser_of, square, twelve, write_project
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from pipeline.labels import decisions
+from pipeline.review import entry
 from pipeline.review.app import create_app
 from pipeline.storage import table
 
@@ -62,7 +64,7 @@ class Server:
         self.url = next(
             word for word in self.process.stdout.readline().split() if word.startswith("http")
         )
-        self.port = int(self.url.rpartition(":")[2])
+        self.port = urlsplit(self.url).port or 0
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -89,11 +91,11 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(folder, "Ada"), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(folder, "Ada", TOKEN), log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield entry.address(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN)
         server.should_exit = server.force_exit = True
         thread.join()
 
