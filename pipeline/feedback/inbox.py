@@ -7,10 +7,8 @@ looks at. The review page shows what waits there; what a person accepts goes to
 data/feedback/<id>.png, and its label is a line of data/decisions like any other.
 """
 
-import sqlite3
 import unicodedata
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
@@ -22,6 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pipeline import config
+from pipeline.feedback import database
 from pipeline.sources.layout import printable
 from pipeline.storage import store
 
@@ -29,13 +28,6 @@ FOLDER = Path(".fieldmark/feedback")
 ACCEPTED = Path("data/feedback")
 FILE = "inbox.db"
 SIDE_PX = 1600  # of the longer side; bounds what one image costs to encode and to keep
-TABLES = """CREATE TABLE IF NOT EXISTS images (
-    upload TEXT PRIMARY KEY, id TEXT, at TEXT, model TEXT, predicted TEXT, confidence REAL, abstain INTEGER,
-    label TEXT DEFAULT '', width INTEGER, height INTEGER, n_bytes INTEGER, png BLOB);
-CREATE TABLE IF NOT EXISTS predictions (prediction TEXT PRIMARY KEY, upload TEXT)"""
-REMEMBERED = 10_000  # predictions, which may be many of one image
-# What a person said is kept longest, then what the model doubted; of each the newest.
-DISPENSABLE = "ORDER BY label != '', abstain, at"
 
 
 class Answer(NamedTuple):
@@ -47,6 +39,10 @@ class Answer(NamedTuple):
     predicted: str
     confidence: float
     abstain: bool
+
+
+class TooLarge(ValueError):
+    """An image for which there is no room, also where nothing else is kept."""
 
 
 class Waiting(NamedTuple):
@@ -73,34 +69,45 @@ class Inbox:
     """
 
     def __init__(self, folder: Path, max_bytes: int = 0) -> None:
+        """`max_bytes`: what the files in the folder may take on disk, for who keeps images."""
         self._file = folder / FILE
         self._max_bytes = max_bytes
+        if max_bytes:
+            database.shrink(self._file, max_bytes)
 
     def keep(
-        self, upload: str, pixels: UInt8[np.ndarray, "h w 3"], answer: Answer, prediction: str = ""
+        self,
+        upload: str,
+        pixels: UInt8[np.ndarray, "h w 3"],
+        answer: Answer,
+        prediction: str = "",
+        *,
+        blurred: bool = False,
     ) -> None:
         """Keep pixels and answer; `say` finds them by the prediction, or by the upload where that
-        has no name.
+        has no name. `blurred`: faces were, in these pixels.
 
-        Images kept before are deleted where all together would have more than max_bytes.
+        Images kept before are deleted until it fits into max_bytes. Raises TooLarge where it would
+        not fit by itself.
         """
         png, width, height = _png(pixels)
-        values = (upload, sha256(png).hexdigest(), _now(), *answer, width, height, len(png), png)
+        about = (sha256(png).hexdigest(), width, height, len(png), png, blurred)
         config.private(self._file)
-        with self._opened() as db:
-            db.execute(
-                "INSERT INTO images (upload, id, at, model, predicted, confidence, abstain, "
-                "width, height, n_bytes, png) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (upload) DO UPDATE SET "
-                "at = excluded.at, model = excluded.model, "
-                "predicted = excluded.predicted, confidence = excluded.confidence, abstain = "
-                "excluded.abstain",
-                values,
-            )
-            db.execute(
-                "INSERT OR REPLACE INTO predictions VALUES (?, ?)", (prediction or upload, upload)
-            )
-            self._make_room(db)
+        with database.opened(self._file, self._max_bytes) as db:
+            kept = False
+            while not kept:
+                with database.writing(db):
+                    kept = True
+                    if database.has(db, upload, blurred=blurred):
+                        database.answered(db, upload, (_now(), *answer))
+                    elif database.fits(db, len(png), self._max_bytes):
+                        database.put(db, upload, about, (_now(), *answer))
+                    elif database.forget(db):
+                        kept = False
+                    else:
+                        raise TooLarge(f"{len(png)} bytes do not fit into {self._max_bytes}")
+                    if kept:
+                        database.note(db, prediction or upload, upload, self._max_bytes)
 
     def say(self, prediction: str, label: str) -> None:
         """Note what a person says the image is; raises KeyError for an image that is not kept (any
@@ -108,7 +115,7 @@ class Inbox:
         """
         if not self._file.exists():
             raise KeyError(prediction)
-        with self._opened() as db:
+        with database.opened(self._file) as db, database.writing(db):
             named = (
                 "UPDATE images SET label = ? WHERE upload = (SELECT upload FROM "
                 "predictions WHERE prediction = ?)"
@@ -116,64 +123,72 @@ class Inbox:
             if not db.execute(named, (label, prediction)).rowcount:
                 raise KeyError(prediction)
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self, *, only_blurred: bool = False) -> list[Waiting]:
         """What a person should look at, the newest first: what someone objected to, then what the
-        model doubted.
+        model doubted; `only_blurred`: of those in which faces were.
 
         That someone agreed with the model is for the monitor; only where the model was not sure
         does it teach anything.
         """
         if not self._file.exists():
             return []
-        with self._opened() as db:
+        with database.opened(self._file) as db:
             rows = db.execute(
-                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE label NOT IN ('', "
-                f"predicted) OR abstain ORDER BY label = '', at DESC"
+                f"SELECT {', '.join(Waiting._fields)} FROM images WHERE (label NOT IN ('', "
+                f"predicted) OR abstain) AND blurred >= ? ORDER BY label = '', at DESC",
+                (only_blurred,),
             ).fetchall()
         return [Waiting(*row) for row in rows]
+
+    def n_unblurred(self) -> int:
+        """Images in which faces were not blurred, or of which nobody knows it."""
+        if not self._file.exists():
+            return 0
+        with database.opened(self._file) as db:
+            query = "SELECT COUNT(*) FROM images WHERE NOT blurred"
+            return int(db.execute(query).fetchone()[0])
+
+    def blur(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Replace the pixels of images kept without it by what `change` makes of them; each gets
+        another id. What cannot be read is forgotten.
+        """
+        while True:
+            with database.opened(self._file) as db:
+                row = db.execute("SELECT upload, png FROM images WHERE NOT blurred").fetchone()
+            if row is None:
+                return
+            upload, png = row
+            try:
+                pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+            except (OSError, ValueError):  # damaged
+                pixels = None
+            changed, width, height = (b"", 0, 0) if pixels is None else _png(change(pixels))
+            about = (sha256(changed).hexdigest(), width, height, len(changed), changed, True)
+            with database.opened(self._file) as db, database.writing(db):
+                if not changed:
+                    database.forget(db, upload)
+                else:
+                    db.execute(
+                        "UPDATE images SET id = ?, width = ?, height = ?, n_bytes = ?, png = ?, "
+                        "blurred = ? WHERE upload = ? AND NOT blurred",  # if it is still there
+                        (*about, upload),
+                    )
 
     def png(self, id: str) -> bytes:
         """The kept file; KeyError for an id that is not there."""
         if self._file.exists():
-            with self._opened() as db:
+            with database.opened(self._file) as db:
                 row = db.execute("SELECT png FROM images WHERE id = ?", (id,)).fetchone()
             if row:
                 return bytes(row[0])
         raise KeyError(id)
 
     def n_bytes(self) -> int:
-        """Of the images that are kept."""
+        """Of the images that are kept, without what the database takes around them."""
         if not self._file.exists():
             return 0
-        with self._opened() as db:
+        with database.opened(self._file) as db:
             return int(db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0])
-
-    def _make_room(self, db: sqlite3.Connection) -> None:
-        db.execute(
-            "DELETE FROM predictions WHERE rowid <= (SELECT MAX(rowid) FROM predictions) - ?",
-            (REMEMBERED,),
-        )
-        too_much = (
-            db.execute("SELECT COALESCE(SUM(n_bytes), 0) FROM images").fetchone()[0]
-            - self._max_bytes
-        )
-        for upload, n_bytes in db.execute(
-            f"SELECT upload, n_bytes FROM images {DISPENSABLE}"
-        ).fetchall():
-            if too_much <= 0:
-                return
-            db.execute("DELETE FROM images WHERE upload = ?", (upload,))
-            db.execute("DELETE FROM predictions WHERE upload = ?", (upload,))
-            too_much -= n_bytes
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._file, timeout=30)) as db, db:
-            db.execute(
-                "PRAGMA secure_delete = ON"
-            )  # what is forgotten leaves no pixels in the file
-            db.executescript(TABLES)
-            yield db
 
 
 def class_name(text: str, known: Collection[str]) -> str:

@@ -43,14 +43,14 @@ HEADERS = {**pages.HEADERS, "Cross-Origin-Opener-Policy": "same-origin"}
 Call = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(project_folder: Path, by: str, token: str) -> FastAPI:
+def create_app(project_folder: Path, by: str, token: str, *, blur_faces: bool = False) -> FastAPI:
     """The application, for who has the token; raises FieldmarkError where label-check has not
     run.
     """
     app = FastAPI(
         title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}}
     )
-    board = Board(project_folder, by)
+    board = Board(project_folder, by, blur_faces=blur_faces)
     app.state.learner = Learner(board)
     _guard(app, token)
     _show(app, Pictures(project_folder / "data" / "ingest", board.picture))

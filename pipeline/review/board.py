@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import FieldmarkError
-from pipeline.feedback import inbox
+from pipeline.feedback.inbox import class_name
 from pipeline.labels import decisions
 from pipeline.labels.decisions import Line, Spoken
 from pipeline.review import findings
+from pipeline.review.arrivals import Arrivals
 
 LATER = timedelta(milliseconds=1)
 OWN_KINDS = ("conflict", "unsure", "decided")  # kinds that follow from what people said
@@ -26,7 +27,8 @@ class Refused(FieldmarkError):
 class Board:
     """Findings and decisions of one project folder; both are read again when their files change."""
 
-    def __init__(self, project: Path, by: str) -> None:
+    def __init__(self, project: Path, by: str, *, blur_faces: bool = False) -> None:
+        """`blur_faces`: images that came as feedback wait until faces in them are blurred."""
         self.by = by
         self._found_in, self._said_in = (
             project / "data" / "label-check",
@@ -36,11 +38,8 @@ class Board:
         self._lock = threading.RLock()
         self._stamps: tuple[object, object] = (None, None)
         self._last = datetime.min.replace(tzinfo=UTC)
-        self._inbox, self._accepted = (
-            inbox.Inbox(project / inbox.FOLDER),
-            project / inbox.ACCEPTED,
-        )
-        self._waiting = self._inbox.waiting()
+        self._arrivals = Arrivals(project, blur_faces=blur_faces)
+        self._waiting = self._arrivals.waiting()
         self._checked = findings.load(self._found_in)
         self._take()
         self._spoken: Spoken = {}
@@ -55,7 +54,7 @@ class Board:
                 decisions.stamp(self._said_in / decisions.FILE),
             )
             fresh = found not in (None, self._stamps[0]) and self._stamps[0] is not None
-            waiting = self._inbox.waiting()
+            waiting = self._arrivals.waiting()
             more = waiting != self._waiting
             if fresh:
                 self._checked = findings.load(self._found_in)
@@ -200,7 +199,7 @@ class Board:
 
     def picture(self, id: str) -> bytes:
         """The PNG of an image that came as feedback; KeyError for any other."""
-        return self._inbox.png(id)
+        return self._arrivals.picture(id)
 
     def from_feedback(self, row: int) -> bool:
         """Whether the image came as feedback and is not in the data yet."""
@@ -217,10 +216,7 @@ class Board:
         """
         for row in filter(self.from_feedback, rows):
             labelled = bool(self.label_now(row)) and row in self.labels_now()
-            if labelled:
-                inbox.accept(self._inbox, self.found.ids[row], self._accepted)
-            else:
-                inbox.take_back(self.found.ids[row], self._accepted)
+            self._arrivals.settle(self.found.ids[row], accepted=labelled)
 
     def row(self, id: str) -> int:
         """The row of an image; raises Refused for one that is not there."""
@@ -232,7 +228,7 @@ class Board:
         if decision != "relabel":
             return ""
         known = self.classes()
-        label = inbox.class_name(label, known)
+        label = class_name(label, known)
         if not label:
             raise Refused("A class needs a name of visible characters.")
         if label not in known and not new:

@@ -8,6 +8,7 @@ from pathlib import Path
 import uvicorn
 
 from pipeline import FieldmarkError, config
+from pipeline.config.compose import read_yaml
 from pipeline.review import entry
 from pipeline.review.app import create_app
 from pipeline.runs import processes
@@ -23,7 +24,7 @@ def serve(*, by: str, port: int, browser: bool) -> None:
     """
     person = by.strip() or processes.person()
     token = entry.token(Path(config.STATE) / "review-token")
-    app = create_app(Path.cwd(), person, token)
+    app = create_app(Path.cwd(), person, token, blur_faces=_blur_faces())
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -50,3 +51,8 @@ def serve(*, by: str, port: int, browser: bool) -> None:
             )
         finally:
             leading.unlink(missing_ok=True)
+
+
+def _blur_faces() -> bool:
+    """What params.yaml says, read without Hydra, which takes a second to import."""
+    return config.PARAMS.exists() and bool(read_yaml(config.PARAMS).get("blur_faces"))

@@ -20,7 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from pipeline.config import schema
-from pipeline.feedback.inbox import FOLDER, Inbox, class_name
+from pipeline.feedback.inbox import FOLDER, Inbox, TooLarge, class_name
 from pipeline.feedback.inbox import Answer as Kept
 from pipeline.pixels import images
 from pipeline.serving import problems
@@ -144,8 +144,14 @@ class Keeping:
                 from pipeline.pixels import faces  # the detector takes a while to load
 
                 pixels = faces.blurred(pixels)
-            self._inbox.keep(sha256(item.file).hexdigest(), pixels, answer, said.id)
-        except (images.BadImage, OSError, sqlite3.Error) as error:
+            self._inbox.keep(
+                sha256(item.file).hexdigest(),
+                pixels,
+                answer,
+                said.id,
+                blurred=item.blur_faces,
+            )
+        except (images.BadImage, TooLarge, OSError, sqlite3.Error) as error:
             self._leave_out(str(error))
             return
         if self._left_out and self._queue.empty():

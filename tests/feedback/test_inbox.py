@@ -4,7 +4,9 @@ it was sent.
 
 import io
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.feedback.inbox import FILE, SIDE_PX, Answer, Inbox, accept, take_back
+from pipeline.feedback import database
+from pipeline.feedback.database import opened
+from pipeline.feedback.inbox import FILE, SIDE_PX, Answer, Inbox, TooLarge, accept, take_back
 
 SURE, UNSURE = Answer("fieldmark/3", "cat", 0.9, False), Answer("fieldmark/3", "cat", 0.4, True)
 PLENTY = 10**9
+IMAGE = 12_500  # bytes of one of noise, as a PNG
+EMPTY = 36_864  # bytes of the file with its indexes and without an image
+# Beside the images: writing one anew, with its journal, and what else a transaction changes.
+ROOM_FOR_ONE, ROOM_FOR_THREE = (EMPTY + (n + 2) * (IMAGE + 8192) + 16 * 4096 for n in (1, 3))
 
 
 def noise(seed: int, side: int = 64) -> np.ndarray:
@@ -27,6 +35,18 @@ def inbox(folder: Path, *kept: tuple[str, Answer], max_bytes: int = PLENTY) -> I
     for i, (upload, answer) in enumerate(kept):
         made.keep(upload, noise(i), answer)
     return made
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@contextmanager
+def journals_stay(file: Path, max_bytes: int | None = None) -> Iterator[sqlite3.Connection]:
+    """As `opened`; the journal beside the file keeps the size of its largest transaction."""
+    with opened(file, max_bytes) as db:
+        db.execute("PRAGMA journal_mode = PERSIST")
+        yield db
 
 
 def test_people_see_what_was_objected_to_first_and_then_what_the_model_doubted(
@@ -58,36 +78,33 @@ def test_a_large_photo_is_kept_smaller(tmp_path: Path) -> None:
 
 
 def test_when_room_runs_out_what_someone_said_stays_longest(tmp_path: Path) -> None:
-    size = Inbox(tmp_path / "one", PLENTY)
-    size.keep("a", noise(0), SURE)
-    box = inbox(
-        tmp_path / "two", ("said", SURE), ("doubt", UNSURE), max_bytes=int(3.5 * size.n_bytes())
-    )
+    box = inbox(tmp_path / "two", ("said", SURE), ("doubt", UNSURE), max_bytes=ROOM_FOR_THREE)
     box.say("said", "dog")
     for i in range(20):
         box.keep(f"plain{i}", noise(100 + i), SURE)
     assert [each.upload for each in box.waiting()] == ["said", "doubt"]
-    assert box.n_bytes() <= 3.5 * size.n_bytes()
+    assert on_disk(tmp_path / "two") <= ROOM_FOR_THREE
     with pytest.raises(KeyError):
         box.say("plain0", "dog")
     box.say("plain19", "dog")
 
 
 def test_the_file_does_not_grow_with_what_was_forgotten(tmp_path: Path) -> None:
-    box = Inbox(tmp_path, 100_000)
+    box = Inbox(tmp_path, 200_000)
     for i in range(60):
         box.keep(str(i), noise(i), SURE)
-    assert (tmp_path / FILE).stat().st_size < 200_000
+    assert on_disk(tmp_path) <= 200_000
 
 
 def test_what_was_forgotten_leaves_no_pixels_behind(tmp_path: Path) -> None:
-    box = Inbox(tmp_path, 20_000)
+    box = Inbox(tmp_path, ROOM_FOR_ONE)
     box.keep("a", noise(0), UNSURE)
-    middle = box.png(box.waiting()[0].id)[3000:3100]
-    assert middle in (tmp_path / FILE).read_bytes()
+    png = box.png(box.waiting()[0].id)
+    parts = [png[at : at + 100] for at in range(1000, 12_000, 500)]
+    assert sum(part in (tmp_path / FILE).read_bytes() for part in parts) > 15  # some are in two
     box.keep("b", noise(1), UNSURE)
     assert [each.upload for each in box.waiting()] == ["b"]
-    assert middle not in (tmp_path / FILE).read_bytes()
+    assert not any(part in (tmp_path / FILE).read_bytes() for part in parts)
 
 
 def test_an_image_sent_again_keeps_what_was_said_of_it(tmp_path: Path) -> None:
@@ -141,3 +158,113 @@ def test_a_damaged_database_says_so_and_is_no_reason_to_guess(tmp_path: Path) ->
     (tmp_path / FILE).write_bytes(b"no database" * 100)
     with pytest.raises(sqlite3.DatabaseError):
         Inbox(tmp_path).waiting()
+
+
+@pytest.mark.parametrize("max_bytes", [200_000, 500_000, 2_000_000])
+@pytest.mark.parametrize("side", [1, 20, 64, 150])
+def test_file_and_journal_never_take_more_than_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, side: int
+) -> None:
+    monkeypatch.setattr(database, "opened", journals_stay)
+    box = Inbox(tmp_path, max_bytes)
+    most = 0
+    for i in range(40):
+        with suppress(TooLarge):
+            box.keep(f"{i:064x}", noise(i, side), UNSURE, f"{i}-{'x' * 40}")
+            box.say(f"{i}-{'x' * 40}", "a label of some length " * 20)
+        most = max(most, on_disk(tmp_path))
+    assert most <= max_bytes
+    assert box.waiting() or side == 150
+
+
+def test_one_image_asked_for_again_and_again_stays_within_the_bound(tmp_path: Path) -> None:
+    box = Inbox(tmp_path, 150_000)
+    box.keep("a" * 64, noise(0, 8), UNSURE, "first")
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.executemany(
+            "INSERT INTO predictions VALUES (?, ?)", ((f"{i:032}", "a" * 64) for i in range(300))
+        )
+    for i in range(20):
+        box.keep("a" * 64, noise(0, 8), UNSURE, f"again {i}")
+    assert on_disk(tmp_path) <= 150_000
+    box.say("again 19", "dog")
+    with pytest.raises(KeyError):
+        box.say("first", "dog")
+
+
+def test_a_file_from_before_the_bound_was_lowered_shrinks(tmp_path: Path) -> None:
+    box = inbox(tmp_path, *((f"{i}", SURE) for i in range(30)))
+    box.say("3", "dog")
+    assert on_disk(tmp_path) > 400_000
+    lower = Inbox(tmp_path, ROOM_FOR_THREE)
+    assert on_disk(tmp_path) <= ROOM_FOR_THREE
+    assert [each.upload for each in lower.waiting()] == ["3"]
+
+
+def test_what_does_not_fit_by_itself_is_refused_and_what_is_kept_stays_bounded(
+    tmp_path: Path,
+) -> None:
+    box = Inbox(tmp_path, ROOM_FOR_ONE)
+    with pytest.raises(TooLarge):
+        box.keep("large", noise(0, 300), UNSURE)
+    assert box.waiting() == []
+
+
+def test_keeping_one_image_sorts_and_searches_nothing(tmp_path: Path) -> None:
+    inbox(tmp_path, ("a", SURE))
+    queries = [
+        database.LEAST,
+        "SELECT MAX(n_bytes) FROM images",
+        "SELECT 1 FROM images WHERE upload = 'a' AND blurred = 0",
+        "DELETE FROM predictions WHERE upload = 'a'",
+        "SELECT png FROM images WHERE id = 'a'",
+    ]
+    with opened(tmp_path / FILE) as db:
+        plans = [str(db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()) for query in queries]
+    assert all("INDEX" in plan for plan in plans), plans
+    assert not any("TEMP B-TREE" in plan for plan in plans), plans
+
+
+def test_an_older_file_is_read_and_its_pixels_count_as_unblurred(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.executescript(
+            "CREATE TABLE images (upload TEXT PRIMARY KEY, id TEXT, at TEXT, model TEXT, "
+            "predicted TEXT, confidence REAL, abstain INTEGER, label TEXT DEFAULT '', "
+            "width INTEGER, height INTEGER, n_bytes INTEGER, png BLOB);"
+            "CREATE TABLE predictions (prediction TEXT PRIMARY KEY, upload TEXT);"
+            "INSERT INTO images VALUES ('a', 'b', '2026', 'm/1', 'cat', 0.5, 1, '', 1, 1, 1, 'x')"
+        )
+    box = Inbox(tmp_path, PLENTY)
+    assert [each.upload for each in box.waiting()] == ["a"]
+    assert (box.waiting(only_blurred=True), box.n_unblurred()) == ([], 1)
+
+
+def test_sent_again_where_faces_are_blurred_the_blurred_pixels_take_the_place(
+    tmp_path: Path,
+) -> None:
+    box = inbox(tmp_path, ("a", UNSURE))
+    box.say("a", "dog")
+    before = box.waiting()[0].id
+    box.keep("a", noise(1), Answer("fieldmark/4", "bee", 0.4, True), blurred=True)
+    (only,) = box.waiting(only_blurred=True)
+    assert (only.label, only.model) == ("dog", "fieldmark/4")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(box.png(only.id)))), noise(1))
+    with pytest.raises(KeyError):
+        box.png(before)
+
+
+def test_blurring_replaces_what_was_kept_and_forgets_what_is_damaged(tmp_path: Path) -> None:
+    box = inbox(tmp_path, ("a", UNSURE), ("b", UNSURE), ("damaged", UNSURE))
+    box.keep("c", noise(7), UNSURE, blurred=True)
+    png = box.png(next(each.id for each in box.waiting() if each.upload == "a"))
+    parts = [png[at : at + 100] for at in range(1000, 12_000, 500)]
+    assert sum(part in (tmp_path / FILE).read_bytes() for part in parts) > 15
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.execute("UPDATE images SET png = CAST('no png' AS BLOB) WHERE upload = 'damaged'")
+    box.blur(np.zeros_like)
+    kept = {each.upload: each for each in box.waiting(only_blurred=True)}
+    assert kept.keys() == {"a", "b", "c"}
+    assert not np.asarray(Image.open(io.BytesIO(box.png(kept["a"].id)))).any()
+    assert kept["a"].id == sha256(box.png(kept["a"].id)).hexdigest()
+    assert np.asarray(Image.open(io.BytesIO(box.png(kept["c"].id)))).any()
+    assert not any(part in (tmp_path / FILE).read_bytes() for part in parts)

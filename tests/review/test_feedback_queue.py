@@ -2,6 +2,7 @@
 next rebuild.
 """
 
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from projects import LABELS, browser_of, square, twelve
 from pipeline.feedback import inbox
 from pipeline.feedback.inbox import Answer, Inbox
 from pipeline.labels import decisions
-from pipeline.pixels import images
+from pipeline.pixels import faces, images
+from pipeline.review.board import Board
 from pipeline.sources import Item
 from pipeline.sources import feedback as source
 from pipeline.storage import table
@@ -183,3 +185,32 @@ def test_without_feedback_the_page_is_as_it_was(tmp_path: Path) -> None:
     page = browser_of(twelve(tmp_path), "Ada")
     assert queue(page, "feedback") == queue(page, "abstained") == []
     assert not (tmp_path / ".fieldmark" / "feedback").exists()
+
+
+def test_kept_before_blur_faces_was_on_an_image_is_shown_and_accepted_blurred_or_not_at_all(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def blurred(pixels: np.ndarray) -> np.ndarray:
+        begun.set()
+        assert go.wait(60)
+        return np.zeros_like(pixels)
+
+    monkeypatch.setattr(faces, "blurred", blurred)
+    before = {each.id for each in Inbox(project / inbox.FOLDER).waiting()}
+    board = Board(project, "Ada", blur_faces=True)
+    assert begun.wait(60)
+    assert "4 images of feedback were kept before blur_faces was switched on" in (
+        capsys.readouterr().out
+    )
+    assert board.queue("feedback", decided=True) == board.queue("abstained", decided=True) == []
+    go.set()
+    board._arrivals._blurring.join(60)
+    board.refresh()
+    rows = board.queue("feedback", decided=True) + board.queue("abstained", decided=True)
+    new = [board.found.ids[row] for row in rows if board.from_feedback(row)]
+    assert new and not before & {*new}
+    board.decide(new[:1], "relabel", "cat", new=False)
+    accepted = (project / inbox.ACCEPTED / f"{new[0]}.png").read_bytes()
+    assert not images.decode(accepted, max_pixels=None).any()
