@@ -216,6 +216,7 @@ class Export(Section):
     risk_delta: float = Field(gt=0, lt=1)
     ood_quantile: float = Field(gt=0, lt=1)
     ood_components: PositiveInt
+    share_pictures: bool
 
 
 ImageFormat = Literal["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]

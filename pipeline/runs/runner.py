@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import FieldmarkError, config
 from pipeline.repository import state
-from pipeline.runs import lineage, processes, provenance, tracking
+from pipeline.runs import artifacts, lineage, processes, provenance, tracking
 from pipeline.sources import address, obstacles
 
 STATE = Path(".fieldmark")
@@ -63,7 +63,7 @@ def run(stage: str) -> None:
         seconds = time.perf_counter() - start
         tracking.log_result(metrics)
         tracking.log_metrics({"stage_seconds": seconds})
-        tracking.log_files(out)
+        artifacts.log_files(out, share_pictures=whole.export.share_pictures)
         made = _dvc_hash(out)
         tracking.tag(
             {"out.hash": made, "device": provenance.device()}

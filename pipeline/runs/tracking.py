@@ -31,7 +31,6 @@ from pipeline import config
 from pipeline.runs import processes
 
 EXPERIMENT = "fieldmark"
-READABLE = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")
 HOLD_PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -163,14 +162,6 @@ def log_history(history: list[dict[str, float]]) -> None:
         MlflowClient().log_batch(active.info.run_id, metrics=points)
 
 
-def log_files(folder: Path) -> None:
-    """The small readable files of a stage's output, as artifacts of its run."""
-    for pattern in READABLE:
-        for file in sorted(folder.rglob(pattern)):
-            parent = file.parent.relative_to(folder).as_posix()
-            mlflow.log_artifact(str(file), None if parent == "." else parent)
-
-
 def tag(tags: Mapping[str, str]) -> None:
     """Tags of the active run."""
     mlflow.set_tags(dict(tags))
@@ -184,11 +175,12 @@ def tag_data(data_hash: str) -> None:
         MlflowClient().set_tag(run_id, "data.hash", data_hash)
 
 
-def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) -> str:
+def register(folder: Path, name: str, *, tags: Mapping[str, str]) -> str:
     """Register `folder`/model.onnx as a new version of `name` with the alias `candidate`; returns
     the version.
 
-    example: uint8 (1, size, size, 3). Lineage and figures go onto the version as tags.
+    Lineage and figures go onto the version as tags. Its input example is noise: an image of the
+    data would go wherever the model goes.
     """
     import onnx
     from mlflow.models import ModelSignature
@@ -211,7 +203,7 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
         onnx.load(folder / "model.onnx"),
         name="model",
         signature=ModelSignature(specs["inputs"], specs["outputs"]),
-        input_example=example,
+        input_example=_noise(signature),
         pip_requirements=pins,
         onnx_execution_providers=[
             "CPUExecutionProvider"
@@ -228,6 +220,12 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str], example: Any) 
     client.update_model_version(name, version, description=(folder / "card.md").read_text())
     client.set_registered_model_alias(name, "candidate", version)
     return version
+
+
+def _noise(signature: Mapping[str, Any]) -> np.ndarray:
+    """uint8 (1, size, size, 3), the same for all models of a size."""
+    shape = tuple(signature["inputs"][0]["shape"][1:])
+    return np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
 
 
 def download(uri: str, to: Path) -> Path:

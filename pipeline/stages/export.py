@@ -97,9 +97,7 @@ def run(
         "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
         "winner": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
     }
-    version = tracking.register(
-        out, cfg.export.registered_name, tags=tags, example=np.array(images[:1])
-    )
+    version = tracking.register(out, cfg.export.registered_name, tags=tags)
     print(f"registered {cfg.export.registered_name} version {version}, alias candidate", flush=True)
     return {**agreed, **took, "size_mb": (out / "model.onnx").stat().st_size / 1e6}
 
