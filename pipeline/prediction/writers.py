@@ -2,7 +2,6 @@
 made.
 """
 
-import csv
 import json
 import sys
 import textwrap
@@ -14,7 +13,7 @@ from pipeline import FieldmarkError
 from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
 from pipeline.prediction.traces import COLUMNS, marked
-from pipeline.storage import store
+from pipeline.storage import cells, store
 
 CELL_PX = 640  # of an annotated picture
 LINE = 18  # letters of a line below it
@@ -43,8 +42,8 @@ def as_json(stream: Stream) -> Write:
 
 def as_csv(stream: Stream) -> Write:
     """A line of COLUMNS a picture, below a header."""
-    lines = csv.writer(stream, lineterminator="\n")
-    lines.writerow(COLUMNS)
+    line = cells.row_writer(stream)
+    line(COLUMNS)
     stream.flush()
 
     def write(answer: Answer, _: Picture) -> None:
@@ -54,7 +53,7 @@ def as_csv(stream: Stream) -> Write:
             if answer.top
             else ("", "", "")
         )
-        lines.writerow([answer.name, *first, *flags, answer.error])
+        line([answer.name, *first, *flags, answer.error])
         stream.flush()
 
     return write

@@ -2,13 +2,13 @@
 that no number of it fills the memory.
 """
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from pipeline.sources import Item, Skipped
+from pipeline.storage import cells
 
 DUPLICATE = "exact duplicate of "
 EXAMPLES = 5
@@ -18,7 +18,7 @@ class Quarantine:
     """How many were left out, how many of them as exact duplicates, and the first few."""
 
     def __init__(self, file: TextIO) -> None:
-        self._write = csv.writer(file, lineterminator="\n").writerow
+        self._write = cells.row_writer(file)
         self._write(["name", "reason"])
         self.n, self.n_duplicates = 0, 0
         self.first: list[Skipped] = []

@@ -43,7 +43,7 @@ from pipeline.labels import (
     summary,
 )
 from pipeline.labels import decisions as people
-from pipeline.storage import table
+from pipeline.storage import cells, table
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
@@ -95,7 +95,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     audited = audit.of_table(rows, seen, cfg, **how)
     lists.write(rows, pairs, squares, out)
     for name, frame in {"findings": found, "correlates": shortcuts, "audit": audited}.items():
-        frame.to_csv(out / f"{name}.csv", index=False)
+        cells.write(frame, out / f"{name}.csv")
     counts = {
         f"n_{_key(name)}": float(n) for name, n in zip(found["finding"], found["n"], strict=True)
     }
