@@ -6,20 +6,31 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.config.schema import Candidate
+from pipeline.storage import cells
 
+UNLEARNED = "classes without a training image"  # as label-check names the finding
 SAME_SOURCE = (
     "The test images come from the same source as the training images; other cameras or places "
     "may differ."
 )
 
 
-def caveats(rows: pd.DataFrame, winner: Candidate, model_search: Path) -> list[str]:
-    """rows: the table of the test images; model_search: its folder, for models that were better
-    and too slow.
+def caveats(
+    rows: pd.DataFrame, winner: Candidate, label_check: Path, model_search: Path
+) -> list[str]:
+    """rows: the table of the test images; label_check: its folder, for classes that nothing was
+    learned of; model_search: its folder, for models that were better and too slow.
     """
     slow: list[str] = json.loads((model_search / "search.json").read_text())["better_but_slow"]
-    sentences = [SAME_SOURCE, _doubted(rows), _graded(rows), _untrained(winner), *slow]
+    sentences = [SAME_SOURCE, _unlearned(label_check), _doubted(rows), _graded(rows), _untrained(winner), *slow]
     return [sentence for sentence in sentences if sentence]
+
+
+def _unlearned(label_check: Path) -> str:
+    findings = cells.read(label_check / "findings.csv", keep_default_na=False).set_index("finding")
+    if not findings.loc[UNLEARNED, "n"]:
+        return ""
+    return f"The model cannot say classes that no training image has: {findings.loc[UNLEARNED, 'note']}."
 
 
 def _doubted(rows: pd.DataFrame) -> str:

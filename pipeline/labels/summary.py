@@ -15,6 +15,8 @@ from pipeline.labels.duplicates import Pairs
 
 WHY = "given to different splits", "labels differ", "near-duplicates"
 
+UNTRAINED = "classes without a training image"  # no model can ever say them
+
 Pair = tuple[int, int, float]  # two rows and the cosine of their embeddings
 
 
@@ -45,6 +47,7 @@ def findings(
         ),
         *((name.replace("_", " "), int(rows[name].sum()), "") for name in problems),
         ("outliers", int(rows["outlier"].sum()), ""),
+        (UNTRAINED, *_untrained(rows)),
         ("classes with few images", *_named(counts[counts < classes.min_images])),
         (
             "classes far smaller than the largest",
@@ -111,6 +114,21 @@ def _fair(wanted: Int64[np.ndarray, " k"], at_most: int) -> Int64[np.ndarray, " 
         for i in np.flatnonzero(given < wanted)[: at_most - int(given.sum())]:
             given[i] += 1
     return given
+
+
+def _untrained(rows: pd.DataFrame) -> tuple[int, str]:
+    """Classes that no image of the training split has, and where their images are; what people
+    dropped is no image of a class.
+    """
+    labelled = rows[(rows["label"] != "") & (rows["decision"] != "drop")]
+    places = pd.crosstab(labelled["label"], labelled["split"].replace("", "left out"))
+    if "train" in places:
+        places = places[places["train"] == 0].drop(columns="train")
+    notes = [
+        f"{label}: {', '.join(f'{n} {place}' for place, n in found[found > 0].items())}"
+        for label, found in places.iterrows()
+    ]
+    return len(notes), "; ".join(notes)
 
 
 def _named(counts: pd.Series) -> tuple[int, str]:

@@ -43,7 +43,7 @@ def run(
         n_test=len(rows),
         level=cfg.evaluate.bootstrap.level,
         figures=figures,
-        caveats=caveats.caveats(rows, winner, model_search),
+        caveats=caveats.caveats(rows, winner, label_check, model_search),
         seed=cfg.seed,
         git_commit=commit,
         data_hash=lineage.outputs().get("data/ingest", "unknown"),

@@ -18,7 +18,9 @@ from toys import HOG, candidate
 from pipeline import FieldmarkError
 from pipeline.compute import parallel
 from pipeline.config import Config, schema
+from pipeline.evaluation import caveats
 from pipeline.labels import audit
+from pipeline.report import reading
 from pipeline.stages import ingest, label_check
 from pipeline.storage import store, table
 
@@ -328,6 +330,36 @@ def test_small_classes_and_shortcuts_are_named(ingested: Path, tmp_path: Path) -
     )
     assert found.loc["classes with few images", "note"] == "ant: 31; bee: 29"
     assert found.loc["classes far smaller than the largest", "note"] == "bee: 29"
+
+
+def test_a_class_that_no_training_image_has_is_named(
+    ingested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ingested, source)
+    rows = table.read(ingested)
+    rows.loc[:9, "given_split"] = ["test"] * 5 + ["val"] * 3 + ["test"] * 2
+    rows.loc[10:, "given_split"] = "train"
+    rows.loc[:4, "label"], rows.loc[5:9, "label"] = "hat", "=cap"
+    table.write(rows, source)
+    metrics, _ = run(source, tmp_path, max_leakage=1.0)
+    named = "=cap: 2 test, 3 val; hat: 5 test"
+    assert f"classes without a training image: {named}" in capsys.readouterr().out
+    assert metrics["n_classes_without_a_training_image"] == 2
+    note = reading._label_check(tmp_path / "out").findings.set_index("finding")["note"]
+    assert note["classes without a training image"] == named
+    (tmp_path / "search.json").write_text('{"better_but_slow": []}')
+    winner = candidate({**HOG, "input_px": 32})
+    said = caveats.caveats(rows.assign(suspect=False), winner, tmp_path / "out", tmp_path)
+    assert f"The model cannot say classes that no training image has: {named}." in said
+
+
+def test_where_every_class_has_training_images_nothing_is_said(
+    ingested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics, _ = run(ingested, tmp_path)
+    assert metrics["n_classes_without_a_training_image"] == 0
+    assert "training image" not in capsys.readouterr().out
 
 
 def with_feedback(ingested: Path, folder: Path, copies_of: list[str]) -> tuple[Path, str]:
