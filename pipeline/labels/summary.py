@@ -121,7 +121,9 @@ def _untrained(rows: pd.DataFrame) -> tuple[int, str]:
     dropped is no image of a class.
     """
     labelled = rows[(rows["label"] != "") & (rows["decision"] != "drop")]
-    places = pd.crosstab(labelled["label"], labelled["split"].replace("", "left out"))
+    place = labelled["split"].replace("", "left out")
+    place = place.mask(place.eq("train") & labelled["weight"].eq(0), "train with weight 0")
+    places = pd.crosstab(labelled["label"], place)
     if "train" in places:
         places = places[places["train"] == 0].drop(columns="train")
     notes = [

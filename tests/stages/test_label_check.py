@@ -341,11 +341,12 @@ def test_a_class_that_no_training_image_has_is_named(
     rows.loc[:9, "given_split"] = ["test"] * 5 + ["val"] * 3 + ["test"] * 2
     rows.loc[10:, "given_split"] = "train"
     rows.loc[:4, "label"], rows.loc[5:9, "label"] = "hat", "=cap"
+    rows.loc[10:11, "label"], rows.loc[10:11, "weight"] = "wig", 0.0
     table.write(rows, source)
     metrics, _ = run(source, tmp_path, max_leakage=1.0)
-    named = "=cap: 2 test, 3 val; hat: 5 test"
+    named = "=cap: 2 test, 3 val; hat: 5 test; wig: 2 train with weight 0"
     assert f"classes without a training image: {named}" in capsys.readouterr().out
-    assert metrics["n_classes_without_a_training_image"] == 2
+    assert metrics["n_classes_without_a_training_image"] == 3
     note = reading._label_check(tmp_path / "out").findings.set_index("finding")["note"]
     assert note["classes without a training image"] == named
     (tmp_path / "search.json").write_text('{"better_but_slow": []}')
