@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.config.schema import Candidate
-from pipeline.storage import cells
+from pipeline.storage import csvs
 
 UNLEARNED = "classes without a training image"  # as label-check names the finding
 SAME_SOURCE = (
@@ -22,15 +22,21 @@ def caveats(
     learned of; model_search: its folder, for models that were better and too slow.
     """
     slow: list[str] = json.loads((model_search / "search.json").read_text())["better_but_slow"]
-    sentences = [SAME_SOURCE, _unlearned(label_check), _doubted(rows), _graded(rows), _untrained(winner), *slow]
+    sentences = [
+        SAME_SOURCE,
+        _unlearned(label_check),
+        _doubted(rows),
+        _graded(rows),
+        _untrained(winner),
+        *slow,
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
 def _unlearned(label_check: Path) -> str:
-    findings = cells.read(label_check / "findings.csv", keep_default_na=False).set_index("finding")
-    if not findings.loc[UNLEARNED, "n"]:
-        return ""
-    return f"The model cannot say classes that no training image has: {findings.loc[UNLEARNED, 'note']}."
+    findings = csvs.read(label_check / "findings.csv", keep_default_na=False).set_index("finding")
+    n, note = int(findings["n"][UNLEARNED]), str(findings["note"][UNLEARNED])
+    return f"The model cannot say classes that no training image has: {note}." if n else ""
 
 
 def _doubted(rows: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.config.schema import Evaluate
 from pipeline.evaluation import metrics, slices
 from pipeline.pixels import sheets
-from pipeline.storage import cells, store
+from pipeline.storage import csvs, store
 
 RELIABILITY_BINS = 15
 
@@ -36,7 +36,7 @@ def write(
     (out / "plots").mkdir()
     predicted = np.array(classes, dtype=object)[probs.argmax(1)]
     correct = probs.argmax(1) == labels
-    cells.write(_predictions(rows, predicted, probs, classes), out / "predictions.csv")
+    csvs.write(_predictions(rows, predicted, probs, classes), out / "predictions.csv")
     by_slice = slices.slices(slices.columns(rows), correct, min_n=settings.min_slice)
     for name, table in {
         "per_class": metrics.per_class(labels, probs, classes),
@@ -45,7 +45,7 @@ def write(
         "plots/confusion": metrics.confusion(labels, probs, classes),
         "plots/reliability": metrics.reliability(labels, probs, n_bins=RELIABILITY_BINS).dropna(),
     }.items():
-        cells.write(table, out / f"{name}.csv")
+        csvs.write(table, out / f"{name}.csv")
     surest = sorted(np.flatnonzero(~correct).tolist(), key=lambda i: -probs[i].max())
     worst = np.array(surest[: settings.worst], dtype=np.int64)
     _write_worst(preprocess_test, rows.iloc[worst], predicted[worst], probs[worst].max(1), out)
@@ -70,7 +70,7 @@ def _write_worst(
     images = store.read_array(preprocess_test / "images.npy")
     pictures = np.array([images[i] for i in rows.index], np.uint8).reshape(-1, *images.shape[1:])
     mistakes = rows[["name", "label"]].assign(predicted=predicted, confidence=confidence)
-    cells.write(mistakes, out / "worst.csv")
+    csvs.write(mistakes, out / "worst.csv")
     np.save(out / "worst.npy", pictures)
     captions = [
         f"{row.label}, not {row.predicted} ({row.confidence:.2f})"

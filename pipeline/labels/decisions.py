@@ -23,7 +23,7 @@ import pandas as pd
 from filelock import FileLock
 
 from pipeline import FieldmarkError, config
-from pipeline.storage import cells, store
+from pipeline.storage import csvs, store
 
 FILE = "labels.csv"
 COLUMNS = ["id", "decision", "label", "by", "when"]
@@ -139,7 +139,7 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
             raise FieldmarkError(f"not written to {folder / FILE}: {problem}.")
     added = io.StringIO()
     for fields in lines:
-        cells.row_writer(added)(fields)
+        csvs.row_writer(added)(fields)
     config.made(lock.parent)
     path = folder / FILE
     with FileLock(lock):
@@ -179,7 +179,7 @@ def _lines(path: Path, file: TextIO) -> list[list[str]]:
             f"{path}, line 1: the columns must be {','.join(COLUMNS)}, not {','.join(header)}."
         )
     lines = []
-    for fields in ([cells.original(cell) for cell in line] for line in reader):
+    for fields in ([csvs.original(cell) for cell in line] for line in reader):
         if (
             not fields or [fields[0].removeprefix("\ufeff"), *fields[1:]] == COLUMNS
         ):  # a merge may keep both first lines

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.labels import scan, summary
 from pipeline.labels.duplicates import Pairs
 from pipeline.pixels import sheets
-from pipeline.storage import cells
+from pipeline.storage import csvs
 
 # How many of each kind have a picture.
 SUSPECTS = 24
@@ -26,13 +26,13 @@ def write(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: Path) ->
     _write_outliers(rows, squares, out)
     _write_pairs(rows, pairs, squares, out)
     counts = pd.crosstab(rows["label"], rows["split"].replace("", "left out"))
-    cells.write(counts.assign(all=counts.sum(axis=1)).reset_index(), out / "classes.csv")
+    csvs.write(counts.assign(all=counts.sum(axis=1)).reset_index(), out / "classes.csv")
 
 
 def _write_suspects(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     columns = ["id", "name", "label", "suggested_label", "suspect_score"]
-    cells.write(doubted[columns], out / "suspects.csv")
+    csvs.write(doubted[columns], out / "suspects.csv")
     first = doubted.head(SUSPECTS)
     pictures = squares.stack(first.index.to_numpy())
     np.save(out / "suspects.npy", pictures)
@@ -48,7 +48,7 @@ def _write_suspects(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> Non
 
 def _write_outliers(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
     strange = rows[rows["outlier"]].sort_values(["outlier_score", "id"], ascending=[False, True])
-    cells.write(strange[["id", "name", "label", "outlier_score"]], out / "outliers.csv")
+    csvs.write(strange[["id", "name", "label", "outlier_score"]], out / "outliers.csv")
     np.save(out / "outliers.npy", squares.stack(strange.head(OUTLIERS).index.to_numpy()))
 
 
@@ -62,10 +62,10 @@ def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: P
         )
     )
     both = pd.DataFrame({**alike, "id": id[i], "other_id": id[j]})
-    cells.write(both, out / "near_duplicates.csv")
+    csvs.write(both, out / "near_duplicates.csv")
     shown = summary.telling_pairs(rows, pairs, at_most=PAIRS)
     told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
-    cells.write(pd.DataFrame(told, columns=["why", *columns]), out / "pairs.csv")
+    csvs.write(pd.DataFrame(told, columns=["why", *columns]), out / "pairs.csv")
     sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
     pictures = squares.stack(sides.ravel())
     np.save(out / "pairs.npy", pictures.reshape(*sides.shape, *pictures.shape[1:]))

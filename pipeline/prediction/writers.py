@@ -13,7 +13,7 @@ from pipeline import FieldmarkError
 from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
 from pipeline.prediction.traces import COLUMNS, marked
-from pipeline.storage import cells, store
+from pipeline.storage import csvs, store
 
 CELL_PX = 640  # of an annotated picture
 LINE = 18  # letters of a line below it
@@ -42,7 +42,7 @@ def as_json(stream: Stream) -> Write:
 
 def as_csv(stream: Stream) -> Write:
     """A line of COLUMNS a picture, below a header."""
-    line = cells.row_writer(stream)
+    line = csvs.row_writer(stream)
     line(COLUMNS)
     stream.flush()
 

@@ -19,7 +19,7 @@ from pipeline.report.contents import (
     Suspect,
     Tuning,
 )
-from pipeline.storage import cells, store
+from pipeline.storage import csvs, store
 
 
 def report(
@@ -35,18 +35,18 @@ def report(
         reliability=_table(evaluate / "plots" / "reliability.csv"),
         mistakes=_mistakes(evaluate),
         label_check=_label_check(label_check),
-        quarantine=cells.read(ingest_quarantine, dtype=str, keep_default_na=False),
+        quarantine=csvs.read(ingest_quarantine, dtype=str, keep_default_na=False),
         **_search(model_search, tune),
     )
 
 
 def _label_check(folder: Path) -> LabelCheck:
     """What label-check found, with pictures of the most telling cases."""
-    findings = cells.read(folder / "findings.csv", keep_default_na=False)
+    findings = csvs.read(folder / "findings.csv", keep_default_na=False)
     n = dict(zip(findings["finding"], findings["n"], strict=True))
     return LabelCheck(
         findings=findings,
-        audit=cells.read(folder / "audit.csv"),
+        audit=csvs.read(folder / "audit.csv"),
         n_decided=int(n["decisions applied"]),
         n_changed=int(n["labels changed by decisions"]),
         suspects=[
@@ -81,12 +81,12 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of
     the report.
     """
-    board = cells.read(model_search / "leaderboard.csv").drop(columns="candidate")
+    board = csvs.read(model_search / "leaderboard.csv").drop(columns="candidate")
     compared = json.loads((model_search / "search.json").read_text())
-    trials = cells.read(tune / "trials.csv")
+    trials = csvs.read(tune / "trials.csv")
     trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
     settings = json.loads((tune / "search.json").read_text())
-    history = cells.read(tune / "history.csv")
+    history = csvs.read(tune / "history.csv")
     return {
         "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
         "leaderboard": Leaderboard(
@@ -100,7 +100,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
 def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.ndarray]]:
     """The first rows of a list of label-check, as text, with their pictures."""
     pictures = store.read_array(folder / f"{kind}.npy")
-    rows = cells.read(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
+    rows = csvs.read(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
     told = [{str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")]
     yield from zip(told, pictures, strict=True)
 
@@ -108,7 +108,7 @@ def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.n
 def _table(file: Path) -> pd.DataFrame:
     """Names stay text, also those that look like a number or like nothing."""
     text = dict.fromkeys(("class", "most_confused_with", "slice", "actual", "predicted"), str)
-    return cells.read(
+    return csvs.read(
         file,
         dtype=text,
         keep_default_na=False,

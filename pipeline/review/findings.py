@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline import FieldmarkError
 from pipeline.feedback.inbox import Waiting
-from pipeline.storage import cells, store, table
+from pipeline.storage import csvs, store, table
 
 # Kind of finding -> the score that says how bad, and whether the lowest is the worst.
 SCORES = {
@@ -58,7 +58,7 @@ def load(folder: Path) -> Findings:
         embedding, neighbours = (
             store.read_array(folder / f"{name}.npy") for name in ("embedding", "neighbours")
         )
-        pairs = cells.read(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
+        pairs = csvs.read(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FieldmarkError(f"{error.filename or folder} is missing; {PRESENT}") from error
     if not {"given_label", *SCORES} <= {*rows} or len(neighbours) != len(rows):

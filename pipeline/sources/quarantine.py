@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.sources import Item, Skipped
-from pipeline.storage import cells
+from pipeline.storage import csvs
 
 DUPLICATE = "exact duplicate of "
 EXAMPLES = 5
@@ -18,7 +18,7 @@ class Quarantine:
     """How many were left out, how many of them as exact duplicates, and the first few."""
 
     def __init__(self, file: TextIO) -> None:
-        self._write = cells.row_writer(file)
+        self._write = csvs.row_writer(file)
         self._write(["name", "reason"])
         self.n, self.n_duplicates = 0, 0
         self.first: list[Skipped] = []

@@ -32,7 +32,7 @@ from pipeline.exported.signature import SKETCH
 from pipeline.features import cache
 from pipeline.labels import quality
 from pipeline.runs import lineage, provenance, tracking
-from pipeline.storage import cells, store
+from pipeline.storage import csvs, store
 from pipeline.training import density, network, samples
 
 TOLD = (
@@ -108,7 +108,7 @@ def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> d
 
 
 def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str]) -> pd.DataFrame:
-    said = cells.read(
+    said = csvs.read(
         tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False
     )  # classes may be digits
     probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)

@@ -43,7 +43,7 @@ from pipeline.labels import (
     summary,
 )
 from pipeline.labels import decisions as people
-from pipeline.storage import cells, table
+from pipeline.storage import csvs, table
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
@@ -112,7 +112,7 @@ def _write(out: Path, **frames: pd.DataFrame) -> None:
     may still put it right.
     """
     for name, frame in frames.items():
-        cells.write(frame, out / f"{name}.csv")
+        csvs.write(frame, out / f"{name}.csv")
     untrained = frames["findings"].set_index("finding").loc[summary.UNTRAINED]
     if untrained["n"]:
         print(f"{summary.UNTRAINED}: {untrained['note']}", flush=True)

@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.config.schema import Candidate
 from pipeline.report import plots
 from pipeline.search import screening
-from pipeline.storage import cells
+from pipeline.storage import csvs
 from pipeline.training import augmentation, samples
 
 SLOTS = ("network", "scratch", "classical")
@@ -47,7 +47,7 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     metric = f"val/{cfg.model_search.metric}"
     budget = cfg.model_search.latency_budget_ms
     ranked = screening.rank(board, cfg.model_search.metric, budget)
-    cells.write(ranked, out / "leaderboard.csv")
+    csvs.write(ranked, out / "leaderboard.csv")
     (out / "leaderboard.svg").write_bytes(
         plots.leaderboard(ranked, metric=metric, budget_ms=budget)
     )

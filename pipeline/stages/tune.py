@@ -25,7 +25,7 @@ from pipeline.config import Config
 from pipeline.config.schema import Candidate
 from pipeline.runs import tracking
 from pipeline.search import study as search
-from pipeline.storage import cells, table
+from pipeline.storage import csvs, table
 from pipeline.training import augmentation, network, samples
 from pipeline.training.classifier import Diverged, validation
 from pipeline.training.fit import fit, temperature
@@ -61,15 +61,15 @@ def run(
         found = {**validation(checked.val_logits, val.labels), "temperature": degrees}
         tracking.log_metrics(found, step=len(checked.history))
     unseen = _unseen(checked.val_logits / degrees, preprocess_dev, classes)
-    cells.write(unseen, out / "validation.csv")
+    csvs.write(unseen, out / "validation.csv")
     network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
-    cells.write(pd.DataFrame(checked.history), out / "history.csv")
+    csvs.write(pd.DataFrame(checked.history), out / "history.csv")
     trials = study.trials_dataframe(("number", "state", "value", "params"))
-    cells.write(trials, out / "trials.csv")
+    csvs.write(trials, out / "trials.csv")
     said = {"metric": f"val/{cfg.tune.metric}", "direction": study.direction.name.lower()}
     (out / "search.json").write_text(json.dumps(said) + "\n")
-    cells.write(_importance(study), out / "importance.csv")
+    csvs.write(_importance(study), out / "importance.csv")
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
     return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}

@@ -17,7 +17,7 @@ from pipeline.prediction.answers import Answer
 from pipeline.prediction.pictures import Picture
 from pipeline.review import findings
 from pipeline.sources import Skipped, quarantine
-from pipeline.storage import cells
+from pipeline.storage import csvs
 
 EVIL = [
     "=cmd|' /C calc'!A0",
@@ -42,7 +42,7 @@ WILD = TEXTS | st.builds(lambda start, rest: start + rest, st.sampled_from([*EVI
 
 
 def runs(cell: str) -> bool:
-    return cell.startswith(STARTS) and not cells.NUMBER.fullmatch(cell)
+    return cell.startswith(STARTS) and not csvs.NUMBER.fullmatch(cell)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -51,19 +51,19 @@ def rows(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("text", EVIL)
 def test_a_formula_gets_an_apostrophe_and_is_read_back_as_it_was(text: str) -> None:
-    assert cells.safe(text) == f"'{text}"
-    assert cells.original(f"'{text}") == text
+    assert csvs.safe(text) == f"'{text}"
+    assert csvs.original(f"'{text}") == text
 
 
 @pytest.mark.parametrize("value", [*NUMBERS, *PLAIN, -1.5, -3, True, None, float("nan")])
 def test_numbers_and_other_text_stay(value: Any) -> None:
-    assert cells.safe(value) is value
+    assert csvs.safe(value) is value
 
 
 @given(text=WILD)
 def test_whatever_the_text_it_runs_nowhere_and_comes_back(text: str) -> None:
-    assert not runs(cells.safe(text))
-    assert cells.original(cells.safe(text)) == text
+    assert not runs(csvs.safe(text))
+    assert csvs.original(csvs.safe(text)) == text
 
 
 @given(table=st.lists(st.tuples(WILD, WILD, st.floats(-1e9, 1e9)), max_size=8), name=WILD)
@@ -74,12 +74,12 @@ def test_a_table_comes_back_as_it_was_written(
     columns = [f"{name}=a", f"{name}=b", "number"]
     frame = pd.DataFrame(table, columns=columns).astype({columns[0]: object, columns[1]: object})
     file = tmp_path / "table.csv"
-    cells.write(frame, file)
+    csvs.write(frame, file)
     with file.open(newline="", encoding="utf-8") as stream:
         written = list(csv.reader(stream))
     assert not any(runs(cell) for row in written for cell in row)
     types = {columns[0]: str, columns[1]: str}
-    again = cells.read(file, dtype=types, keep_default_na=False)
+    again = csvs.read(file, dtype=types, keep_default_na=False)
     assert again.columns.tolist() == columns
     assert again[columns[:2]].to_numpy().tolist() == frame[columns[:2]].to_numpy().tolist()
     assert np.allclose(again["number"].to_numpy(float), frame["number"].to_numpy(float))
@@ -87,13 +87,13 @@ def test_a_table_comes_back_as_it_was_written(
 
 def test_numbers_of_a_table_are_written_as_numbers(tmp_path: Path) -> None:
     frame = pd.DataFrame({"label": ["-1", "=1"], "score": [-1.5, 2.0], "n": [-1, 2]})
-    cells.write(frame, tmp_path / "t.csv")
+    csvs.write(frame, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "label,score,n\n-1,-1.5,-1\n'=1,2.0,2\n"
 
 
 def test_a_table_without_anything_to_hide_is_written_as_before(tmp_path: Path) -> None:
     frame = pd.DataFrame({"label": ["cat", None, 'a "dog"'], "correct": [True, False, True]})
-    cells.write(frame, tmp_path / "t.csv")
+    csvs.write(frame, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == frame.to_csv(index=False)
 
 
@@ -103,7 +103,7 @@ def test_quarantine_holds_no_formula_and_is_read_back(text: str, tmp_path: Path)
         left_out.add(Skipped(text, text))
     with (tmp_path / "q.csv").open(newline="", encoding="utf-8") as file:
         assert not any(runs(cell) for row in csv.reader(file) for cell in row)
-    (row,) = cells.read(tmp_path / "q.csv", dtype=str, keep_default_na=False).to_dict("records")
+    (row,) = csvs.read(tmp_path / "q.csv", dtype=str, keep_default_na=False).to_dict("records")
     assert row == {"name": text, "reason": text}
 
 
@@ -123,12 +123,12 @@ def test_predict_prints_no_formula() -> None:
     write(answer, Picture("=1.jpg", None, ""))
     _, row = rows(stream.getvalue())
     assert row == ["'=1.jpg", "'@class", "0.750000", "false", "false", "-1.5", ""]
-    assert [cells.original(cell) for cell in row[:2]] == ["=1.jpg", "@class"]
+    assert [csvs.original(cell) for cell in row[:2]] == ["=1.jpg", "@class"]
 
 
 def test_every_csv_of_the_package_is_written_and_read_by_one_module() -> None:
     """A listing is the user's own table and is read as it is."""
-    own = Path(cells.__file__)
+    own = Path(csvs.__file__)
     package = own.parents[1]
     assert package.name == "pipeline"
     users = {
@@ -143,4 +143,4 @@ def test_every_csv_of_the_package_is_written_and_read_by_one_module() -> None:
         if file != own and "read_csv(" in file.read_text()
     }
     assert (users, readers) == (set(), set())
-    assert findings.cells is cells
+    assert findings.csvs is csvs
