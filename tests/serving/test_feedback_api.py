@@ -160,9 +160,9 @@ def test_a_word_that_overtakes_the_image_of_another_process_waits_for_it(
     monkeypatch.setattr(feedback, "OTHERS_S", LONG)
     came_too_early, keep, say = threading.Event(), Inbox.keep, Inbox.say
 
-    def keep_late(box: Inbox, *image: Any) -> None:
+    def keep_late(box: Inbox, *image: Any, **how: Any) -> None:
         assert came_too_early.wait(LONG)
-        keep(box, *image)
+        keep(box, *image, **how)
 
     def say_early(box: Inbox, *word: Any) -> None:
         try:
@@ -245,7 +245,9 @@ def test_what_cannot_be_kept_as_fast_as_it_comes_is_left_out_and_that_is_said_on
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(feedback, *limit)
     go, keep = threading.Event(), Inbox.keep
-    monkeypatch.setattr(Inbox, "keep", lambda box, *image: (go.wait(LONG), keep(box, *image)))
+    monkeypatch.setattr(
+        Inbox, "keep", lambda box, *image, **how: (go.wait(LONG), keep(box, *image, **how))
+    )
     with server(export, on=True) as api:
         for _ in range(6):
             predict(api, jpeg(GREY))
