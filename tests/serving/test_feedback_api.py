@@ -40,7 +40,7 @@ def jpeg(colour: tuple[int, int, int], **how: Any) -> bytes:
 def server(export: Path, *, on: bool, new_classes: bool = True, alone: bool = True) -> TestClient:
     told = yaml.safe_load((ROOT / "conf/serving/default.yaml").read_text())
     cfg = Serving.model_validate(
-        told | {"feedback": {"keep": on, "max_mb": 1.0, "new_classes": new_classes}}
+        told | {"feedback": {"keep": on, "max_mb": 2.0, "new_classes": new_classes}}
     )
     kept = Keeping(cfg.feedback, 10**6, alone=alone) if on else None
     routers = [page.router(), feedback.router(kept)]
