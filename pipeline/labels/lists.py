@@ -29,6 +29,17 @@ def write(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: Path) ->
     csvs.write(counts.assign(all=counts.sum(axis=1)).reset_index(), out / "classes.csv")
 
 
+def write_findings(out: Path, **frames: pd.DataFrame) -> None:
+    """The frames as <name>.csv; classes that no model can learn are named on the screen, too, where
+    someone may still put that right.
+    """
+    for name, frame in frames.items():
+        csvs.write(frame, out / f"{name}.csv")
+    untrained = frames["findings"].set_index("finding").loc[summary.UNTRAINED]
+    if untrained["n"]:
+        print(f"{summary.UNTRAINED}: {untrained['note']}", flush=True)
+
+
 def _write_suspects(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     columns = ["id", "name", "label", "suggested_label", "suspect_score"]

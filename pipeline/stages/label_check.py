@@ -43,7 +43,7 @@ from pipeline.labels import (
     summary,
 )
 from pipeline.labels import decisions as people
-from pipeline.storage import csvs, table
+from pipeline.storage import table
 
 
 def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, float]:
@@ -94,7 +94,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     how = settings.audit.model_dump()
     audited = audit.of_table(rows, seen, cfg, **how)
     lists.write(rows, pairs, squares, out)
-    _write(out, findings=found, correlates=shortcuts, audit=audited)
+    lists.write_findings(out, findings=found, correlates=shortcuts, audit=audited)
     counts = {
         f"n_{_key(name)}": float(n) for name, n in zip(found["finding"], found["n"], strict=True)
     }
@@ -105,17 +105,6 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
         for one in audited.to_dict("records")
     }
     return {**counts, **good, "leaks": float(rows.loc[leaks, "dup_group"].nunique())}
-
-
-def _write(out: Path, **frames: pd.DataFrame) -> None:
-    """The frames as <name>.csv; a class that no model can learn is said here, too, where someone
-    may still put it right.
-    """
-    for name, frame in frames.items():
-        csvs.write(frame, out / f"{name}.csv")
-    untrained = frames["findings"].set_index("finding").loc[summary.UNTRAINED]
-    if untrained["n"]:
-        print(f"{summary.UNTRAINED}: {untrained['note']}", flush=True)
 
 
 def _key(finding: str) -> str:
