@@ -10,6 +10,11 @@ TRAINING := \#/experiments?workflowType=machine_learning# MLflow's page hides ru
 # A process that dies would be started again for ever with the test it died of; a test that hangs ends with all stacks.
 BOUNDED := --max-worker-restart 0 -o faulthandler_timeout=1800 -o faulthandler_exit_on_timeout=true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# DVC too: under another locale it would hash the same names to other values.
+export PYTHONUTF8 := 1
+# DVC fails for an account that has neither, as `docker run -u 12345` makes one.
+export LOGNAME := $(or $(LOGNAME),$(USER),uid-$(shell id -u))
+export HOME := $(or $(HOME),$(CURDIR)/.fieldmark/home)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
 .DEFAULT_GOAL := help
@@ -43,7 +48,7 @@ ui: .venv/ready ## Serve the runs and the model registry at http://localhost:500
 ifneq (,$(filter http%,$(MLFLOW_TRACKING_URI)))
 	@echo "The runs and the registry are on a server: $(MLFLOW_TRACKING_URI)/$(TRAINING)"
 else
-	@python -c 'from pipeline import tracking; tracking.connect()'
+	@python -c 'from pipeline.runs import tracking; tracking.connect()'
 	@echo "The runs and the registry, in half a minute: http://localhost:$${PORT:-5000}/$(TRAINING)"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
 endif

@@ -1,6 +1,5 @@
 """The command `fieldmark`: one sub-command a stage, and what a person asks for."""
 
-import errno
 import os
 import sys
 from enum import StrEnum
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import FieldmarkError
-from pipeline.runs import processes
+from pipeline.runs import failures, processes, surroundings
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -30,7 +29,6 @@ _STAGES = {
     "export": "Write ONNX and the model card, check parity, register.",
 }
 _WITH_OPTIONS = ("ingest", "label-check")  # their commands are written out below
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 STAGE_PANEL = "Stages (run by `dvc repro`, in this order)"
 PRODUCTION_PANEL = "Production"
 Why = Annotated[str, typer.Option(help="The reason; it stays on record.")]
@@ -145,7 +143,7 @@ def show_config(
     config = import_module("pipeline.config")
     config.check()
     if check:
-        config.check_images()
+        config.check_images(surroundings.dvc_encoding())
         import_module("pipeline.repository.state").check()
         import_module("pipeline.sources.obstacles").check(config.inputs())
     else:
@@ -353,21 +351,10 @@ def reproduce(
 
 def main() -> None:
     """Run the command; what the user can put right is said in one line, without a traceback."""
+    surroundings.settle()
     _run_the_code_here()
-    try:
+    with failures.in_one_line():
         app(prog_name="fieldmark")  # a copy of the project runs it as a module
-    except FieldmarkError as error:
-        print(f"fieldmark: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        print(
-            f"fieldmark: cannot write{f' {error.filename}' if error.filename else ''}: "
-            f"{error.strerror}",
-            file=sys.stderr,
-        )
-        raise SystemExit(2) from error
 
 
 def _run_the_code_here() -> None:

@@ -35,6 +35,8 @@ OBSERVERS = {
     "pipeline.runs.runner",
     "pipeline.cli",
 }
+OTHER_OPENS = {"Image", "os", "tarfile", "zipfile", "webbrowser", "gzip"}
+ENCODING_AT = 3  # arguments, of which the last is the encoding
 
 
 def raw() -> dict[str, Any]:
@@ -223,3 +225,32 @@ def test_label_check_starts_without_torch() -> None:
     )
     assert {"cleanlab", "mlflow"} <= needed
     assert not needed & {"torch", "timm", "torchvision", "openvino", "pytorch_lightning"}
+
+
+def without_encoding(file: Path) -> Iterator[str]:
+    """The calls of a file that would write or read text in the locale's encoding."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        modes = [
+            argument.value
+            for argument in [*node.args[:2], keywords.get("mode")]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+        ]
+        binary = any("b" in mode and len(mode) <= 3 for mode in modes)
+        opens = name in ("open", "fdopen") and isinstance(node.func, ast.Name | ast.Attribute)
+        module = ast.unparse(node.func).rpartition(".")[0]
+        if name == "open" and (module in OTHER_OPENS or (node.args and not modes and module)):
+            opens = False  # Image.open(stream), os.open(file, flags)
+        textual = name in ("read_text", "write_text") or (opens and not binary)
+        piped = "text" in keywords or "universal_newlines" in keywords
+        if (textual or piped) and "encoding" not in keywords and len(node.args) < ENCODING_AT:
+            yield f"{file}:{node.lineno}: {ast.unparse(node)[:60]}"
+
+
+def test_text_is_utf_8_in_every_file_and_pipe_whatever_the_locale_says() -> None:
+    """Under ISO-8859-1 a file with an umlaut was one that no other machine reads."""
+    files = [file for root in ("pipeline",) for file in Path(root).rglob("*.py")]
+    assert [call for file in sorted(files) for call in without_encoding(file)] == []

@@ -22,17 +22,22 @@ def check() -> None:
     """
     read_yaml(PARAMS)  # a clear word where it is missing or no YAML
     version = digest()
-    if not CHECKED.exists() or CHECKED.read_text() != version:
+    if not CHECKED.exists() or CHECKED.read_text(encoding="utf-8") != version:
         check_targets(load())
         made(CHECKED.parent)
-        CHECKED.write_text(version)
+        CHECKED.write_text(version, encoding="utf-8")
 
 
-def check_images() -> None:
-    """Raise FieldmarkError where `images:` names a path that is not there: DVC finds that out once
-    it has removed data/ingest.
+def check_images(dvc_encoding: str = "") -> None:
+    """Raise FieldmarkError where `images:` names a path that is not there, or that DVC cannot write
+    in its encoding ("" for UTF-8): DVC finds that out once it has removed data/ingest.
     """
     images = _images()
+    if dvc_encoding and not images.isascii():
+        raise FieldmarkError(
+            f"{PARAMS}: images: {images}: under this locale ({dvc_encoding}) DVC cannot have such "
+            f"a name; run `export PYTHONUTF8=1`, then again"
+        )
     if "://" not in images and not Path(images).exists():
         raise FieldmarkError(
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "

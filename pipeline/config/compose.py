@@ -195,7 +195,7 @@ def _check_stands_alone(file: Path) -> None:
     """Of a section's files DVC watches only the one in use, so that one may neither borrow from
     others nor lend.
     """
-    if "defaults" in read_yaml(file) or "@package" in file.read_text():
+    if "defaults" in read_yaml(file) or "@package" in file.read_text(encoding="utf-8"):
         raise FieldmarkError(
             f"{file}: `defaults:` and `@package` reach into other files, unseen by DVC; write "
             f"all values here"

@@ -21,7 +21,7 @@ def caveats(
     """rows: the table of the test images; label_check: its folder, for classes that nothing was
     learned of; model_search: its folder, for models that were better and too slow.
     """
-    slow: list[str] = json.loads((model_search / "search.json").read_text())["better_but_slow"]
+    slow: list[str] = json.loads((model_search / "search.json").read_bytes())["better_but_slow"]
     sentences = [
         SAME_SOURCE,
         _unlearned(label_check),

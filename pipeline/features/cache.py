@@ -82,13 +82,17 @@ def write_features(
     if not len(keys):
         raise ValueError(NO_IMAGES)
     note = _note(settings)
-    found = _kept(_root() / note.read_text(), keys, allocate) if note and note.exists() else None
+    found = (
+        _kept(_root() / note.read_text(encoding="utf-8"), keys, allocate)
+        if note and note.exists()
+        else None
+    )
     while found is None:  # once, unless somebody deletes the shards meanwhile
         folder = parallel.apart(_computed, settings, images, keys, seed)
         found = _kept(folder, keys, allocate)
         if note:
             with store.whole(note) as half:
-                half.write_text(folder.name)
+                half.write_text(folder.name, encoding="utf-8")
     plain: np.ndarray = found[:, 0]
     return plain
 

@@ -96,7 +96,7 @@ def _fetch(version: ModelVersion, to: Path) -> Served:
     try:
         to.mkdir()
         folder = tracking.download(f"models:/{version.name}/{version.version}", to)
-        signature = json.loads((folder / "signature.json").read_text())
+        signature = json.loads((folder / "signature.json").read_text(encoding="utf-8"))
         return Served(
             title,
             folder / "model.onnx",

@@ -1,7 +1,5 @@
 """The versions and aliases of the registered model."""
 
-import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +11,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
-from pipeline import FieldmarkError, one_line
-from pipeline.runs import tracking
+from pipeline import FieldmarkError
+from pipeline.runs import failures, tracking
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
-os.environ.setdefault(
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
-)  # its own 7 keep a person waiting for minutes, at each request
-logging.getLogger("mlflow.store.db.utils").addFilter(
-    lambda record: not record.exc_info
-)  # it logs with a traceback what it raises then
 T = TypeVar("T")
 # What a store raises that does not answer: MLflow's own, the database's, the network's and the file
 # system's.
@@ -109,9 +101,7 @@ def answering(advice: str = "try again once it answers") -> Iterator[None]:
     try:
         yield
     except NO_ANSWER as error:
-        raise FieldmarkError(
-            f"the store failed ({one_line(error).partition(' [SQL')[0]}); {advice}"
-        ) from error
+        raise FieldmarkError(f"the store failed ({failures.reason(error)}); {advice}") from error
 
 
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

@@ -159,7 +159,7 @@ def _figures(folder: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for stage in OmegaConf.load(folder / "dvc.yaml").stages:
         file = folder / "data" / str(stage) / "metrics.json"
-        found |= json.loads(file.read_text()) if file.exists() else {}
+        found |= json.loads(file.read_bytes()) if file.exists() else {}
     return found
 
 
@@ -220,7 +220,8 @@ def _dvc(folder: Path, *arguments: str) -> str:
         cwd=folder,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode:

@@ -82,10 +82,10 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     the report.
     """
     board = csvs.read(model_search / "leaderboard.csv").drop(columns="candidate")
-    compared = json.loads((model_search / "search.json").read_text())
+    compared = json.loads((model_search / "search.json").read_bytes())
     trials = csvs.read(tune / "trials.csv")
     trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
-    settings = json.loads((tune / "search.json").read_text())
+    settings = json.loads((tune / "search.json").read_bytes())
     history = csvs.read(tune / "history.csv")
     return {
         "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),

@@ -5,6 +5,7 @@ it: requests without the token (see `entry`), under another host name (DNS rebin
 another origin are refused, and the page may load nothing but what comes from here.
 """
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, one_line
 from pipeline.review import entry
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
@@ -35,6 +36,7 @@ from pipeline.review.messages import (
     VoteOut,
 )
 from pipeline.review.pictures import Pictures
+from pipeline.runs import failures
 from pipeline.web import pages
 
 PAGE = Path(__file__).parent / "page.html"
@@ -74,6 +76,11 @@ def _guard(app: FastAPI, token: str) -> None:
     async def told(_: Request, error: FieldmarkError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 409)
 
+    async def not_written(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": failures.explain(error) or one_line(error)}, 507)
+
+    for kind in (OSError, sqlite3.Error):
+        app.add_exception_handler(kind, not_written)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
 
 

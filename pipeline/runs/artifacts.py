@@ -4,8 +4,6 @@ import base64
 import re
 from pathlib import Path
 
-import mlflow
-
 READABLE = ("*.png", "*.svg", "*.html", "*.csv", "*.json", "*.yaml", "*.md")
 # A picture of the data in a page; charts are SVG.
 PICTURE = re.compile(r"data:image/(?!svg\+xml)[\w.+-]+;base64,[A-Za-z0-9+/=]*")
@@ -18,22 +16,16 @@ KEPT_AT_HOME = (
 )
 
 
-def log_files(folder: Path, *, share_pictures: bool) -> None:
-    """The small readable files of a stage's output, as artifacts of its run. A server gets pictures
-    of the data only where they may be shared; pages go there without them.
+def names(folder: Path, *, pictures: bool) -> list[str]:
+    """The small readable files of a stage's output, relative to it; without pictures of the data
+    where those stay at home.
     """
-    pictures = share_pictures or is_at_home()
-    for pattern in READABLE:
-        for file in sorted(folder.rglob(pattern)):
-            name = file.relative_to(folder)
-            if pictures or file.suffix not in (".png", ".html"):
-                parent = name.parent.as_posix()
-                mlflow.log_artifact(str(file), None if parent == "." else parent)
-            elif file.suffix == ".html":
-                page = PICTURE.sub(KEPT_AT_HOME, file.read_text(encoding="utf-8"))
-                mlflow.log_text(page, name.as_posix())
+    files = [file for pattern in READABLE for file in sorted(folder.rglob(pattern))]
+    return [
+        file.relative_to(folder).as_posix() for file in files if pictures or file.suffix != ".png"
+    ]
 
 
-def is_at_home() -> bool:
-    """Whether the store is a file, and its artifacts lie in a folder."""
-    return mlflow.get_tracking_uri().startswith(("sqlite:", "file:"))
+def without_pictures(page: str) -> str:
+    """The page with a grey square in place of each picture of the data; charts stay."""
+    return PICTURE.sub(KEPT_AT_HOME, page)

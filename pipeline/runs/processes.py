@@ -6,7 +6,6 @@ A process is named by host, number and start, since its number alone is given to
 
 import atexit
 import gc
-import getpass
 import os
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from pipeline import FieldmarkError
+from pipeline.runs import surroundings
 
 
 def rebuild() -> psutil.Process:
@@ -86,12 +86,16 @@ def ended(named: str) -> bool:
 def person() -> str:
     """git's user.name, or the name of the account."""
     try:
-        told = subprocess.run(
-            ["git", "config", "user.name"], capture_output=True, text=True, check=False
+        name = subprocess.run(
+            ["git", "config", "user.name"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         ).stdout.strip()
-    except FileNotFoundError:
-        told = ""
-    return told or getpass.getuser()
+    except OSError:  # no git
+        name = ""
+    return name or surroundings.account()
 
 
 def _stop_with(owner: str) -> None:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import FieldmarkError, config
 from pipeline.repository import state
-from pipeline.runs import artifacts, lineage, processes, provenance, tracking
+from pipeline.runs import lineage, processes, provenance, tracking
 from pipeline.sources import address, obstacles
 
 STATE = Path(".fieldmark")
@@ -57,13 +57,16 @@ def run(stage: str) -> None:
         if "scratch" in inspect.signature(function).parameters:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
         processes.collect_from_here()
-        metrics = function(cfg, **inputs, out=partial)
-        (partial / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
+        with _naming(partial):
+            metrics = function(cfg, **inputs, out=partial)
+        (partial / "metrics.json").write_text(
+            json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
         _publish(partial, out)
         seconds = time.perf_counter() - start
         tracking.log_result(metrics)
         tracking.log_metrics({"stage_seconds": seconds})
-        artifacts.log_files(out, share_pictures=whole.export.share_pictures)
+        tracking.log_files(out, share_pictures=whole.export.share_pictures)
         made = _dvc_hash(out)
         tracking.tag(
             {"out.hash": made, "device": provenance.device()}
@@ -121,9 +124,9 @@ def _resumable(
         sort_keys=True,
         default=str,
     )
-    if not key.exists() or key.read_text() != mark:
+    if not key.exists() or key.read_text(encoding="utf-8") != mark:
         _fresh(folder)
-        key.write_text(mark)
+        key.write_text(mark, encoding="utf-8")
     return folder
 
 
@@ -153,6 +156,17 @@ def _publish(partial: Path, out: Path) -> None:
         os.replace(out, old)
     os.replace(partial, out)
     shutil.rmtree(old.parent, ignore_errors=True)
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """A disk that is full does not say for which file; then it is said of the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 @contextmanager

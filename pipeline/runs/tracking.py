@@ -1,139 +1,172 @@
 """MLflow: one parent run a rebuild, a child a stage, a grandchild a trial.
 
-MLflow only watches: nothing in data/ depends on it. The store is SQLite in the project folder
-unless MLFLOW_TRACKING_URI names another. Every run carries the tags git.commit, git.dirty,
-data.hash (once there are data), seed, libraries, python, device and process, and its whole
-configuration as parameters and as config.json.
+MLflow only watches: nothing in data/ depends on it, and a stage outlives a server that goes away
+(see pending). The store is SQLite in the project folder unless MLFLOW_TRACKING_URI names another.
+Every run carries the tags git.commit, git.dirty, data.hash (once there are data), seed, libraries,
+python, device and process, and its whole configuration as parameters and as config.json.
 """
 
-import json
 import os
 import socket
-import sqlite3
+import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from importlib import metadata
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report its use at import
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 import mlflow
-import numpy as np
-from filelock import FileLock
-from mlflow.entities import Metric, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from pipeline import config
-from pipeline.runs import processes
+from pipeline.runs import artifacts, failures, pending, processes, stores
+from pipeline.runs.entries import EXPERIMENT, HANDLE, MODEL_FILES, experiment, send
 
-EXPERIMENT = "fieldmark"
-HOLD_PATHS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-)
+
+class _Line:
+    """What this process tells the store; from the first entry that a server does not take, all go
+    to disk, so that they stay in order.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self._journal: pending.Journal | None = None
+
+    def send(self, what: str, run: str, **values: Any) -> str:
+        """As `entries.send`; "" where the entry was kept."""
+        entry = {"what": what, "run": run, **values}
+        uri = stores.address()
+        if self._journal is None:
+            try:
+                return send(self._client, entry)
+            except Exception as error:
+                if not (stores.is_remote(uri) and stores.is_away(error)):
+                    raise
+                self._journal = pending.Journal(stores.place(uri))
+                print(
+                    f"fieldmark: {stores.place(uri)} went away ({failures.reason(error)}); what it "
+                    f"did not take is kept in .fieldmark/pending, for the next command that "
+                    f"reaches it",
+                    file=sys.stderr,
+                )
+        self._journal.add({**entry, "again": True})
+        return ""
+
+    def close(self) -> None:
+        """Nothing more is sent; what was kept may be delivered."""
+        if self._journal is not None:
+            self._journal.close()
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A run that is under way: its id or handle, its tags, and the line that it uses."""
+
+    run: str
+    tags: Mapping[str, str]
+    line: _Line
+
+
+_open: list[_Open] = []  # the innermost run last
 
 
 def connect(experiment: str = EXPERIMENT) -> MlflowClient:
     """A client of the store, with the experiment made if it is not there, and its runs going
-    there.
+    there; what the store did not take before is delivered.
+
+    Raises FieldmarkError, within seconds, where the store does not answer.
     """
-    here = f"sqlite:///{config.home() / 'mlflow.db'}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or here
-    mlflow.set_tracking_uri(uri)  # which sets the variable, too
-    lock = config.home() / ".fieldmark" / "store.lock"
-    config.made(lock.parent)
-    with FileLock(lock):  # two queued experiments that make the tables at once would break them
-        client = MlflowClient()
-        _make_experiment(
-            client, experiment, (config.home() / "mlartifacts").as_uri() if uri == here else None
-        )
-    mlflow.set_experiment(experiment)
-    return client
-
-
-def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
-    there = client.get_experiment_by_name(name)
-    if there is not None and artifacts and there.artifact_location != artifacts:
-        _follow(str(there.artifact_location), artifacts)
-    if there is None:
+    client = stores.connect(experiment)
+    place = stores.place(stores.address())
+    if pending.folder().exists():
         try:
-            client.create_experiment(name, artifact_location=artifacts)
-        except MlflowException as error:
-            if client.get_experiment_by_name(name) is None:  # another machine did not just make it
-                raise error
-
-
-def _follow(noted: str, artifacts: str) -> None:
-    """In a project folder that was moved or copied, let MLflow's absolute paths name the
-    `mlartifacts` beside its store.
-    """
-    own = config.home() / "mlartifacts"
-    if not own.is_dir() or not noted.endswith("/mlartifacts"):
-        return
-    with closing(sqlite3.connect(config.home() / "mlflow.db", timeout=30)) as store, store:
-        for table, column in HOLD_PATHS:
-            store.execute(
-                f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) WHERE "
-                f"substr({column} || '/', 1, length(?2) + 1) = ?2 || '/'",
-                (artifacts, noted),
+            if n := pending.deliver(place, lambda entry: send(client, entry)):
+                print(f"{place} now has the {n} entries it did not take before", file=sys.stderr)
+        except Exception as error:
+            if not isinstance(error, KeyError | ValueError) and not stores.is_away(error):
+                raise
+            print(
+                f"fieldmark: {place} did not take what is kept in .fieldmark/pending "
+                f"({failures.reason(error)}); it stays there, and may be deleted",
+                file=sys.stderr,
             )
+    return client
 
 
 @contextmanager
 def stage_run(
     stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], whole: Mapping[str, Any]
-) -> Iterator[Run]:
+) -> Iterator[str]:
     """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body
     raises.
 
-    settings: the sections of the stage; whole: all sections, which the rebuild records.
+    settings: the sections of the stage; whole: all sections, which the rebuild records. Raises
+    FieldmarkError where the store does not answer; where it goes away after that, nothing is lost.
     """
     client = connect()
     _close_dead(client)
-    parent = _parent(
-        client, {key: value for key, value in tags.items() if not key.startswith("in.")}, whole
-    )
+    above = {key: value for key, value in tags.items() if not key.startswith("in.")}
+    parent = _parent(client, above, whole)
     client.update_run(parent, status="RUNNING")
-    status = "FAILED"
+    line, status = _Line(client), "FAILED"
+    own = {"stage": stage, "process": processes.name(), **tags}
     try:
-        own = {"stage": stage, "process": processes.name(), **tags}
-        with mlflow.start_run(
-            run_name=stage, parent_run_id=parent, tags=own, log_system_metrics=False
-        ) as run:
-            _log_settings(settings, run.info.run_id)
+        with _run(line, stage, parent, own, settings) as run:
             yield run
         status = "FINISHED"
     finally:
-        client.set_terminated(parent, status)
+        line.send("end", parent, status=status, end=_now())
+        line.close()
 
 
 @contextmanager
-def trial_run(name: str, settings: Mapping[str, Any]) -> Iterator[Run]:
+def trial_run(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """A run below the stage's, with its tags: one candidate, one trial or the final fit, with its
     whole configuration.
     """
-    above = mlflow.active_run()
-    tags = (
-        {k: v for k, v in above.data.tags.items() if k != "stage" and not k.startswith("mlflow.")}
-        if above
-        else {}
-    )
-    with mlflow.start_run(run_name=name, nested=True, tags=tags, log_system_metrics=False) as run:
-        _log_settings(settings, run.info.run_id)
+    if not _open:
+        with _run(_Line(connect()), name, "", {}, settings) as run:
+            yield run
+        return
+    above = _open[-1]
+    tags = {k: v for k, v in above.tags.items() if k != "stage"}
+    with _run(above.line, name, above.run, tags, settings) as run:
         yield run
+
+
+@contextmanager
+def _run(
+    line: _Line, name: str, parent: str, tags: Mapping[str, str], settings: Mapping[str, Any]
+) -> Iterator[str]:
+    handle = f"{HANDLE}{uuid.uuid4().hex}"
+    full = {
+        **tags,
+        "handle": handle,
+        "mlflow.user": processes.person(),
+        "mlflow.source.name": sys.argv[0],
+        "mlflow.source.type": "LOCAL",
+        **({"mlflow.parentRunId": parent} if parent else {}),
+    }
+    run = line.send("create", handle, name=name, tags=full, start=_now()) or handle
+    status = "FAILED"
+    _open.append(_Open(run, {**tags, "mlflow.parentRunId": parent}, line))
+    try:
+        line.send("settings", run, settings=dict(settings))
+        yield run
+        status = "FINISHED"
+    finally:
+        _open.pop()
+        line.send("end", run, status=status, end=_now())
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
     """Numbers of the active run as they are named: flat, with `/` between the split and the
     metric.
     """
-    mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step)
+    active = _open[-1]
+    _send_metrics(active.run, [(key, float(value), step or 0) for key, value in metrics.items()])
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
@@ -141,91 +174,70 @@ def log_result(metrics: Mapping[str, float]) -> None:
     stages' numbers of one name it keeps the later.
     """
     log_metrics(metrics)
-    run = mlflow.active_run()
-    assert run is not None
-    mlflow.log_metrics(dict(metrics), run_id=run.data.tags["mlflow.parentRunId"])
+    above = _open[-1].tags["mlflow.parentRunId"]
+    _send_metrics(above, [(key, float(value), 0) for key, value in metrics.items()])
 
 
 def log_history(history: list[dict[str, float]]) -> None:
     """The numbers of a training, one row an epoch, on the active run; nothing where none is
     active.
     """
-    active = mlflow.active_run()
-    now = int(time.time() * 1000)
     points = [
-        Metric(k, float(v), now, int(row["epoch"]))
+        (key, float(value), int(row["epoch"]))
         for row in history
-        for k, v in row.items()
-        if k != "epoch"
+        for key, value in row.items()
+        if key != "epoch"
     ]
-    if active is not None:
-        MlflowClient().log_batch(active.info.run_id, metrics=points)
+    if _open:
+        _send_metrics(_open[-1].run, points)
+
+
+def _send_metrics(run: str, points: list[tuple[str, float, int]]) -> None:
+    now = _now()
+    _open[-1].line.send(
+        "metrics", run, metrics=[(key, value, now, step) for key, value, step in points]
+    )
+
+
+def log_files(folder: Path, *, share_pictures: bool) -> None:
+    """The small readable files of a stage's output, as artifacts of its run. A server gets pictures
+    of the data only where they may be shared.
+    """
+    pictures = share_pictures or not stores.is_remote(stores.address())
+    names = artifacts.names(folder, pictures=pictures)
+    _open[-1].line.send("files", _open[-1].run, path=str(folder), names=names, pictures=pictures)
 
 
 def tag(tags: Mapping[str, str]) -> None:
     """Tags of the active run."""
-    mlflow.set_tags(dict(tags))
+    _open[-1].line.send("tags", _open[-1].run, tags=dict(tags))
 
 
 def tag_data(data_hash: str) -> None:
     """The hash of the data that the active run has just made, also on the run of its rebuild."""
-    run = mlflow.active_run()
-    assert run is not None
-    for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
-        MlflowClient().set_tag(run_id, "data.hash", data_hash)
+    for run in (_open[-1].run, _open[-1].tags["mlflow.parentRunId"]):
+        _open[-1].line.send("tags", run, tags={"data.hash": data_hash})
 
 
 def register(folder: Path, name: str, *, tags: Mapping[str, str]) -> str:
     """Register `folder`/model.onnx as a new version of `name` with the alias `candidate`; returns
-    the version.
+    the version and says so, "" where the server went away and gets it later.
 
     Lineage and figures go onto the version as tags. Its input example is noise: an image of the
     data would go wherever the model goes.
     """
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    signature = json.loads((folder / "signature.json").read_text())
-    specs = {
-        side: Schema(
-            [
-                TensorSpec(np.dtype(spec["dtype"]), tuple(spec["shape"]), spec["name"])
-                for spec in signature[side]
-            ]
-        )
-        for side in ("inputs", "outputs")
-    }
-    pins = [
-        f"{package}=={metadata.version(package)}" for package in ("onnxruntime", "onnx", "numpy")
-    ]
-    info = mlflow.onnx.log_model(  # registered further down, when all its files are there
-        onnx.load(folder / "model.onnx"),
-        name="model",
-        signature=ModelSignature(specs["inputs"], specs["outputs"]),
-        input_example=_noise(signature),
-        pip_requirements=pins,
-        onnx_execution_providers=[
-            "CPUExecutionProvider"
-        ],  # what the pinned runtime has; another one is for the user to ask
-        metadata={"classes": signature["classes"]},
-        save_as_external_data=False,
+    active = _open[-1]
+    version = active.line.send(
+        "register",
+        active.run,
+        path=str(folder),
+        names=["model.onnx", *MODEL_FILES],
+        name=name,
+        tags=dict(tags),
     )
-    client = MlflowClient()
-    for file in ("signature.json", "thresholds.json", "reference.parquet", "card.md"):
-        client.log_model_artifact(info.model_id, str(folder / file))
-    version = str(mlflow.register_model(f"models:/{info.model_id}", name).version)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    client.update_model_version(name, version, description=(folder / "card.md").read_text())
-    client.set_registered_model_alias(name, "candidate", version)
+    if version:
+        print(f"registered {name} version {version}, alias candidate", flush=True)
     return version
-
-
-def _noise(signature: Mapping[str, Any]) -> np.ndarray:
-    """uint8 (1, size, size, 3), the same for all models of a size."""
-    shape = tuple(signature["inputs"][0]["shape"][1:])
-    return np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
 
 
 def download(uri: str, to: Path) -> Path:
@@ -252,7 +264,7 @@ def run_that_made(stage: str, output: str) -> Run | None:
         f"tags.stage = '{stage}' and tags.`out.hash` = '{output}' and attributes.status = "
         f"'FINISHED'"
     )
-    runs = client.search_runs([_experiment(client)], query, max_results=1)
+    runs = client.search_runs([experiment(client)], query, max_results=1)
     return runs[0] if runs else None
 
 
@@ -266,22 +278,22 @@ def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str
     the first.
     """
     rebuild = processes.name(processes.rebuild())
-    same = client.search_runs([_experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
+    same = client.search_runs([experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
     if same:
         return str(same[0].info.run_id)
     name = os.environ.get("DVC_EXP_NAME") or time.strftime(
         "%m-%d %H:%M:%S rebuild"
     )  # MLflow's list shows 17 letters
     own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
-    run_id = str(client.create_run(_experiment(client), run_name=name, tags=own).info.run_id)
-    _log_settings(settings, run_id)
+    run_id = str(client.create_run(experiment(client), run_name=name, tags=own).info.run_id)
+    send(client, {"what": "settings", "run": run_id, "settings": dict(settings)})
     return run_id
 
 
 def _close_dead(client: MlflowClient) -> None:
     """Mark as KILLED what runs of this host's ended processes left as RUNNING."""
     left = f"attributes.status = 'RUNNING' and tags.process LIKE '{socket.gethostname()}/%'"
-    for run in client.search_runs([_experiment(client)], left):
+    for run in client.search_runs([experiment(client)], left):
         ended = processes.ended(run.data.tags["process"])
         if (
             ended and client.get_run(run.info.run_id).info.status == "RUNNING"
@@ -289,24 +301,6 @@ def _close_dead(client: MlflowClient) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _experiment(client: MlflowClient) -> str:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None
-    return str(experiment.experiment_id)
-
-
-def _log_settings(settings: Mapping[str, Any], run_id: str) -> None:
-    mlflow.log_params(
-        {key: str(value)[:500] for key, value in _flat(settings).items()}, run_id=run_id
-    )
-    mlflow.log_text(json.dumps(settings, indent=1, default=str), "config.json", run_id=run_id)
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _now() -> int:
+    """Milliseconds, as MLflow counts."""
+    return int(time.time() * 1000)

@@ -3,6 +3,7 @@
 Keys this long need no salt and no slow hash: there is nothing to guess.
 """
 
+import errno
 import hashlib
 import logging
 import math
@@ -36,9 +37,21 @@ def new(name: str, file: Path) -> str:
             f"there is a key {name} already; take another name, or delete its line in {file}"
         )
     key = secrets.token_urlsafe(32)
-    with config.private(file).open("a", encoding="utf-8") as out:
-        out.write(f"{name} {_hash(key)}\n")
+    _append(config.private(file), f"{name} {_hash(key)}\n".encode())
     return key
+
+
+def _append(file: Path, line: bytes) -> None:
+    """All of the line or, where the disk is full, none of it: half a line would refuse all keys."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", 0) as out:
+        before = os.fstat(out.fileno()).st_size
+        try:
+            written = out.write(line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        except OSError:
+            out.truncate(before)
+            raise
 
 
 def load(file: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ def run(cfg: Config, *, preprocess_dev: Path, out: Path) -> dict[str, float]:
     images = store.read_array(preprocess_dev / "images.npy")
     policy = augmentation.from_nodes(cfg.augment.policy)
     saved = {"symmetry": cfg.augment.symmetry, "policy": json.loads(policy.to_json())}
-    (out / "policy.json").write_text(json.dumps(saved, indent=1) + "\n")
+    (out / "policy.json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     train = np.flatnonzero(rows["split"] == "train")
     origins = augmentation.extra_views(
         rows["label"].to_numpy()[train], cfg.augment.balance_to, cfg.augment.extra_per_image

@@ -66,14 +66,13 @@ def run(
     write.write_onnx(deployed, classes, size_px, cfg.export.opset, out / "model.onnx")
     agreed = write.parity(deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance)
     took = write.latency(out / "model.onnx", images[:1], cfg.export.latency_runs)
-    (out / "signature.json").write_text(
-        json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False) + "\n"
-    )
+    signature = json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False)
+    (out / "signature.json").write_text(signature + "\n", encoding="utf-8")
     reference = _reference(out / "model.onnx", preprocess_dev, tune, classes)
     reference.to_parquet(out / "reference.parquet", index=False)
     thresholds = _thresholds(cfg, reference)
-    (out / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")
-    tested = json.loads(evaluate_metrics.read_text())
+    (out / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n", encoding="utf-8")
+    tested = json.loads(evaluate_metrics.read_bytes())
     code, made = provenance.code_tags(), lineage.outputs()
     (out / "card.md").write_text(
         write.card(
@@ -84,7 +83,8 @@ def run(
             thresholds,
             data_hash=made.get("data/ingest", "unknown"),
             commit=provenance.in_words(code),
-        )
+        ),
+        encoding="utf-8",
     )
     tags = {
         **{key: value for key, value in code.items() if key.startswith("git.")},
@@ -93,12 +93,11 @@ def run(
         **{key: f"{tested[key]:.4f}" for key in TOLD},
         "test/n": f"{tested['test/n']:.0f}",
         **{key: f"{value:.3g}" for key, value in agreed.items()},
-        "leaks": f"{json.loads(label_check_metrics.read_text())['leaks']:.0f}",
+        "leaks": f"{json.loads(label_check_metrics.read_bytes())['leaks']:.0f}",
         "latency/p50_ms": f"{took['latency/p50_ms']:.2f}",
         "winner": json.dumps(OmegaConf.to_container(OmegaConf.load(tune / "best.yaml"))),
     }
-    version = tracking.register(out, cfg.export.registered_name, tags=tags)
-    print(f"registered {cfg.export.registered_name} version {version}, alias candidate", flush=True)
+    tracking.register(out, cfg.export.registered_name, tags=tags)
     return {**agreed, **took, "size_mb": (out / "model.onnx").stat().st_size / 1e6}
 
 

@@ -54,7 +54,8 @@ def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[
     slow = screening.better_but_slow(ranked, cfg.model_search.metric, budget)
     print(*slow, sep="\n", end="\n" * bool(slow), flush=True)
     (out / "search.json").write_text(
-        json.dumps({"metric": metric, "latency_budget_ms": budget, "better_but_slow": slow}) + "\n"
+        json.dumps({"metric": metric, "latency_budget_ms": budget, "better_but_slow": slow}) + "\n",
+        encoding="utf-8",
     )
     winner = candidates[ranked["candidate"].iloc[0]]
     OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")

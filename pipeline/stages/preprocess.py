@@ -45,10 +45,12 @@ def run(
     _write_squares(cfg, ingest, rows, scratch)
     for part in PARTS:
         resumable.take(scratch, part, out / part / "images.npy")
-    (out / "dev" / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n")
+    (out / "dev" / "classes.json").write_text(
+        json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     dev = rows.loc[rows["split"].isin(PARTS["dev"]), "split"]
     stats = _stats(store.read_array(out / "dev" / "images.npy"), np.flatnonzero(dev == "train"))
-    (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n")
+    (out / "dev" / "stats.json").write_text(json.dumps(stats) + "\n", encoding="utf-8")
     counts = rows["split"].value_counts()
     return {f"n_{split}": float(counts.get(split, 0)) for split in ("train", "val", "test")}
 

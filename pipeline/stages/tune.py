@@ -68,7 +68,7 @@ def run(
     trials = study.trials_dataframe(("number", "state", "value", "params"))
     csvs.write(trials, out / "trials.csv")
     said = {"metric": f"val/{cfg.tune.metric}", "direction": study.direction.name.lower()}
-    (out / "search.json").write_text(json.dumps(said) + "\n")
+    (out / "search.json").write_text(json.dumps(said) + "\n", encoding="utf-8")
     csvs.write(_importance(study), out / "importance.csv")
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)

@@ -28,7 +28,9 @@ def begin(folder: Path, kinds: Mapping[str, Kind]) -> tuple[int, dict[str, np.nd
     """How many items are done, and the arrays to fill, mapped from disk."""
     mark, files = folder / _MARK, {name: folder / f"{name}.npy" for name in kinds}
     started, done = (
-        (float(word) for word in mark.read_text().split()) if mark.exists() else (0.0, 0.0)
+        (float(word) for word in mark.read_text(encoding="utf-8").split())
+        if mark.exists()
+        else (0.0, 0.0)
     )
     if abs(started - psutil.boot_time()) < _SAME_START and all(
         file.exists() for file in files.values()
@@ -49,7 +51,7 @@ def mark(folder: Path, done: int, arrays: Mapping[str, np.ndarray]) -> None:
     for array in arrays.values():
         store.release(array)
     with store.whole(folder / _MARK) as half:
-        half.write_text(f"{psutil.boot_time()} {done}")
+        half.write_text(f"{psutil.boot_time()} {done}", encoding="utf-8")
 
 
 def take(folder: Path, name: str, to: Path) -> None:

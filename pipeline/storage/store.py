@@ -4,7 +4,9 @@ images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, 
                             are
 """
 
+import errno
 import mmap
+import os
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -184,14 +186,30 @@ def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
     try:
         yield half
         half.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a disk that is full does not say for which file
+            error.filename = str(path)
+        raise
     finally:
         half.unlink(missing_ok=True)
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
-    """A new .npy file of zeros to fill row by row: what is assigned goes to disk, not to memory."""
+    """A new .npy file of zeros to fill row by row: what is assigned goes to disk, not to memory.
+
+    Raises OSError where the disk has no room for all of it: a mapped file that only later finds
+    none ends the process with a signal and without a word.
+    """
     config.made(path.parent)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of the file system
+                    raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -59,5 +59,5 @@ def extra_views(labels: np.ndarray, balance_to: float, extra_per_image: int) -> 
 
 def read(folder: Path) -> tuple[Policy, str]:
     """The policy and the symmetry that the augment stage wrote."""
-    saved = json.loads((folder / "policy.json").read_text())
+    saved = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
     return Policy(A.from_dict(saved["policy"])), str(saved["symmetry"])

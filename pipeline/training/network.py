@@ -113,7 +113,7 @@ def save(
         **winner.model_dump(),
     }
     (folder / "model.json").write_text(
-        json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+        json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )  # YAML would read ${ in a class
 
 
@@ -121,7 +121,7 @@ def load(folder: Path) -> tuple[Network, Candidate, list[str], int]:
     """The network that `save` wrote in evaluation mode, how it was made, its classes and its image
     size.
     """
-    described = json.loads((folder / "model.json").read_text())
+    described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
     winner = Candidate.model_validate(described)
     network = build(

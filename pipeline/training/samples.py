@@ -100,7 +100,7 @@ def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Sampl
     """The classes, the training images with the views that augment stored, and the validation
     images.
     """
-    classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text())
+    classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text(encoding="utf-8"))
     train = load(preprocess_dev, classes, split="train") + load(augment / "extra", classes)
     return classes, train, load(preprocess_dev, classes, split="val")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.pixels import sheets
 from pipeline.report import page
-from pipeline.runs import artifacts, tracking
+from pipeline.runs import stores, tracking
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning"),
@@ -35,11 +35,14 @@ def output(tmp_path: Path) -> Path:
     return folder
 
 
-def logged(output: Path, to: Path, *, share_pictures: bool) -> dict[str, bytes]:
-    tracking.connect()
-    with mlflow.start_run() as run:
-        artifacts.log_files(output, share_pictures=share_pictures)
-    folder = Path(MlflowClient().download_artifacts(run.info.run_id, "", str(to)))
+def logged(
+    output: Path, to: Path, monkeypatch: pytest.MonkeyPatch, *, share_pictures: bool, at_home: bool
+) -> dict[str, bytes]:
+    with tracking.trial_run("files", {}) as run, monkeypatch.context() as patch:
+        patch.setattr(stores, "is_remote", lambda uri: not at_home)
+        tracking.log_files(output, share_pictures=share_pictures)
+    folder = Path(MlflowClient().download_artifacts(run, "", str(to)))
+    (folder / "config.json").unlink()
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -51,9 +54,8 @@ def test_pictures_stay_at_home_where_they_may_not_be_shared(
     output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(artifacts, "is_at_home", lambda: False)
     (tmp_path / "got").mkdir()
-    got = logged(output, tmp_path / "got", share_pictures=False)
+    got = logged(output, tmp_path / "got", monkeypatch, share_pictures=False, at_home=False)
     assert got.keys() == {"report.html", "per_class.csv"}
     text = got["report.html"].decode()
     assert "webp" not in text and str(page._thumbnail(PHOTO)) not in text
@@ -68,9 +70,8 @@ def test_a_store_at_home_and_a_server_that_may_have_them_get_all(
     output: Path, tmp_path: Path, shared: bool, at_home: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(artifacts, "is_at_home", lambda: at_home)
     (tmp_path / "got").mkdir()
-    got = logged(output, tmp_path / "got", share_pictures=shared)
+    got = logged(output, tmp_path / "got", monkeypatch, share_pictures=shared, at_home=at_home)
     assert got == {
         path.relative_to(output).as_posix(): path.read_bytes()
         for path in output.rglob("*")
@@ -89,11 +90,8 @@ def test_a_store_at_home_and_a_server_that_may_have_them_get_all(
         ("databricks", False),
     ],
 )
-def test_what_is_no_file_is_shared(
-    uri: str, at_home: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
-    assert artifacts.is_at_home() is at_home
+def test_what_is_no_file_is_shared(uri: str, at_home: bool) -> None:
+    assert stores.is_remote(uri) is not at_home
 
 
 def test_the_input_example_of_a_registered_model_is_noise(
@@ -103,8 +101,8 @@ def test_the_input_example_of_a_registered_model_is_noise(
     folder = tiny_export(tmp_path / "export")
     pd.DataFrame({"id": ["a"]}).to_parquet(folder / "reference.parquet")
     (folder / "card.md").write_text("a card\n")
-    tracking.connect()
-    version = tracking.register(folder, "fieldmark", tags={})
+    with tracking.trial_run("export", {}):
+        version = tracking.register(folder, "fieldmark", tags={})
     got = tracking.download(f"models:/fieldmark/{version}", tmp_path / "got")
     model = mlflow.pyfunc.load_model(str(got))
     example = model.input_example["images"]

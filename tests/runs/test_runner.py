@@ -21,7 +21,7 @@ from holding import held
 from mlflow.tracking import MlflowClient
 
 from pipeline import FieldmarkError, cli, config, stages
-from pipeline.runs import runner
+from pipeline.runs import failures, runner
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
@@ -270,9 +270,11 @@ def test_a_second_process_of_a_stage_is_told_so_and_a_kill_of_the_first_keeps_th
     assert (folder / "data" / "ingest" / "quarantine.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize(
+    ("number", "verb"), [(errno.ENOSPC, "write"), (errno.EROFS, "read or write")]
+)
 def test_a_full_or_read_only_disk_is_said_in_one_line(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: int, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(**_: object) -> None:
         raise OSError(number, os.strerror(number), "data/ingest")
@@ -282,7 +284,7 @@ def test_a_full_or_read_only_disk_is_said_in_one_line(
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (
         2,
-        f"fieldmark: cannot write data/ingest: {os.strerror(number)}\n",
+        f"fieldmark: cannot {verb} data/ingest: {os.strerror(number)}; {failures.ADVICE[number]}\n",
     )
 
 

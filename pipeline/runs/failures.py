@@ -1,0 +1,125 @@
+"""What the machine refuses, in one line: a disk that is full, read-only or broken, a store that
+does not answer.
+
+Libraries wrap such a refusal in exceptions of their own, so what they raised it from is looked at
+too. An error that is no such refusal is a fault of the program, and keeps its traceback.
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline import FieldmarkError, one_line
+
+FULL = "make room, then run it again; what was whole before is as it was"
+WRITE_PROTECTED = (
+    "see whom file and folder belong to (`ls -ld`) and whether the disk is mounted read-only"
+)
+BROKEN = "look at the disk or its connection, then run it again"
+TOO_MANY = "raise the limit (`ulimit -n`), or set fewer workers (FIELDMARK_WORKERS)"
+ADVICE = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EROFS: WRITE_PROTECTED,
+    errno.EACCES: WRITE_PROTECTED,
+    errno.EPERM: WRITE_PROTECTED,
+    errno.EIO: BROKEN,
+    errno.ESTALE: BROKEN,
+    errno.ENOTCONN: BROKEN,
+    errno.ETIMEDOUT: BROKEN,
+    errno.EMFILE: TOO_MANY,
+    errno.ENFILE: TOO_MANY,
+}
+# How libraries that keep no errno put it: SQLite, numpy, Pillow, torch, Arrow, ONNX.
+WORDS = {
+    r"no space left on device|disk quota exceeded|file too large": FULL,
+    r"database or disk is full|\d+ requested and \d+ written|error writing bytes": FULL,
+    r"encoder error -\d|inline_container.cc.* unexpected pos|iostream error": FULL,
+    r"read-only file system|readonly database|unable to open database file": WRITE_PROTECTED,
+    r"permission denied": WRITE_PROTECTED,
+    r"disk i/o error|input/output error|database disk image is malformed": BROKEN,
+    r"database is locked": "another process holds it, or the disk is slow; run it again",
+}
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Around a command: ends it with exit code 2 and one line where `explain` has one."""
+    try:
+        with _flushed():
+            yield
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        print(f"fieldmark: {line}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def explain(error: BaseException) -> str | None:
+    """One line that says what failed and what to do; None for an error of the program."""
+    for cause in _causes(error):
+        if isinstance(cause, FieldmarkError):
+            return str(cause)
+    if (refused := refusal(error)) is not None:
+        return refused
+    if type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "requests.")):
+        return f"the store failed ({reason(error)}); try again once it answers"
+    return None
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a disk refused, in one line with what to do; None for any other error."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in ADVICE:
+            name = f" {_name(cause.filename)}" if cause.filename else ""
+            verb = "write" if ADVICE[cause.errno] == FULL else "read or write"
+            return f"cannot {verb}{name}: {cause.strerror}; {ADVICE[cause.errno]}"
+    for cause in _causes(error):
+        for words, advice in WORDS.items():
+            if re.search(words, str(cause), re.IGNORECASE):
+                return f"cannot write ({_short(cause)}); {advice}"
+    return None
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """What is printed is out at the end, or the reason is: at exit Python would only mention it."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.EPIPE:  # the reader has had enough
+                raise SystemExit(1) from error
+            raise OSError(error.errno, error.strerror, "the standard output") from error
+
+
+def reason(error: BaseException) -> str:
+    """The innermost cause in one line: MLflow, requests and urllib3 wrap it in hundreds of letters,
+    a password in the address among them.
+    """
+    *_, innermost = _causes(error)
+    return _short(innermost)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what it was raised from, and so on."""
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__cause__ or at.__context__
+
+
+def _name(filename: str | bytes | int) -> str:
+    return filename.decode(errors="replace") if isinstance(filename, bytes) else str(filename)
+
+
+def _short(error: BaseException) -> str:
+    return one_line(error).partition(" [SQL")[0]
