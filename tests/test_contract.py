@@ -252,5 +252,5 @@ def without_encoding(file: Path) -> Iterator[str]:
 
 def test_text_is_utf_8_in_every_file_and_pipe_whatever_the_locale_says() -> None:
     """Under ISO-8859-1 a file with an umlaut was one that no other machine reads."""
-    files = [file for root in ("pipeline",) for file in Path(root).rglob("*.py")]
-    assert [call for file in sorted(files) for call in without_encoding(file)] == []
+    files = sorted(Path("pipeline").rglob("*.py"))
+    assert [call for file in files for call in without_encoding(file)] == []
