@@ -66,6 +66,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in pages.HEADERS.items():
                     headers.setdefault(name, value)
+                if scope.get("state", {}).get(FULL):
+                    headers["connection"] = "close"
             await send(message)
 
         try:

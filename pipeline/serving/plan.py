@@ -1,5 +1,6 @@
 """The settings of a server, from which each of its processes makes the application for itself."""
 
+import logging
 import math
 import sys
 import threading
@@ -16,10 +17,10 @@ from fastapi import FastAPI
 from pipeline.config.schema import Monitor, Serving
 from pipeline.serving import explanation, feedback, page
 from pipeline.serving.app import create
+from pipeline.serving.connection import HEAD_BYTES, Connection
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB
 from pipeline.serving.monitoring import watch
-from pipeline.serving.punctual import Punctual
 from pipeline.serving.swap import Folder, Registry, Source
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -101,6 +102,7 @@ class Settings(uvicorn.Config):
             log_level="warning",
             access_log=False,
             server_header=False,
+            h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(cfg.timeout_s) + 1,
             timeout_worker_healthcheck=HEARTBEAT_S,
@@ -112,17 +114,23 @@ class Settings(uvicorn.Config):
         self.app, self.served = app, app.state.server
         hung_up = self.served.counters.hung_up
         self.http = partial(
-            Punctual,
+            Connection,
             limit_s=cfg.timeout_s,
             max_connections=cfg.max_connections,
             hung_up=lambda why: hung_up.labels(why).inc(),
         )  # type: ignore[assignment]
+        logging.getLogger("uvicorn.error").addFilter(_tells_something)
         super().load()
 
     def says(self) -> str:
         """What is served, once it is loaded."""
         model = self.served.keeper.model
         return f"{model.name} version {model.version} ({model.engine.name})"
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    """Not so uvicorn's two lines on each request of clients that would also speak HTTP/2."""
+    return not record.getMessage().startswith(("Unsupported upgrade", "No supported WebSocket"))
 
 
 def share(cfg: Serving) -> Serving:
