@@ -240,11 +240,13 @@ class Serving(Section):
     max_batch: PositiveInt
     max_waiting: PositiveInt
     max_waiting_mb: PositiveFloat
+    max_waiting_decoding_mb: PositiveFloat
     max_explained: PositiveInt
     max_connections: PositiveInt
     timeout_s: PositiveFloat
     drain_s: NonNegativeFloat
     decode_threads: PositiveInt
+    max_decoding_mb: PositiveFloat
     max_upload_mb: PositiveFloat
     max_images: PositiveInt
     max_megapixels: PositiveFloat

@@ -55,7 +55,11 @@ class Server:
         draining: c_bool,
     ) -> None:
         self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
-        self.door = Door(cfg.max_waiting, cfg.max_waiting_mb * MB)
+        self.door = Door(
+            cfg.max_waiting,
+            round(cfg.max_waiting_mb * MB),
+            round(cfg.max_waiting_decoding_mb * MB),
+        )
         self.batcher = Batcher(cfg.max_batch, self._ran)
         self.predictor = Predictor(cfg, self.batcher, explain)
         self.keeper = Keeper(source, lambda event: self.counters.versions.labels(event).inc())
@@ -163,7 +167,9 @@ def _predict(server: Server) -> APIRouter:
         with server.door.inside() as visit:
             files = await limits.read(request, visit, server.cfg)
             model = server.keeper.model
-            judged = await server.predictor.answer(model, files, top_k=top_k, explain=explain)
+            judged = await server.predictor.answer(
+                model, files, visit, top_k=top_k, explain=explain
+            )
         server.count(judged)
         if server.keeping:
             server.keeping.offer(files, judged.answer, blur_faces=model.preprocess.blur_faces)

@@ -23,13 +23,21 @@ MB = 10**6
 
 
 class Door:
-    """Counts what is inside, in images and in bytes, and turns away what would be too much: no
-    queue grows without end.
+    """Counts what is inside, in images, in bytes of their files and in bytes that decoding them
+    takes; turns away what would be too much: no queue grows without end.
+
+    Beside others, a request may take half of the room that they leave (dynamic thresholds,
+    Choudhury and Hahne, IEEE/ACM ToN 1998): however much large requests bring, small ones get in.
     """
 
-    def __init__(self, max_images: int, max_bytes: float) -> None:
-        self._max_images, self._max_bytes = max_images, max_bytes
-        self.images, self.bytes = 0, 0
+    def __init__(self, max_images: int, max_bytes: int, max_decoding: int) -> None:
+        self._most = {"images": max_images, "size": max_bytes, "decoding": max_decoding}
+        self._inside = dict.fromkeys(self._most, 0)
+
+    @property
+    def images(self) -> int:
+        """Those inside."""
+        return self._inside["images"]
 
     @contextmanager
     def inside(self) -> Iterator["Visit"]:
@@ -39,15 +47,29 @@ class Door:
             visit.add(images=1)
             yield visit
         finally:
-            self.images -= visit.images
-            self.bytes -= visit.bytes
+            for kind, amount in visit.brings.items():
+                self._inside[kind] -= amount
 
-    def admit(self, images: int, size: int) -> None:
-        """Raises Refusal (429) where there is no room."""
-        if self.images + images > self._max_images or self.bytes + size > self._max_bytes:
+    def admit(self, kind: str, amount: int, already: int) -> None:
+        """Raises Refusal (429) where there is no room for so much more of a request that has some
+        inside already, (413) where there never will be.
+        """
+        others = self._inside[kind] - already
+        room = self._most[kind] - others
+        if others and already + amount > 1:
+            room //= 2
+        if already + amount > room:
+            if kind == "decoding" and already + amount > self._most[kind]:
+                raise Refusal(413, "too-large", self._too_much(already + amount))
             raise busy("the server has as much to do as it may take on; try again shortly", 1.0)
-        self.images += images
-        self.bytes += size
+        self._inside[kind] += amount
+
+    def _too_much(self, decoding: int) -> str:
+        most = self._most["decoding"] / MB
+        return (
+            f"decoding the images of this request takes {decoding / MB:.0f} MB in all; the limit "
+            f"is {most:.0f} MB, so send fewer at a time"
+        )
 
 
 class Visit:
@@ -55,13 +77,16 @@ class Visit:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self.images, self.bytes = 0, 0
+        self.brings = {"images": 0, "size": 0, "decoding": 0}
 
-    def add(self, *, images: int = 0, size: int = 0) -> None:
-        """More of the same request; raises Refusal (429) where there is no room."""
-        self._door.admit(images, size)
-        self.images += images
-        self.bytes += size
+    def add(self, *, images: int = 0, size: int = 0, decoding: int = 0) -> None:
+        """More of the same request: images, bytes of their files, bytes that decoding takes; raises
+        Refusal (429 or 413) where there is no room.
+        """
+        for kind, amount in {"images": images, "size": size, "decoding": decoding}.items():
+            if amount:
+                self._door.admit(kind, amount, self.brings[kind])
+                self.brings[kind] += amount
 
 
 class _InMemory(MultiPartParser):

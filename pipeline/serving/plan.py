@@ -26,6 +26,7 @@ from pipeline.serving.swap import Folder, Registry, Source
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # without an answer, because it loads a model or because it hangs, after which a process is replaced
 HEARTBEAT_S = 30
+USUAL_BYTES_PER_PIXEL = 10  # of memory to decode a PNG, JPEG, GIF or BMP
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,18 @@ def _tells_something(record: logging.LogRecord) -> bool:
 
 def share(cfg: Serving) -> Serving:
     """The limits of one of `cfg.workers` processes, so that those of all together are the limits;
-    the largest request has room in each.
+    the largest request has room in each, and one image of any usual format.
     """
-    n = cfg.workers
+    n, largest_mb = cfg.workers, USUAL_BYTES_PER_PIXEL * cfg.max_megapixels
     return cfg.model_copy(
         update={
             "max_waiting": max(cfg.max_images, math.ceil(cfg.max_waiting / n)),
             "max_waiting_mb": max(cfg.max_upload_mb, cfg.max_waiting_mb / n),
+            "max_decoding_mb": max(min(largest_mb, cfg.max_decoding_mb), cfg.max_decoding_mb / n),
+            "max_waiting_decoding_mb": max(
+                min(largest_mb, cfg.max_waiting_decoding_mb), cfg.max_waiting_decoding_mb / n
+            ),
+            "decode_threads": math.ceil(cfg.decode_threads / n),
             "max_explained": math.ceil(cfg.max_explained / n),
             "max_connections": math.ceil(cfg.max_connections / n),
         }

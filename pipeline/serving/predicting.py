@@ -1,4 +1,4 @@
-"""From the files of a request to its answer: decode in a bounded pool, batch, judge by the
+"""From the files of a request to its answer: decode in fair turns, batch, judge by the
 thresholds.
 """
 
@@ -7,23 +7,27 @@ import base64
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from pipeline.config.schema import Serving
 from pipeline.exported.model import Model, Outputs
+from pipeline.pixels import cost
 from pipeline.pixels.images import BadImage
 from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
 from pipeline.serving.batching import Batcher
-from pipeline.serving.limits import MB
+from pipeline.serving.limits import MB, Visit
 from pipeline.serving.problems import Refusal, busy
+from pipeline.serving.turns import Turns
 from pipeline.sources import signatures
 
+T = TypeVar("T")
+HEADER_BYTES = 100_000  # that reading one counts as
 UNHURRIED_FRACTION = (
     0.25  # of its time, for an explanation; after that it waits for fewer predictions
 )
@@ -44,21 +48,21 @@ class Predictor:
 
     def __init__(self, cfg: Serving, batcher: Batcher, explain: Explain | None) -> None:
         self._cfg, self._batcher, self._explain = cfg, batcher, explain
-        self._pool = ThreadPoolExecutor(cfg.decode_threads, "decode")
+        self._turns = Turns(cfg.decode_threads, round(cfg.max_decoding_mb * MB))
         self._lane = ThreadPoolExecutor(1, "explain")
         self._explaining = 0  # images in the lane
 
     async def answer(
-        self, model: Model, files: list[bytes], *, top_k: int, explain: bool
+        self, model: Model, files: list[bytes], visit: Visit, *, top_k: int, explain: bool
     ) -> Judged:
-        """Raises Refusal for a bad image, (429) where too many explanations are asked for, and
-        (504) where it takes too long.
+        """Raises Refusal for a bad image, (429) where too much is to be decoded or too many
+        explanations are asked for, and (504) where it takes too long.
         """
         start, end = time.perf_counter(), asyncio.get_running_loop().time() + self._cfg.timeout_s
         async with self._in_lane(len(files) if explain and self._explain else 0):
             try:
                 async with asyncio.timeout_at(end):
-                    prepared = await self._prepared(model, files)
+                    prepared = await self._prepared(model, files, visit)
                     decoded = time.perf_counter()
                     outputs = await asyncio.gather(
                         *(self._batcher.predict(model, image) for image in prepared)
@@ -96,24 +100,39 @@ class Predictor:
 
     def close(self) -> None:
         """After the last answer."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
         self._lane.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
 
-    async def _prepared(self, model: Model, files: list[bytes]) -> list[np.ndarray]:
-        loop, max_pixels = asyncio.get_running_loop(), int(self._cfg.max_megapixels * MB)
-        prepare = partial(model.prepare, max_pixels=max_pixels, formats=self._cfg.formats)
-        work = [loop.run_in_executor(self._pool, prepare, data) for data in files]
-        done = await asyncio.gather(*work, return_exceptions=True)
-        for number, result in enumerate(done, start=1):
-            if isinstance(result, BadImage):
-                which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
-                raise Refusal(
-                    422, "image", which + (signatures.named(files[number - 1]) or _reason(result))
-                )
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in done if not isinstance(result, BaseException)]
+    async def _prepared(self, model: Model, files: list[bytes], visit: Visit) -> list[np.ndarray]:
+        """First the headers, which say what decoding takes; it begins once there is room for it."""
+        limits: dict[str, Any] = {
+            "max_pixels": int(self._cfg.max_megapixels * MB),
+            "formats": self._cfg.formats,
+        }
+        with self._turns.request() as request:
+            costs = await _all(
+                [request.run(HEADER_BYTES, partial(self._cost, data, **limits)) for data in files],
+                files,
+            )
+            visit.add(decoding=sum(costs))
+            return await _all(
+                [
+                    request.run(n_bytes, partial(model.prepare, data, **limits))
+                    for n_bytes, data in zip(costs, files, strict=True)
+                ],
+                files,
+            )
+
+    def _cost(self, data: bytes, **limits: Any) -> int:
+        """Bytes that decoding takes; raises BadImage where it may not take so many."""
+        n_bytes = cost.decoding_bytes(data, **limits)
+        if n_bytes > self._turns.max_bytes:
+            raise BadImage(
+                f"decoding it takes {n_bytes / MB:.0f} MB; the limit is "
+                f"{self._turns.max_bytes / MB:.0f} MB"
+            )
+        return n_bytes
 
     @asynccontextmanager
     async def _in_lane(self, n: int) -> AsyncIterator[None]:
@@ -176,6 +195,19 @@ class Predictor:
             return [None] * len(outputs)
         finally:
             given_up.set()
+
+
+async def _all(work: Sequence[Awaitable[T]], files: list[bytes]) -> list[T]:
+    """The result of each file, once all are there; raises Refusal for the first bad image."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for number, result in enumerate(results, start=1):
+        if isinstance(result, BadImage):
+            which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
+            why = signatures.named(files[number - 1]) or _reason(result)
+            raise Refusal(422, "image", which + why)
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:

@@ -176,7 +176,14 @@ def test_a_key_asks_no_more_of_two_processes_than_of_one() -> None:
 
 def test_the_limits_of_all_are_the_limits_and_the_largest_request_has_room_in_each() -> None:
     whole = settings(
-        workers=4, max_waiting=256, max_waiting_mb=100.0, max_connections=400, max_explained=4
+        workers=4,
+        decode_threads=8,
+        max_decoding_mb=4000.0,
+        max_waiting_decoding_mb=8000.0,
+        max_waiting=256,
+        max_waiting_mb=100.0,
+        max_connections=400,
+        max_explained=4,
     )
     each = plan.share(whole)
     assert [
@@ -185,9 +192,20 @@ def test_the_limits_of_all_are_the_limits_and_the_largest_request_has_room_in_ea
         4 * each.max_connections,
         4 * each.max_explained,
     ] == [256, 100.0, 400, 4]
+    assert [
+        4 * each.decode_threads,
+        4 * each.max_decoding_mb,
+        4 * each.max_waiting_decoding_mb,
+    ] == [8, 4000.0, 8000.0]
     crowded = plan.share(whole.model_copy(update={"workers": 64}))
     assert (crowded.max_waiting, crowded.max_waiting_mb, crowded.max_explained) == (
         whole.max_images,
         whole.max_upload_mb,
         1,
+    )
+    one_photo_mb = plan.USUAL_BYTES_PER_PIXEL * whole.max_megapixels
+    assert (crowded.decode_threads, crowded.max_decoding_mb, crowded.max_waiting_decoding_mb) == (
+        1,
+        one_photo_mb,
+        one_photo_mb,
     )
