@@ -7,10 +7,11 @@ import base64
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,7 +28,8 @@ from pipeline.serving.turns import Turns
 from pipeline.sources import signatures
 
 T = TypeVar("T")
-HEADER_BYTES = 100_000  # that reading one counts as
+# Of one, in turns: as much time as so many bytes take to decode. And how many are read at a time.
+HEADER_BYTES, HEADERS = 4_000_000, 8
 UNHURRIED_FRACTION = (
     0.25  # of its time, for an explanation; after that it waits for fewer predictions
 )
@@ -111,18 +113,28 @@ class Predictor:
             "formats": self._cfg.formats,
         }
         with self._turns.request() as request:
-            costs = await _all(
-                [request.run(HEADER_BYTES, partial(self._cost, data, **limits)) for data in files],
-                files,
-            )
+            groups = [files[at : at + HEADERS] for at in range(0, len(files), HEADERS)]
+            read = [
+                request.run(HEADER_BYTES * len(group), partial(self._costs, group, **limits))
+                for group in groups
+            ]
+            costs = _good(list(chain.from_iterable(await asyncio.gather(*read))), files)
             visit.add(decoding=sum(costs))
-            return await _all(
-                [
-                    request.run(n_bytes, partial(model.prepare, data, **limits))
-                    for n_bytes, data in zip(costs, files, strict=True)
-                ],
-                files,
-            )
+            work = [
+                request.run(n_bytes, partial(model.prepare, data, **limits))
+                for n_bytes, data in zip(costs, files, strict=True)
+            ]
+            return _good(await asyncio.gather(*work, return_exceptions=True), files)
+
+    def _costs(self, files: list[bytes], **limits: Any) -> list[int | BadImage]:
+        """Bytes that decoding takes, or why there will be none."""
+        costs: list[int | BadImage] = []
+        for data in files:
+            try:
+                costs.append(self._cost(data, **limits))
+            except BadImage as error:
+                costs.append(error)
+        return costs
 
     def _cost(self, data: bytes, **limits: Any) -> int:
         """Bytes that decoding takes; raises BadImage where it may not take so many."""
@@ -197,9 +209,8 @@ class Predictor:
             given_up.set()
 
 
-async def _all(work: Sequence[Awaitable[T]], files: list[bytes]) -> list[T]:
-    """The result of each file, once all are there; raises Refusal for the first bad image."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+def _good(results: Sequence[T | BaseException], files: list[bytes]) -> list[T]:
+    """The results of the files; raises Refusal for the first bad image."""
     for number, result in enumerate(results, start=1):
         if isinstance(result, BadImage):
             which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
