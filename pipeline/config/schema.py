@@ -1,8 +1,10 @@
 """What conf/ and params.yaml may say: names, types and ranges. The values stand in conf/ alone."""
 
+import ipaddress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -228,11 +230,18 @@ class Feedback(Section):
     new_classes: bool
 
 
+def _network(text: str) -> str:
+    """An address or a network in its usual form."""
+    return str(ipaddress.ip_network(text))
+
+
 class Serving(Section):
     host: str
     port: int = Field(ge=0, le=65535)
     workers: PositiveInt
     hosts: list[str]
+    root_path: str = Field(pattern=r"^(/[A-Za-z0-9_.~-]+)*$")
+    proxies: list[Annotated[str, AfterValidator(_network)]]
     keys_file: str
     rate_per_s: PositiveFloat
     burst: PositiveInt

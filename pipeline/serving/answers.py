@@ -10,7 +10,10 @@ from pydantic import BaseModel, Field
 class Images(BaseModel):
     """Several images as JSON."""
 
-    images: list[str] = Field(min_length=1, description="files of images, each in base64")
+    images: list[str] = Field(
+        min_length=1,
+        description="files of images, each in base64: plain or URL-safe, or a data: URL",
+    )
 
 
 class Named(BaseModel):

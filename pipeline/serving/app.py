@@ -23,6 +23,7 @@ from pipeline.serving.limits import MB, Door
 from pipeline.serving.notes import Notes, Recorder
 from pipeline.serving.predicting import Explain, Judged, Predictor
 from pipeline.serving.problems import Refusal
+from pipeline.serving.proxy import Behind
 from pipeline.serving.swap import Keeper, Source
 
 PREDICT = "/predict"
@@ -142,6 +143,7 @@ def create(
         streamed=PREDICT,
         ended=server.ended,
     )
+    app.add_middleware(Behind, root_path=cfg.root_path, proxies=cfg.proxies)
     _describe(app)
     return app
 

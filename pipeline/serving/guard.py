@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.serving.keys import Keys
 from pipeline.serving.problems import Refusal, busy
+from pipeline.serving.proxy import route
 from pipeline.web import pages
 
 log = logging.getLogger(__name__)
@@ -88,10 +89,11 @@ class Guard:
                 )
         finally:
             if status:
-                self._ended(scope["path"], status, time.perf_counter() - start)
+                self._ended(route(scope), status, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
-        if scope.get("state", {}).get(FULL) and scope["path"] != LIVE:
+        path = route(scope)
+        if scope.get("state", {}).get(FULL) and path != LIVE:
             raise Refusal(
                 503,
                 "full",
@@ -101,17 +103,11 @@ class Guard:
         headers = Headers(scope=scope)
         if self._hosts and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(400, "host", "this server is not known under that name")
-        if pages.from_another_page(
-            headers, opens_page=scope["path"] == "/" and scope["method"] == "GET"
-        ):
+        if pages.from_another_page(headers, opens_page=path == "/" and scope["method"] == "GET"):
             raise Refusal(403, "origin", "requests from another page are refused")
-        if (
-            self._keys
-            and scope["path"] not in OPEN
-            and not scope["path"].startswith(f"{DOCS_FILES}/")
-        ):
-            self._check_key(headers, scope["path"])
-        if scope["path"] != self._streamed:
+        if self._keys and path not in OPEN and not path.startswith(f"{DOCS_FILES}/"):
+            self._check_key(headers, path)
+        if path != self._streamed:
             _check_size(headers)
 
     def _check_key(self, headers: Headers, path: str) -> None:

@@ -3,8 +3,6 @@ may be inside at once.
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from pipeline.config.schema import Serving
+from pipeline.serving import base64_text
 from pipeline.serving.answers import Images
 from pipeline.serving.problems import Refusal, busy
 
@@ -178,8 +177,7 @@ async def _from_form(request: Request, body: bytes, cfg: Serving) -> list[bytes]
 
 def _from_json(body: bytes, most: int) -> list[bytes]:
     try:
-        told = _limited(most).model_validate_json(body)
-        return [base64.b64decode(text, validate=True) for text in told.images]
+        texts = _limited(most).model_validate_json(body).images
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         if first["type"] == "too_long":
@@ -188,8 +186,14 @@ def _from_json(body: bytes, most: int) -> list[bytes]:
         raise Refusal(
             422, "invalid", f'{where}: {first["msg"]}; send {{"images": ["BASE64", ...]}}'
         ) from error
-    except (binascii.Error, ValueError) as error:
-        raise Refusal(422, "base64", "one of the images is not valid base64") from error
+    return [_decoded(text, number, len(texts)) for number, text in enumerate(texts, start=1)]
+
+
+def _decoded(text: str, number: int, n_images: int) -> bytes:
+    try:
+        return base64_text.decoded(text)
+    except ValueError as error:
+        raise Refusal(422, "base64", f"image {number} of {n_images}: {error}") from error
 
 
 @cache

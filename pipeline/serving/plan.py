@@ -102,6 +102,7 @@ class Settings(uvicorn.Config):
             ws="none",
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # by pipeline.serving.proxy, for those that conf/ names
             server_header=False,
             h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=30,

@@ -76,13 +76,14 @@ def new_key(name: str) -> str:
 
 
 def guarded(cfg: Serving) -> Keys | None:
-    """The keys; none are needed where only this machine can ask. Raises FieldmarkError where some
-    are, and there are none.
+    """The keys; none are needed where only this machine can ask, itself and through no proxy.
+    Raises FieldmarkError where some are, and there are none.
     """
     known = api_keys.load(Path(cfg.keys_file))
-    if not known and not _loopback(cfg.host):
+    if not known and (cfg.proxies or not _loopback(cfg.host)):
+        where = "a server behind a proxy" if cfg.proxies else cfg.host
         raise FieldmarkError(
-            f"{cfg.host} can be reached from elsewhere and there is no API key; make one: "
+            f"{where} can be reached from elsewhere and there is no API key; make one: "
             f"fieldmark serve --new-key NAME"
         )
     return Keys(known, cfg.rate_per_s, cfg.burst, Path(cfg.keys_file)) if known else None

@@ -97,6 +97,46 @@ def test_every_way_of_sending_gets_the_same_answer(api: TestClient) -> None:
     assert [chance["class"] for chance in said[0][0]["top"]][0] == "green"
 
 
+PLAIN = base64.b64encode(picture()).decode()
+URL_SAFE = PLAIN.replace("+", "-").replace("/", "_")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"data:image/jpeg;base64,{PLAIN}",
+        f"data:;base64,{URL_SAFE}",
+        "data:image/jpeg;base64," + PLAIN.replace("+", "%2B").replace("=", "%3D"),
+        base64.encodebytes(picture()).decode(),
+        PLAIN.replace("A", "A\r\n "),
+        URL_SAFE,
+        URL_SAFE.rstrip("="),
+        PLAIN.rstrip("="),
+    ],
+)
+def test_base64_is_read_as_programs_write_it(api: TestClient, text: str) -> None:
+    answer = api.post("/predict", json={"images": [PLAIN, text]})
+    assert answer.status_code == 200, answer.text
+    first, second = answer.json()["predictions"]
+    assert first["top"] == second["top"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("https://example.org/a.jpg", "image 2 of 2: this is an address"),
+        ("data:image/jpeg,%FF%D8", "this data: URL is not in base64"),
+        ("data:image/jpeg;base64", "no comma"),
+        (PLAIN[:41].rstrip("="), "41 letters are no whole bytes"),
+        ("/9j/*4AA", "'*' is no letter of base64"),
+        ("/9j/é4AA", "'é' is no letter of base64"),
+        ("/9==j/AA", "'=' before the end is no letter"),
+    ],
+)
+def test_what_is_no_base64_is_told_what_is_wrong(api: TestClient, text: str, word: str) -> None:
+    assert is_problem(api.post("/predict", json={"images": [PLAIN, text]}), 422, word)
+
+
 def test_several_images_are_answered_in_their_order_and_as_the_engine_itself_does(
     api: TestClient, export: Path
 ) -> None:
