@@ -10,26 +10,18 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
-from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.config.schema import Serving
 from pipeline.exported.model import Model, Outputs
-from pipeline.pixels import cost
-from pipeline.pixels.images import BadImage
 from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
 from pipeline.serving.batching import Batcher
-from pipeline.serving.limits import MB, Visit
+from pipeline.serving.decoding import Decoder
+from pipeline.serving.limits import Visit
 from pipeline.serving.problems import Refusal, busy
-from pipeline.serving.turns import Turns
-from pipeline.sources import signatures
 
-T = TypeVar("T")
-# Of one, in turns: as much time as so many bytes take to decode. And how many are read at a time.
-HEADER_BYTES, HEADERS = 4_000_000, 8
 UNHURRIED_FRACTION = (
     0.25  # of its time, for an explanation; after that it waits for fewer predictions
 )
@@ -50,7 +42,7 @@ class Predictor:
 
     def __init__(self, cfg: Serving, batcher: Batcher, explain: Explain | None) -> None:
         self._cfg, self._batcher, self._explain = cfg, batcher, explain
-        self._turns = Turns(cfg.decode_threads, round(cfg.max_decoding_mb * MB))
+        self._decoder = Decoder(cfg)
         self._lane = ThreadPoolExecutor(1, "explain")
         self._explaining = 0  # images in the lane
 
@@ -64,7 +56,7 @@ class Predictor:
         async with self._in_lane(len(files) if explain and self._explain else 0):
             try:
                 async with asyncio.timeout_at(end):
-                    prepared = await self._prepared(model, files, visit)
+                    prepared = await self._decoder.prepared(model, files, visit)
                     decoded = time.perf_counter()
                     outputs = await asyncio.gather(
                         *(self._batcher.predict(model, image) for image in prepared)
@@ -102,49 +94,9 @@ class Predictor:
 
     def close(self) -> None:
         """After the last answer."""
-        self._turns.close()
+        self._decoder.close()
         self._lane.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
-
-    async def _prepared(self, model: Model, files: list[bytes], visit: Visit) -> list[np.ndarray]:
-        """First the headers, which say what decoding takes; it begins once there is room for it."""
-        limits: dict[str, Any] = {
-            "max_pixels": int(self._cfg.max_megapixels * MB),
-            "formats": self._cfg.formats,
-        }
-        with self._turns.request() as request:
-            groups = [files[at : at + HEADERS] for at in range(0, len(files), HEADERS)]
-            read = [
-                request.run(HEADER_BYTES * len(group), partial(self._costs, group, **limits))
-                for group in groups
-            ]
-            costs = _good(list(chain.from_iterable(await asyncio.gather(*read))), files)
-            visit.add(decoding=sum(costs))
-            work = [
-                request.run(n_bytes, partial(model.prepare, data, **limits))
-                for n_bytes, data in zip(costs, files, strict=True)
-            ]
-            return _good(await asyncio.gather(*work, return_exceptions=True), files)
-
-    def _costs(self, files: list[bytes], **limits: Any) -> list[int | BadImage]:
-        """Bytes that decoding takes, or why there will be none."""
-        costs: list[int | BadImage] = []
-        for data in files:
-            try:
-                costs.append(self._cost(data, **limits))
-            except BadImage as error:
-                costs.append(error)
-        return costs
-
-    def _cost(self, data: bytes, **limits: Any) -> int:
-        """Bytes that decoding takes; raises BadImage where it may not take so many."""
-        n_bytes = cost.decoding_bytes(data, **limits)
-        if n_bytes > self._turns.max_bytes:
-            raise BadImage(
-                f"decoding it takes {n_bytes / MB:.0f} MB; the limit is "
-                f"{self._turns.max_bytes / MB:.0f} MB"
-            )
-        return n_bytes
 
     @asynccontextmanager
     async def _in_lane(self, n: int) -> AsyncIterator[None]:
@@ -209,18 +161,6 @@ class Predictor:
             given_up.set()
 
 
-def _good(results: Sequence[T | BaseException], files: list[bytes]) -> list[T]:
-    """The results of the files; raises Refusal for the first bad image."""
-    for number, result in enumerate(results, start=1):
-        if isinstance(result, BadImage):
-            which = f"image {number} of {len(files)}: " if len(files) > 1 else ""
-            why = signatures.named(files[number - 1]) or _reason(result)
-            raise Refusal(422, "image", which + why)
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
-
-
 def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:
     top, abstain, ood, score = model.judge(output, top_k)
     chances = [Chance.model_construct(class_=name, prob=prob) for name, prob in top]
@@ -246,11 +186,6 @@ def _record(model: Model, said: Prediction, output: Outputs, total_ms: float) ->
         "ood": said.ood_score,
         "sketch": output.sketch[0],
     }
-
-
-def _reason(problem: BadImage) -> str:
-    """Without what a decoder says of its own insides."""
-    return "the file is damaged" if str(problem).startswith("damaged:") else str(problem)
 
 
 def _ms(seconds: float) -> float:

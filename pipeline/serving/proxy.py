@@ -45,7 +45,7 @@ class Behind:
         inner = {**scope, "root_path": prefix, "path": path}
         await (self._told if believed else self._app)(inner, receive, send)
 
-    def _is_proxy(self, client: tuple[str, int] | None) -> bool:
+    def _is_proxy(self, client: Sequence[Any] | None) -> bool:
         try:
             address = ipaddress.ip_address(client[0] if client else "")
         except ValueError:
