@@ -148,7 +148,7 @@ def share(cfg: Serving) -> Serving:
             "max_waiting_decoding_mb": max(
                 min(largest_mb, cfg.max_waiting_decoding_mb), cfg.max_waiting_decoding_mb / n
             ),
-            "decode_threads": math.ceil(cfg.decode_threads / n),
+            "decode_threads": max(min(2, cfg.decode_threads), math.ceil(cfg.decode_threads / n)),
             "max_explained": math.ceil(cfg.max_explained / n),
             "max_connections": math.ceil(cfg.max_connections / n),
         }

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
-LARGE_FRACTION = 0.25  # of the budget: such calls leave one of several threads to the others
+LARGE_BYTES = 64_000_000  # of some ten megapixels: such calls leave a thread to the others
 
 
 class _Work(NamedTuple):
@@ -26,12 +26,12 @@ class _Work(NamedTuple):
 
 
 class Turns:
-    """Runs calls in at most `n_threads` threads and, added up, `max_bytes`; used from one event
-    loop.
+    """Runs calls in at most `n_threads` threads and, added up, `max_bytes`; of several threads, one
+    is kept for calls of up to `large` bytes. Used from one event loop.
     """
 
-    def __init__(self, n_threads: int, max_bytes: int) -> None:
-        self.max_bytes, self._max_large = max_bytes, max(1, n_threads - 1)
+    def __init__(self, n_threads: int, max_bytes: int, large: int = LARGE_BYTES) -> None:
+        self.max_bytes, self._large, self._max_large = max_bytes, large, max(1, n_threads - 1)
         self._threads = ThreadPoolExecutor(n_threads, "decode")
         self._free, self._n_large = n_threads, 0
         self._used = self._used_ahead = 0  # bytes of all that runs, and of what was let ahead
@@ -85,7 +85,7 @@ class Turns:
         return None
 
     def _is_large(self, work: _Work) -> bool:
-        return work.cost > LARGE_FRACTION * self.max_bytes
+        return work.cost > self._large
 
     def _count(self, work: _Work, ahead: bool, sign: int) -> None:
         self._free -= sign

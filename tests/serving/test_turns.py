@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.serving.limits import Door
 from pipeline.serving.problems import Refusal
-from pipeline.serving.turns import LARGE_FRACTION, Turns
+from pipeline.serving.turns import Turns
 
-HUGE, SMALL = 50, 1
+HUGE, SMALL, LARGE = 50, 1, 25
 
 
 class Decoder:
@@ -58,7 +58,7 @@ class Decoder:
 def decoding(
     n_threads: int, max_bytes: int, work: Callable[[Decoder], Coroutine[Any, Any, None]]
 ) -> Decoder:
-    decoder = Decoder(Turns(n_threads, max_bytes))
+    decoder = Decoder(Turns(n_threads, max_bytes, LARGE))
     asyncio.run(work(decoder))
     decoder.turns.close()
     return decoder
@@ -166,7 +166,7 @@ def test_all_is_decoded_and_never_more_at_once_than_budget_and_threads_allow(
         assert answers == [[str(n)] * len(each) for n, each in enumerate(costs)]
 
     for running in decoding(n_threads, 100, work).at_once:
-        large = [cost for cost in running if cost > LARGE_FRACTION * 100]
+        large = [cost for cost in running if cost > LARGE]
         assert len(running) <= n_threads
         assert len(large) <= max(1, n_threads - 1)
         assert sum(min(cost, 100) for cost in running) <= 100

@@ -205,7 +205,7 @@ def test_the_limits_of_all_are_the_limits_and_the_largest_request_has_room_in_ea
     )
     one_photo_mb = plan.USUAL_BYTES_PER_PIXEL * whole.max_megapixels
     assert (crowded.decode_threads, crowded.max_decoding_mb, crowded.max_waiting_decoding_mb) == (
-        1,
+        2,
         one_photo_mb,
         one_photo_mb,
     )
