@@ -27,13 +27,44 @@ web/        what pages of one file share and may load
 Every message that a user can act on is a FieldmarkError.
 """
 
+import re
+
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(\S+)")
+HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")  # what stands before the path where no user does
+QUERY = re.compile(r"\?[^\s?=]+=\S*")  # of an address without its host, as libraries write it
+
 
 class FieldmarkError(Exception):
-    """Something the user can put right; the message says what is wrong and what to do."""
+    """Something the user can put right; the message says what is wrong and what to do.
+
+    What addresses in it hold of secrets is left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+def redacted(text: str) -> str:
+    """The text with every address in it less its user, password, query and fragment."""
+    return ADDRESS.sub(_bare, text) if "://" in text else text
 
 
 def one_line(error: BaseException) -> str:
-    """What a library's exception says, in one line of at most 300 characters; its type where it
-    says nothing.
+    """What a library's exception says, less secrets, in one line of at most 300 characters; its
+    type where it says nothing.
     """
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = QUERY.sub("", redacted(" ".join(str(error).split())))
+    return text[:300] or type(error).__name__
+
+
+def _bare(address: re.Match[str]) -> str:
+    scheme, rest = address.groups()
+    end = re.search(r"[])}>,.;:'\"]*$", rest)
+    assert end is not None  # what follows an address in a sentence
+    body, behind = rest[: end.start()], end.group()
+    authority = re.split(r"[/?#]", body, maxsplit=1)[0]
+    if "@" in authority:
+        body = body[authority.rindex("@") + 1 :]
+    elif "@" in body and not HOST.fullmatch(authority):  # a password that should be quoted
+        body = body[body.rindex("@") + 1 :]
+    return scheme + re.split(r"[?#]", body, maxsplit=1)[0] + behind

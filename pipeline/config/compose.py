@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from pipeline import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line, redacted
 from pipeline.config import messages, schema
 
 PARAMS = Path("params.yaml")
@@ -59,9 +59,10 @@ class Config:
         return Config(**{name: vars(self)[name] for name in sections})
 
     def plain(self) -> dict[str, Any]:
-        """Every value as plain Python, for records."""
+        """Every value as plain Python, for records: addresses in it are without their secrets."""
         return {
-            k: v.model_dump() if isinstance(v, schema.Section) else v for k, v in vars(self).items()
+            k: _recorded(v.model_dump() if isinstance(v, schema.Section) else v)
+            for k, v in vars(self).items()
         }
 
 
@@ -130,6 +131,14 @@ def wiring() -> dict[str, Any]:
             next(iter(out)) if isinstance(out, dict) else out for out in node.get("outs", [])
         ]  # less its flags
     return {str(name): node for name, node in stages.items()}
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _recorded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_recorded(inner) for inner in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

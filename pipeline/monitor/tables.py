@@ -119,8 +119,8 @@ def connect(address: str) -> sa.Engine:
             )
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise FieldmarkError(
-            f"{VARIABLE}: {error}; write sqlite:///FILE or postgresql://USER@HOST/NAME "
-            "(which needs `uv pip install '.[postgres]'`)"
+            f"{VARIABLE}: {error}; write sqlite:///FILE or postgresql://HOST/NAME, with USER@ before "
+            "HOST (which needs `uv pip install '.[postgres]'`)"
         ) from error
     return engine
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, redacted
 from pipeline.prediction.pictures import Picture
 
 PATIENCE_S = 5.0  # for a camera that is waiting for its next frame when it is put away
@@ -21,7 +21,7 @@ def frames(source: str) -> Iterator[Picture]:
     where nothing opens.
     """
     capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
-    newest = _Newest(capture)
+    newest, name = _Newest(capture), redacted(source)
     follower = threading.Thread(target=newest.follow, daemon=True)
     try:
         if not capture.isOpened():
@@ -32,7 +32,7 @@ def frames(source: str) -> Iterator[Picture]:
         follower.start()
         while (shot := newest.take()) is not None:
             number, bgr = shot
-            yield Picture(f"{source}#frame={number}", cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+            yield Picture(f"{name}#frame={number}", cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     finally:
         newest.ended.set()
         if follower.ident is not None:

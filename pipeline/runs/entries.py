@@ -15,6 +15,7 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from pipeline import redacted
 from pipeline.runs import artifacts
 from pipeline.runs.pending import Entry
 
@@ -67,12 +68,11 @@ def _create(client: MlflowClient, entry: Entry) -> str:
 
 
 def _settings(client: MlflowClient, entry: Entry) -> str:
-    params = [Param(key, value[:500]) for key, value in _flat(entry["settings"]).items()]
+    params = [Param(key, redacted(value)[:500]) for key, value in _flat(entry["settings"]).items()]
     for start in range(0, len(params), PARAMS_AT_ONCE):
         client.log_batch(entry["run"], params=params[start : start + PARAMS_AT_ONCE])
-    client.log_text(
-        entry["run"], json.dumps(entry["settings"], indent=1, default=str), "config.json"
-    )
+    text = redacted(json.dumps(entry["settings"], indent=1, default=str))
+    client.log_text(entry["run"], text, "config.json")
     return ""
 
 

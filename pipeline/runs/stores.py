@@ -21,7 +21,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline import FieldmarkError, config
+from pipeline import FieldmarkError, config, redacted
 from pipeline.runs import failures
 
 # They announce every retry, and MLflow logs with a traceback what it raises then.
@@ -89,6 +89,8 @@ def connect(experiment: str) -> MlflowClient:
     """
     uri = address()
     mlflow.set_tracking_uri(uri)  # which sets the variable, too
+    if redacted(uri) != uri:  # MLflow prints the address of every run, with user and password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     if is_remote(uri):
         _knock(uri, experiment)
     elif uri.startswith(SQLITE):
