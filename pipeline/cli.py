@@ -266,6 +266,9 @@ def predict(
     max_megapixels: Annotated[
         float, typer.Option(min=0.0, help="A larger image is not read.")
     ] = 100.0,
+    max_file_megabytes: Annotated[
+        float, typer.Option(min=0.0, help="A larger file, but for a video, is not read.")
+    ] = 500.0,
 ) -> None:
     """What a model in production says of images, on stdout; exit code 1 where one could not be
     read.
@@ -280,6 +283,7 @@ def predict(
         top=top,
         every_seconds=every_seconds,
         max_pixels=round(max_megapixels * 1e6),
+        max_bytes=round(max_file_megabytes * 1e6),
     )
     raise typer.Exit(1 if unread else 0)
 

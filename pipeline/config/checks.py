@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline import FieldmarkError
 from pipeline.config import messages, schema
+from pipeline.config.addresses import check_address, is_address
 from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
 from pipeline.config.places import made
 from pipeline.config.targets import check_name, nodes, target
@@ -29,8 +30,9 @@ def check() -> None:
 
 
 def check_images(dvc_encoding: str = "") -> None:
-    """Raise FieldmarkError where `images:` names a path that is not there, or that DVC cannot write
-    in its encoding ("" for UTF-8): DVC finds that out once it has removed data/ingest.
+    """Raise FieldmarkError where `images:` names a path that is not there, that DVC cannot write in
+    its encoding ("" for UTF-8), or an address that is not read: DVC finds that out once it has
+    removed data/ingest.
     """
     images = _images()
     if dvc_encoding and not images.isascii():
@@ -38,7 +40,12 @@ def check_images(dvc_encoding: str = "") -> None:
             f"{PARAMS}: images: {images}: under this locale ({dvc_encoding}) DVC cannot have such "
             f"a name; run `export PYTHONUTF8=1`, then again"
         )
-    if "://" not in images and not Path(images).exists():
+    if is_address(images):
+        try:
+            check_address(images)
+        except FieldmarkError as error:
+            raise FieldmarkError(f"{PARAMS}: images: {error}") from error
+    elif not Path(images).exists():
         raise FieldmarkError(
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
             f"images"

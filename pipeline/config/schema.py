@@ -28,6 +28,7 @@ class Section(BaseModel):
 class Ingest(Section):
     source: dict[str, Any]
     max_megapixels: PositiveFloat
+    max_file_megabytes: PositiveFloat = 500.0  # a file of conf/ingest/ may be older than this key
 
 
 class Errors(Section):

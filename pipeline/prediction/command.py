@@ -12,6 +12,7 @@ from pipeline.exported.model import Model, load
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Own, Picture
 from pipeline.serving.swap import Registry
+from pipeline.sources import bounded
 
 
 def predict(
@@ -24,6 +25,7 @@ def predict(
     top: int,
     every_seconds: float,
     max_pixels: int,
+    max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> int:
     """Answers for the files, or for the camera `source`; how many could not be read, which are
     listed on stderr.
@@ -41,7 +43,13 @@ def predict(
     shots = (
         camera.frames(source)
         if source
-        else pictures.pictures(paths, every_seconds=every_seconds, max_pixels=max_pixels, own=own)
+        else pictures.pictures(
+            paths,
+            every_seconds=every_seconds,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+            own=own,
+        )
     )
     unread = run(named(model), shots, write, top=top, live=bool(source))
     for name, reason in unread:

@@ -15,7 +15,7 @@ from pipeline import FieldmarkError
 from pipeline.compute import parallel
 from pipeline.pixels import images
 from pipeline.prediction import traces
-from pipeline.sources import Item, Skipped, signatures, video, walk
+from pipeline.sources import Item, Skipped, bounded, signatures, video, walk
 from pipeline.sources.layout import Placed
 from pipeline.sources.names import printable
 from pipeline.sources.walk import Kind
@@ -55,7 +55,12 @@ class Own:
 
 
 def pictures(
-    paths: Sequence[Path], *, every_seconds: float, max_pixels: int, own: Own | None = None
+    paths: Sequence[Path],
+    *,
+    every_seconds: float,
+    max_pixels: int,
+    max_bytes: int = bounded.MAX_FILE_BYTES,
+    own: Own | None = None,
 ) -> Iterator[Picture]:
     """Of files, of the files below folders, and a frame of each video every so often; what cannot
     be read has an error.
@@ -66,10 +71,12 @@ def pictures(
     if missing:
         raise FieldmarkError(f"{', '.join(missing)}: there is no such file or folder")
     decode = partial(_decoded, max_pixels=max_pixels)
-    return parallel.in_order(decode, _items(paths, every_seconds, own or Own()), AHEAD)
+    return parallel.in_order(decode, _items(paths, every_seconds, max_bytes, own or Own()), AHEAD)
 
 
-def _items(paths: Sequence[Path], every_seconds: float, own: Own) -> Iterator[Item | Skipped]:
+def _items(
+    paths: Sequence[Path], every_seconds: float, max_bytes: int, own: Own
+) -> Iterator[Item | Skipped]:
     for entry in (entry for given in paths for entry in _entries(given, own)):
         if isinstance(entry, Skipped):
             yield entry
@@ -83,7 +90,8 @@ def _items(paths: Sequence[Path], every_seconds: float, own: Own) -> Iterator[It
                 min_difference=0.0,
             )
         else:
-            yield Item(name, path.read_bytes, "")
+            load = partial(bounded.read_file, path, max_bytes, pipes=True)
+            yield Item(name, load, "")
 
 
 def _entries(given: Path, own: Own) -> Iterator[Path | Skipped]:

@@ -1,9 +1,11 @@
-"""Where images come from: a source is a function that yields Item and Skipped, always in the same
-order.
+"""Where images come from: a source is a function that yields Item, Skipped and Remark, always in the
+same order.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from pipeline import redacted
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Item:
     metadata: dict[str, object] = field(default_factory=dict)
     stamp: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", redacted(self.name))  # it goes into every record
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -36,3 +41,14 @@ class Skipped:
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", redacted(self.name))
+        object.__setattr__(self, "reason", redacted(self.reason))
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a source says of the whole, for people: how it reads what could mean something else."""
+
+    text: str

@@ -12,8 +12,11 @@ from urllib.parse import unquote
 
 import fsspec
 
-from pipeline import FieldmarkError, one_line
-from pipeline.sources.layout import MAX_DEPTH, Node, grown
+from pipeline import FieldmarkError, one_line, redacted
+from pipeline.config.addresses import check_address, is_address
+from pipeline.sources import bounded, web
+from pipeline.sources.bounded import MAX_FILE_BYTES
+from pipeline.sources.layout import Node, grown
 
 EXTRAS = {
     "s3": "s3",
@@ -30,7 +33,7 @@ UNSETTLED_SECONDS = 2.0
 
 def is_remote(images: Path | str) -> bool:
     """An address, as opposed to a path on this machine."""
-    return "://" in str(images)
+    return is_address(str(images))
 
 
 def local_or_remote(images: str) -> Path | str:
@@ -39,95 +42,107 @@ def local_or_remote(images: str) -> Path | str:
 
 
 class Address:
-    """A folder or a file, opened once; raises FieldmarkError where the scheme is unknown or not
+    """A folder or a file, opened once; raises FieldmarkError where the scheme is not read or not
     installed.
+
+    `private`: whether a web server may stand in a private network. `url` is for people: it holds no
+    secrets.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        scheme = url.partition("://")[0]
+    def __init__(self, url: str, *, private: bool = False) -> None:
+        check_address(url)
+        scheme, _, rest = url.partition("://")
+        scheme, self.url = scheme.casefold(), redacted(url)
+        self._web = scheme.startswith("http")
         try:
-            self._fs, self._path = fsspec.core.url_to_fs(url)
+            self._fs = web.file_system(private) if self._web else _bucket(scheme, url)
         except ImportError as problem:
-            extra = EXTRAS.get(scheme)
-            how = (
-                f"uv pip install '.[{extra}]'" if extra else "install the package that fsspec names"
-            )
             raise FieldmarkError(
-                f"{url}: {scheme}:// needs a package that is not installed: {how} ({problem})"
+                f"{url}: {scheme}:// needs a package that is not installed: "
+                f"uv pip install '.[{EXTRAS.get(scheme, scheme)}]' ({problem})"
             ) from problem
         except ValueError as problem:
             raise FieldmarkError(f"{url}: {problem}") from problem
-        self._tags: dict[str, str] = {}
+        self._path = str(self._fs._strip_protocol(f"{scheme}://{rest}"))
+        self._infos: dict[str, Any] = {}
 
     def tree(self) -> Node[str]:
         """All files below; raises FieldmarkError where they cannot be asked for."""
-        root = self._fs._strip_protocol(self._path).rstrip("/") + "/"
+        if self._web and {"?", "#"} & {*self._path}:
+            raise FieldmarkError(
+                f"{self.url}: a folder of a web server is named without a query (?...)"
+            )
+        root = self._path.rstrip("/") + "/"
         try:
-            paths = self._on_the_web(root) if root.startswith("http") else self._below()
+            paths = web.below(self._fs, root) if self._web else self._below()
         except Exception as problem:  # each file system has errors of its own
-            raise FieldmarkError(f"{self.url} cannot be listed: {_said(problem)}") from problem
+            raise FieldmarkError(f"{self.url} cannot be listed: {_reason(problem)}") from problem
         files = sorted(path for path in paths if path.startswith(root) and not path.endswith("/"))
         named = [
-            (unquote(path[len(root) :]) if root.startswith("http") else path[len(root) :], path)
-            for path in files
+            (unquote(path[len(root) :]) if self._web else path[len(root) :], path) for path in files
         ]
         return grown(
             (tuple(part for part in name.split("/") if part), path) for name, path in named
         )
 
     def _below(self) -> list[str]:
-        found = self._fs.find(self._path, detail=True)
-        self._tags = {
-            path: str(info.get("ETag") or info.get("etag") or "") for path, info in found.items()
-        }
-        return [*found]
+        self._infos = self._fs.find(self._path, detail=True)
+        return [*self._infos]
 
     def stamp(self, path: str) -> str:
         """The stamp of a file (see Item) by its ETag, which S3 and GCS give to each content; ""
         where a server gives none.
         """
-        tag = self._tags.get(path, "")
+        info = self._infos.get(path, {})
+        tag = str(info.get("ETag") or info.get("etag") or "")
         return tag and _short(f"{self._fs.protocol} {path} {tag}")
 
-    def _on_the_web(self, root: str) -> list[str]:
-        """By the links of a web server's pages; fsspec's own walk would follow the one to the
-        folder above.
-        """
-        found, waiting = {root}, [root]
-        while waiting:
-            page = waiting.pop()
-            links = {info["name"] for info in self._fs.ls(page, detail=True)}
-            new = {link for link in links - found if link.startswith(page) and "?" not in link}
-            found |= new
-            waiting.extend(
-                link
-                for link in new
-                if link.endswith("/") and link.count("/") - root.count("/") <= MAX_DEPTH
-            )
-        return [*found]
-
-    def copy(self, to: Path) -> None:
+    def copy(self, to: Path, max_bytes: int | None = None) -> None:
         """The file at the address, piece by piece; raises FieldmarkError where it cannot be
-        read.
+        read, or is larger than a limit.
         """
         try:
-            self._fs.get_file(self._path, str(to))
+            if self._web:
+                web.copy(self._fs, self._path, to, max_bytes)
+            else:
+                size = self._size(self._path)
+                bounded.check_size(size, size if max_bytes is None else max_bytes)
+                self._fs.get_file(self._path, str(to))
         except Exception as problem:
-            raise FieldmarkError(f"{self.url} cannot be read: {_said(problem)}") from problem
+            raise FieldmarkError(f"{self.url} cannot be read: {_reason(problem)}") from problem
 
-    def loader(self, path: str) -> Callable[[], bytes]:
+    def loader(self, path: str, max_bytes: int = MAX_FILE_BYTES) -> Callable[[], bytes]:
         """Reads a file of the same file system; raises OSError, and nothing else."""
-        return partial(_read, self._fs, path)
+        return partial(self._read, path, max_bytes)
+
+    def read(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """The file at the address; raises OSError, and nothing else."""
+        return self._read(self._path, max_bytes)
+
+    def _read(self, path: str, max_bytes: int) -> bytes:
+        try:
+            if self._web:
+                return web.read(self._fs, path, max_bytes)
+            bounded.check_size(self._size(path), max_bytes)
+            return bytes(self._fs.cat_file(path))
+        except bounded.TooLarge:
+            raise
+        except Exception as problem:  # aiohttp, botocore and others do not derive from OSError
+            raise OSError(_reason(problem)) from problem
+
+    def _size(self, path: str) -> int:
+        return int((self._infos.get(path) or self._fs.info(path))["size"])
 
 
-def loader(place: str) -> Callable[[], bytes]:
+def loader(
+    place: str, max_bytes: int = MAX_FILE_BYTES, *, private: bool = False
+) -> Callable[[], bytes]:
     """Reads a path of this machine or the file at an address; what it raises is OSError, and
     nothing else.
     """
     if not is_remote(place):
-        return partial(_read_local, Path(place))
-    return partial(_read_address, place)
+        return partial(bounded.read_file, place, max_bytes)
+    return partial(_read_address, place, max_bytes, private)
 
 
 def stamp(path: Path | str) -> str:
@@ -146,55 +161,48 @@ def stamp(path: Path | str) -> str:
     return _short(f"{os.path.abspath(path)!r} {found}")
 
 
-def opened(place: Path | str) -> IO[bytes]:
+def opened(place: Path | str, max_bytes: int | None = None, *, private: bool = False) -> IO[bytes]:
     """A file here, or a temporary copy of one behind an address; raises FieldmarkError where there
-    is none.
+    is none, or where a copy would be larger than a limit.
 
     A copy, because not every server lets one seek.
     """
     if is_remote(place):
         with TemporaryDirectory() as folder:
-            Address(str(place)).copy(Path(folder) / "copy")
+            Address(str(place), private=private).copy(Path(folder) / "copy", max_bytes)
             return (Path(folder) / "copy").open("rb")  # lives on until it is closed
     try:
-        return Path(place).open("rb")
+        return bounded.open_file(place)
     except OSError as problem:
         raise FieldmarkError(
-            f"{place} cannot be opened: {problem.strerror}; change `images:` in params.yaml"
+            f"{place} cannot be opened: {problem.strerror or problem}; change `images:` in "
+            f"params.yaml"
         ) from problem
 
 
-def _read(fs: Any, path: str) -> bytes:
-    try:
-        return bytes(fs.cat_file(path))
-    except Exception as problem:  # aiohttp, botocore and others do not derive theirs from OSError
-        raise OSError(_said(problem)) from problem
+def _bucket(scheme: str, url: str) -> Any:
+    """fsspec's file system of a bucket, with what the address says of it besides the path.
+
+    fsspec's own reading of addresses is not used: it follows chains.
+    """
+    kind = fsspec.get_filesystem_class(scheme)
+    return kind(**kind._get_kwargs_from_urls(url))
 
 
-def _read_address(url: str) -> bytes:
+def _read_address(url: str, max_bytes: int, private: bool) -> bytes:
     try:
-        place = Address(url)
+        place = Address(url, private=private)
     except FieldmarkError as problem:
         raise OSError(str(problem)) from problem
-    return _read(place._fs, place._path)
-
-
-def _read_local(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise OSError(
-            "not a file but a folder, pipe, socket or device"
-        )  # reading a pipe would wait for ever
-    try:
-        return path.read_bytes()
-    except ValueError as problem:
-        raise OSError("a name that no file can have") from problem
+    return place.read(max_bytes)
 
 
 def _short(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
-def _said(problem: Exception) -> str:
+def _reason(problem: Exception) -> str:
     if isinstance(problem, FileNotFoundError):
-        return f"not found: {os.path.basename(str(problem)) or problem}"
+        where = redacted(str(problem))
+        return f"not found: {os.path.basename(where) or where}"
     return one_line(problem)

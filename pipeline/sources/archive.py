@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipeline.sources import Item, Skipped, address, tars, zips
+from pipeline import redacted
+from pipeline.sources import Item, Skipped, address, bounded, tars, zips
 from pipeline.sources.layout import Node, Placed, grown
 from pipeline.sources.layout import read as arranged
 from pipeline.sources.levels import split_of
@@ -39,17 +40,22 @@ def read(
     max_ratio: float,
     unlabelled: str | None = None,
     class_level: int | None = None,
+    private_addresses: bool = False,
+    max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> Iterator[Item | Skipped]:
     """Every member, by name; those of a compressed tar in the order stored, which alone can be read
     once through.
 
-    A member larger than max_member_megabytes, and a compressed tar from where it unpacks to more
+    A member larger than max_member_megabytes (or max_bytes), and a compressed tar from where it unpacks to more
     than max_ratio times its size, are left out. Raises FieldmarkError where there is no archive, or
     one without class folders; for
     `class_level` see layout.
     """
     archive = _Archive(
-        address.opened(images), str(images), round(max_member_megabytes * 1e6), max_ratio
+        address.opened(images, private=private_addresses),
+        redacted(str(images)),
+        min(round(max_member_megabytes * 1e6), max_bytes),
+        max_ratio,
     )
     files: dict[tuple[str, ...], Member | None] = {}
     for entry in archive.members():

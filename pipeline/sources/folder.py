@@ -4,10 +4,11 @@ for the rules).
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline import FieldmarkError
-from pipeline.sources import Item, Skipped, address, walk
+from pipeline.sources import Item, Skipped, address, bounded, walk
 from pipeline.sources.layout import HOW_TO, Node
 from pipeline.sources.layout import read as arranged
 from pipeline.sources.walk import Entry, Kind
@@ -16,24 +17,30 @@ LINKED = "a link to a folder elsewhere, which is not followed"
 
 
 def read(
-    *, images: Path | str, unlabelled: str | None = None, class_level: int | None = None
+    *,
+    images: Path | str,
+    unlabelled: str | None = None,
+    class_level: int | None = None,
+    private_addresses: bool = False,
+    max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> Iterator[Item | Skipped]:
     """Every file below `images`, sorted by name; raises FieldmarkError where there is no class
     folder, or where the folders may be none.
 
     `unlabelled` names the folder, beside the class folders, of images without a label; for
     `class_level` see layout. Links to files are followed, links to folders are not: DVC would not
-    notice a change behind them.
+    notice a change behind them. A web server may stand in a private network only where
+    private_addresses says so.
     """
     if address.is_remote(images):
-        place = address.Address(str(images))
+        place = address.Address(str(images), private=private_addresses)
         for entry in arranged(place.tree(), str(images), unlabelled, class_level):
             yield (
                 entry
                 if isinstance(entry, Skipped)
                 else Item(
                     entry.name,
-                    place.loader(entry.content),
+                    place.loader(entry.content, max_bytes),
                     entry.label,
                     given_split=entry.split,
                     stamp=place.stamp(entry.content),
@@ -46,7 +53,7 @@ def read(
             if isinstance(local, Skipped)
             else Item(
                 local.name,
-                local.content.read_bytes,
+                partial(bounded.read_file, local.content, max_bytes),
                 local.label,
                 given_split=local.split,
                 stamp=address.stamp(local.content),

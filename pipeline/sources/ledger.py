@@ -26,7 +26,7 @@ from filelock import FileLock
 from pipeline import config
 from pipeline.pixels import images
 from pipeline.pixels.images import Probe
-from pipeline.sources import Item, Skipped, signatures
+from pipeline.sources import Item, Skipped, bounded, signatures
 from pipeline.storage import store
 
 TABLES = """
@@ -51,12 +51,14 @@ class Verified(NamedTuple):
 
 
 @contextmanager
-def opened(max_pixels: int) -> Iterator["Known"]:
-    """The one memory of this project; a second process waits for the first."""
+def opened(max_pixels: int, max_bytes: int = bounded.MAX_FILE_BYTES) -> Iterator["Known"]:
+    """The one memory of this project, for these limits of an image and a file; a second process
+    waits for the first.
+    """
     folder = config.cache_folder() / "ingest"
     config.made(folder)
     with FileLock(folder / "lock"):
-        database = _database(folder / "seen.sqlite", _rules(max_pixels))
+        database = _database(folder / "seen.sqlite", _rules(max_pixels, max_bytes))
         try:
             yield Known(folder, database)
         finally:
@@ -185,10 +187,10 @@ def _database(path: Path, rules: str) -> sqlite3.Connection:
     return _database(path, rules)
 
 
-def _rules(max_pixels: int) -> str:
+def _rules(max_pixels: int, max_bytes: int) -> str:
     """What else than its bytes decides on a file, and how it is noted here."""
     code = b"".join(Path(str(file)).read_bytes() for file in (signatures.__file__, __file__))
-    return f"{max_pixels} {images.rules()} {hashlib.sha256(code).hexdigest()}"
+    return f"{max_pixels} {max_bytes} {images.rules()} {hashlib.sha256(code).hexdigest()}"
 
 
 def _link(shard: Path, to: Path) -> None:

@@ -4,24 +4,18 @@ A path is relative to the listing's folder, or absolute, or an address. Soft lab
 class, for example p_cat and p_dog. Columns that nobody names are kept as metadata.
 """
 
-import csv
-import json
 import math
+import os
 from collections.abc import Iterable, Iterator
-from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline import FieldmarkError
-from pipeline.sources import Item, Skipped, address
+from pipeline import FieldmarkError, redacted
+from pipeline.sources import Item, Remark, Skipped, address, bounded, rows
 from pipeline.sources.levels import SPLITS
+from pipeline.sources.meanings import Meanings
 from pipeline.sources.names import printable
-
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-BATCH = 1024  # rows of a Parquet file in memory
+from pipeline.sources.places import BadRow, Places
 
 
 class Columns(NamedTuple):
@@ -31,10 +25,6 @@ class Columns(NamedTuple):
     split: str
     weight: str
     probability: str
-
-
-class BadRow(ValueError):
-    """A row that is left out; the message names the column."""
 
 
 def read(
@@ -47,8 +37,13 @@ def read(
     split_column: str,
     weight_column: str,
     probability_prefix: str,
-) -> Iterator[Item | Skipped]:
-    """A row an image, in the listing's order; an empty label is none.
+    path_prefix: str = "",
+    path_suffix: str = "",
+    private_addresses: bool = False,
+    max_bytes: int = bounded.MAX_FILE_BYTES,
+) -> Iterator[Item | Skipped | Remark]:
+    """A row an image, in the listing's order; an empty label is none. At the end a remark on each
+    column that was taken for more than a note.
 
     `images` is the listing, or the folder that holds it under the name `file`. Raises
     FieldmarkError where there is no listing, or one without a column of paths, or with neither
@@ -57,102 +52,115 @@ def read(
     columns = Columns(
         path_column, label_column, group_column, split_column, weight_column, probability_prefix
     )
-    where = (
-        str(images)
-        if str(images).casefold().endswith(ENDINGS)
-        else f"{str(images).rstrip('/')}/{file}"
-    )
+    where, query = _listing(str(images), file)
     base = where.rpartition("/")[0] if "/" in where else "."
-    seen: dict[str, tuple[int, str]] = {}
-    with address.opened(where) as stream:
-        for line, row in _rows(stream, where, columns):
-            if isinstance(row, str):
-                yield Skipped(f"{printable(where.rpartition('/')[2])}:{line}", row)
-                continue
-            try:
-                item = _item(row, columns, base)
-                _check_new(item, line, row, columns, seen)
-            except BadRow as problem:
-                yield Skipped(
-                    printable(_text(row.get(columns.path))) or f"line {line}",
-                    f"line {line}, column {problem}",
-                )
-            else:
-                yield item
+    places = Places(
+        base, query, path_prefix, path_suffix, private=private_addresses, max_bytes=max_bytes
+    )
+    table, meanings = _Rows(columns, places), Meanings()
+    size = max_bytes if address.is_remote(where) else None
+    with address.opened(where + query, size, private=private_addresses) as stream:
+        for line, row in _checked(rows.read(stream, where, columns.path), where, columns):
+            entry = table.entry(line, row, redacted(where).rpartition("/")[2])
+            if isinstance(entry, Item) and isinstance(row, dict):
+                meanings.count(entry, _graded(row, columns.probability))
+            yield entry
+    yield from meanings.remarks(columns.group, columns.split, columns.weight)
 
 
-def _rows(
-    stream: IO[bytes], where: str, columns: Columns
-) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Line number and row, or why there is none."""
-    ending = Path(where).suffix.casefold()
-    if ending not in ENDINGS:
-        raise FieldmarkError(f"{where}: a listing ends in {', '.join(ENDINGS)}")
-    try:
-        rows = _parquet(stream) if ending == ".parquet" else _lines(stream, ending)
-        names: set[str] = set()
-        for line, row in rows:
-            if isinstance(row, dict) and not row.keys() <= names:
-                names |= row.keys()
-                _check_columns(names, where, columns)
-            yield line, row
-    except (ValueError, csv.Error, pa.ArrowException, OSError) as problem:
-        raise FieldmarkError(
-            f"{where} cannot be read as {ending[1:].upper()} in UTF-8: {problem}"
-        ) from problem
+def _listing(images: str, file: str) -> tuple[str, str]:
+    """The listing's path or address, and the query (?...) of an address."""
+    where, mark, query = images.partition("?") if address.is_remote(images) else (images, "", "")
+    if not where.casefold().endswith(rows.ENDINGS):
+        where = f"{where.rstrip('/')}/{file}"
+    return where, mark + query
 
 
-def _lines(stream: IO[bytes], ending: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-        if ending in (".csv", ".tsv"):
-            yield from _cells(text)
-        else:
-            yield from (
-                (line, _json_row(content))
-                for line, content in enumerate(text, 1)
-                if content.strip()
+def _checked(found: Iterable[rows.Row], where: str, columns: Columns) -> Iterator[rows.Row]:
+    """The rows; raises FieldmarkError where the columns are not those that are needed."""
+    names: set[str] = set()
+    for line, row in found:
+        if isinstance(row, dict) and not row.keys() <= names:
+            names |= row.keys()
+            _check_columns(names, where, columns)
+        yield line, row
+
+
+class _Rows:
+    """From rows to items: which files were named before, and what addresses are called."""
+
+    def __init__(self, columns: Columns, places: Places) -> None:
+        self._columns, self._places = columns, places
+        self._lines: dict[str, tuple[int, str]] = {}  # by file
+        self._called: dict[str, str] = {}
+        self._n_called: dict[str, int] = {}
+
+    def entry(self, line: int, row: dict[str, Any] | str, listing: str) -> Item | Skipped:
+        """The item of a row, or why there is none."""
+        if isinstance(row, str):
+            return Skipped(f"{printable(listing)}:{line}", row)
+        path = _cell(row, self._columns.path)
+        try:
+            return self._item(line, path, row)
+        except BadRow as problem:
+            name = printable(self._places.name(path)) if path else f"line {line}"
+            return Skipped(name, f"line {line}, column {problem}")
+
+    def _item(self, line: int, path: str, row: dict[str, Any]) -> Item:
+        columns = self._columns
+        if not path:
+            raise BadRow(f"{columns.path}: empty")
+        split = _cell(row, columns.split).casefold()
+        if split and split not in SPLITS:
+            raise BadRow(f"{columns.split}: {split!r} is unknown; use train, val or test")
+        soft = _probabilities(row, columns.probability)
+        label = self._apart(_cell(row, columns.label)) or (
+            max(sorted(soft), key=soft.__getitem__) if soft else ""
+        )
+        weight = _weight(columns.weight, _cell(row, columns.weight))
+        try:
+            place = self._places.place(path)
+        except BadRow as problem:
+            raise BadRow(f"{columns.path}: {problem}") from problem
+        self._check_new(place, line, label)
+        used = {*columns, *_graded(row, columns.probability)}
+        return Item(
+            self._apart(path, self._places.name(path)),
+            self._places.loader(place),
+            label,
+            soft_label=soft or None,
+            group=self._apart(_cell(row, columns.group)),
+            given_split=SPLITS.get(split, ""),
+            weight=weight,
+            stamp="" if address.is_remote(place) else address.stamp(place),
+            metadata={
+                printable(name): _plain(value)
+                for name, value in row.items()
+                if name not in used and _text(value)
+            },
+        )
+
+    def _check_new(self, place: str, line: int, label: str) -> None:
+        key = place if address.is_remote(place) else os.path.normpath(place)
+        first, before = self._lines.setdefault(key, (line, label))
+        if first != line:
+            other = f", labelled {before or 'nothing'} there and {label or 'nothing'} here"
+            raise BadRow(
+                f"{self._columns.path}: stands in line {first} already"
+                f"{other if label != before else ''}"
             )
 
-
-def _cells(text: TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    head = text.readline()
-    mark = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
-    names = _distinct([name.strip() for name in next(csv.reader([head], delimiter=mark), [])])
-    reader = csv.reader(text, delimiter=mark)
-    for cells in reader:
-        if not cells:
-            continue
-        whole = len(cells) == len(names)
-        wrong = f"{len(cells)} cells, where the first line names {len(names)} columns"
-        yield reader.line_num + 1, dict(zip(names, cells, strict=True)) if whole else wrong
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names of columns; raises ValueError where two have the same, of which only one would be
-    read.
-    """
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise ValueError(f"there are two columns {name!r}")
-    return names
-
-
-def _json_row(content: str) -> dict[str, Any] | str:
-    try:
-        row = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        return f"not JSON: {problem}"
-    return row if isinstance(row, dict) else "not a JSON object"
-
-
-def _parquet(stream: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with pq.ParquetFile(stream) as table:
-        line = 0
-        _distinct(table.schema_arrow.names)
-        for batch in table.iter_batches(BATCH):
-            for row in batch.to_pylist():
-                line += 1
-                yield line, row
+    def _apart(self, text: str, bare: str | None = None) -> str:
+        """A text for records, less the secrets of addresses; two that differ only in those stay
+        apart.
+        """
+        bare = printable(redacted(text) if bare is None else bare)
+        if bare == printable(text) or not any(mark in text for mark in "?#@"):
+            return bare
+        if text not in self._called:
+            n = self._n_called[bare] = self._n_called.get(bare, 0) + 1
+            self._called[text] = bare if n == 1 else f"{bare} ({n})"
+        return self._called[text]
 
 
 def _check_columns(names: set[str], where: str, columns: Columns) -> None:
@@ -165,49 +173,6 @@ def _check_columns(names: set[str], where: str, columns: Columns) -> None:
                 f"{'path' if name == columns.path else 'label'}"
                 f"_column in ingest.source of params.yaml"
             )
-
-
-def _item(row: dict[str, Any], columns: Columns, base: str) -> Item:
-    path = _text(row.get(columns.path))
-    if not path:
-        raise BadRow(f"{columns.path}: empty")
-    split = _text(row.get(columns.split)).casefold()
-    if split and split not in SPLITS:
-        raise BadRow(f"{columns.split}: {split!r} is unknown; use train, val or test")
-    soft = _probabilities(row, columns.probability)
-    label = printable(_text(row.get(columns.label))) or (
-        max(sorted(soft), key=soft.__getitem__) if soft else ""
-    )
-    place = path if address.is_remote(path) or path.startswith("/") else f"{base}/{path}"
-    used = {*columns, *_graded(row, columns.probability)}
-    return Item(
-        printable(path),
-        address.loader(place),
-        label,
-        soft_label=soft or None,
-        group=printable(_text(row.get(columns.group))),
-        given_split=SPLITS.get(split, ""),
-        weight=_weight(columns.weight, _text(row.get(columns.weight))),
-        stamp="" if address.is_remote(place) else address.stamp(place),
-        metadata={
-            printable(name): _plain(value)
-            for name, value in row.items()
-            if name not in used and _text(value)
-        },
-    )
-
-
-def _check_new(
-    item: Item, line: int, row: dict[str, Any], columns: Columns, seen: dict[str, tuple[int, str]]
-) -> None:
-    path = _text(row[columns.path])
-    first, label = seen.setdefault(path, (line, item.label))
-    if first != line:
-        contradiction = f", labelled {label or 'nothing'} there and {item.label or 'nothing'} here"
-        raise BadRow(
-            f"{columns.path}: stands in line {first} "
-            f"already{contradiction if label != item.label else ''}"
-        )
 
 
 def _probabilities(row: dict[str, Any], prefix: str) -> dict[str, float]:
@@ -250,6 +215,11 @@ def _number(column: str, text: str) -> float:
         raise BadRow(f"{column}: {text!r} is no number") from None
 
 
+def _cell(row: dict[str, Any], column: str) -> str:
+    """ "" where no column is named."""
+    return _text(row.get(column)) if column else ""
+
+
 def _text(value: Any) -> str:
     """A cell as text; "" where it is empty, null or not a number."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -259,4 +229,4 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     plain = isinstance(value, bool | int | float) and value not in (math.inf, -math.inf)
-    return value if plain else printable(str(value))
+    return value if plain else printable(redacted(str(value)))

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline import FieldmarkError
-from pipeline.sources import Item
+from pipeline.sources import Item, bounded
 from pipeline.sources.encode import png
 
 
@@ -27,7 +27,7 @@ def read_elpv(*, threshold: float) -> Iterator[Item]:
         name, cell_type, probability = raw_name.decode(), raw_type.decode(), float(raw_probability)
         yield Item(
             name,
-            (data / name).read_bytes,
+            partial(bounded.read_file, data / name),
             label="defective" if probability > threshold else "functional",
             soft_label={"defective": probability, "functional": 1 - probability},
             stratum=f"{probability:.2f}/{cell_type}",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from pipeline.sources import Item, Skipped
+from pipeline.sources import Item, Remark, Skipped
 from pipeline.sources.ledger import Verified
 from pipeline.sources.names import alike
 from pipeline.sources.verify import verified
@@ -13,7 +13,7 @@ EXAMPLES = 3  # names shown for each reason
 REASONS = 20  # shown: a listing whose every row is wrong has as many
 
 
-def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
+def describe(source: Iterable[Item | Skipped | Remark], max_pixels: int) -> str:
     """For people: images a class and a split, and what is left out, by reason.
 
     Items are kept only where they are in the sample: every image of a small source, else one of
@@ -21,10 +21,14 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
     """
     labels, splits, reasons = Counter[str](), Counter[str](), dict[str, list[str]]()
     sample: list[Item] = []
+    remarks: list[str] = []
     step = 1
     for entry in source:
         if isinstance(entry, Skipped):
             reasons.setdefault(entry.reason, []).append(entry.name)
+            continue
+        if isinstance(entry, Remark):
+            remarks.append(entry.text)
             continue
         if labels.total() % step == 0:
             sample.append(entry)
@@ -37,7 +41,7 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
         if isinstance(found, Verified):
             n_read += 1
             ids.add(found.id)
-        else:
+        elif isinstance(found, Skipped):
             reasons.setdefault(found.reason, []).append(found.name)
     n_repeated = n_read - len(ids)
     return "\n".join(
@@ -45,6 +49,7 @@ def describe(source: Iterable[Item | Skipped], max_pixels: int) -> str:
             f"{labels.total()} files in {len(labels.keys() - {'(unlabelled)'})} classes",
             *_counts("class", labels),
             *_counts("split", splits),
+            *(f"  {remark}" for remark in remarks),
             _checked(len(sample), n_read, n_repeated, labels.total()),
             *_left_out(reasons),
             *one_or_several(alike(labels)),

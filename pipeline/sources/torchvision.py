@@ -1,26 +1,32 @@
 """Data sets of torchvision by their name, with the split they come with."""
 
 from collections.abc import Iterator
+from functools import partial
 from inspect import signature
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipeline import FieldmarkError, one_line
-from pipeline.sources import Item, Skipped
+from pipeline.sources import Item, Skipped, bounded
 from pipeline.sources.encode import png
 
 PARTS = ("train", "val", "valid", "test")
 
 
-def read(*, name: str, root: str, download: bool) -> Iterator[Item | Skipped]:
+def read(
+    *, name: str, root: str, download: bool, max_bytes: int = bounded.MAX_FILE_BYTES
+) -> Iterator[Item | Skipped]:
     """Every image of torchvision.datasets.<name>, whose files lie in `root` or are fetched there.
 
     Raises FieldmarkError where there is no such set of labelled images, or neither files nor a
     network.
     """
     for part, images in _parts(name, root, download):
+        if hasattr(images, "loader"):  # a set of plain files
+            images.loader = partial(_loaded, max_bytes=max_bytes)
         classes = [str(label) for label in getattr(images, "classes", [])]
         for number in range(len(images)):
             yield _item(images, number, part, classes, f"{part or name}/{number:06d}.png")
@@ -36,6 +42,11 @@ def _item(images: Any, number: int, part: str, classes: list[str], name: str) ->
     label = classes[target] if target < len(classes) else str(target)
     data = png(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))
     return Item(name, lambda: data, label, given_split="val" if part == "valid" else part)
+
+
+def _loaded(path: str, *, max_bytes: int) -> Image.Image:
+    """What torchvision's own loader gives, of a file that is not too large."""
+    return Image.open(BytesIO(bounded.read_file(path, max_bytes))).convert("RGB")
 
 
 def _parts(name: str, root: str, download: bool) -> Iterator[tuple[str, Any]]:

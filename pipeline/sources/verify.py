@@ -8,16 +8,21 @@ from tqdm import tqdm
 from pipeline.compute import parallel
 from pipeline.config.schema import Ingest
 from pipeline.pixels.images import BadImage, probe
-from pipeline.sources import Item, Skipped, signatures
+from pipeline.sources import Item, Remark, Skipped, signatures
 from pipeline.sources.ledger import UNREADABLE, Known, Verified
 
-Entry = Item | Skipped
-Found = Verified | Skipped
+Entry = Item | Skipped | Remark
+Found = Verified | Skipped | Remark
 
 
 def max_pixels(settings: Ingest) -> int:
     """The limit of the configuration, in pixels."""
     return round(settings.max_megapixels * 1e6)
+
+
+def max_bytes(settings: Ingest) -> int:
+    """The limit of the configuration for one file, in bytes."""
+    return round(settings.max_file_megabytes * 1e6)
 
 
 def verified(
@@ -36,14 +41,14 @@ def verified(
     for entry, found in tqdm(
         parallel.in_order(check, drawn), desc="ingest", unit="file", mininterval=1
     ):
-        if known and isinstance(entry, Item):
+        if known and isinstance(entry, Item) and not isinstance(found, Remark):
             known.note(entry, found)
         yield found
 
 
 def verify(entry: Entry, max_pixels: int) -> Found:
     """The decoded item, or why it is left out."""
-    if isinstance(entry, Skipped):
+    if not isinstance(entry, Item):
         return entry
     try:
         data = entry.load()

@@ -15,12 +15,12 @@ from typing import Any
 
 from pipeline import FieldmarkError
 from pipeline.config import Config, build
-from pipeline.sources import Skipped, ledger, obstacles, preview, quarantine
+from pipeline.sources import Remark, Skipped, ledger, obstacles, preview, quarantine
 from pipeline.sources import feedback as accepted
 from pipeline.sources.ledger import Verified
 from pipeline.sources.names import alike, printable
 from pipeline.sources.quarantine import Quarantine
-from pipeline.sources.verify import max_pixels, verified
+from pipeline.sources.verify import max_bytes, max_pixels, verified
 from pipeline.storage import table
 
 
@@ -32,9 +32,13 @@ def run(cfg: Config, *, images: Path | str, feedback: Path, out: Path) -> dict[s
     become one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    source = chain(build(cfg.ingest.source, "ingest", images=images), accepted.read(feedback))
-    limit = max_pixels(cfg.ingest)
-    with ledger.opened(limit) as memory, quarantine.opened(out / "quarantine.csv") as left_out:
+    limit, size = max_pixels(cfg.ingest), max_bytes(cfg.ingest)
+    own_images = build(cfg.ingest.source, "ingest", images=images, max_bytes=size)
+    source = chain(own_images, accepted.read(feedback, size))
+    with (
+        ledger.opened(limit, size) as memory,
+        quarantine.opened(out / "quarantine.csv") as left_out,
+    ):
         table.write_each(
             map(_row, memory.pack(out, _unique(verified(source, limit, memory), left_out))), out
         )
@@ -66,12 +70,14 @@ def check(cfg: Config, *, images: Path | str) -> str:
     """What `run` would take in, leave out and why, for people; of many images only a sample is
     decoded.
     """
-    source = build(cfg.ingest.source, "ingest", images=images)
+    source = build(cfg.ingest.source, "ingest", images=images, max_bytes=max_bytes(cfg.ingest))
     account = preview.describe(source, max_pixels(cfg.ingest))
     return "\n".join([account, *obstacles.describe(images)])
 
 
-def _unique(entries: Iterable[Verified | Skipped], left_out: Quarantine) -> Iterator[Verified]:
+def _unique(
+    entries: Iterable[Verified | Skipped | Remark], left_out: Quarantine
+) -> Iterator[Verified]:
     """What to pack: the first of equal images; what was met is on disk, in a database that is gone
     at the end.
     """
@@ -80,6 +86,8 @@ def _unique(entries: Iterable[Verified | Skipped], left_out: Quarantine) -> Iter
         for entry in entries:
             if isinstance(entry, Skipped):
                 left_out.add(entry)
+            elif isinstance(entry, Remark):
+                print(f"ingest: {entry.text}")
             elif first := met.execute(
                 "SELECT name, label FROM met WHERE id = ?", [entry.id]
             ).fetchone():

@@ -1,6 +1,4 @@
-"""Images behind addresses: a web server, an S3 and a Google Cloud Storage server on this machine,
-and fsspec's memory.
-"""
+"""Images behind addresses: a web server, an S3 and a Google Cloud Storage server on this machine."""
 
 import functools
 import http.server
@@ -27,13 +25,17 @@ from pipeline.sources import Item, address, folder, listing
 from pipeline.stages import ingest
 from pipeline.storage import table
 
-FOLDER = {"_target_": "pipeline.sources.folder.read"}
+FOLDER = {"_target_": "pipeline.sources.folder.read", "private_addresses": True}
 ARCHIVE = {
     "_target_": "pipeline.sources.archive.read",
     "max_member_megabytes": 1.0,
     "max_ratio": 100.0,
+    "private_addresses": True,
 }
-LISTING = OmegaConf.to_container(OmegaConf.load("conf/ingest/listing.yaml").source)
+LISTING: dict[str, Any] = {
+    **OmegaConf.load("conf/ingest/listing.yaml").source,
+    "private_addresses": True,
+}
 NAMES = ["ant/1.png", "ant/deep/2.png", "bée/3 %.png"]
 
 
@@ -92,15 +94,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def memory() -> Iterator[str]:
-    fs = fsspec.filesystem("memory")
-    for name, data in everything().items():
-        fs.pipe(f"/fieldmark/{name}", data)
-    yield "memory://fieldmark"
-    fs.rm("/fieldmark", recursive=True)
-
-
 def run(images: str, out: Path, source: dict[str, Any]) -> list[tuple[str, str]]:
     ingest.run(
         Config(ingest=schema.Ingest(source=source, max_megapixels=1.0)),
@@ -114,7 +107,6 @@ def run(images: str, out: Path, source: dict[str, Any]) -> list[tuple[str, str]]
 EXPECTED = [(name, name.split("/")[0]) for name in NAMES]
 
 
-@pytest.mark.parametrize("server", ["web", "memory"])
 @pytest.mark.parametrize(
     ("place", "source"),
     [
@@ -127,16 +119,20 @@ EXPECTED = [(name, name.split("/")[0]) for name in NAMES]
     ids=["folder", "folder/", "archive", "listing", "listing in folder"],
 )
 def test_an_address_gives_what_the_same_place_here_would(
-    request: pytest.FixtureRequest, tmp_path: Path, server: str, place: str, source: dict[str, Any]
+    web: str, tmp_path: Path, place: str, source: dict[str, Any]
 ) -> None:
-    assert run(f"{request.getfixturevalue(server)}/{place}", tmp_path / "out", source) == EXPECTED
+    assert run(f"{web}/{place}", tmp_path / "out", source) == EXPECTED
 
 
 @pytest.mark.slow
 def test_dvc_repro_takes_images_from_a_web_server(web: str, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     lines = (project / "params.yaml").read_text().splitlines()
-    turned = {"images": f"images: {web}/photos/", "ingest": "ingest: {use: folder}"}
+    source = "{private_addresses: true}"
+    turned = {
+        "images": f"images: {web}/photos/",
+        "ingest": f"ingest: {{use: folder, source: {source}}}",
+    }
     (project / "params.yaml").write_text(
         "\n".join(turned.get(line.split(":")[0], line) for line in lines)
     )
@@ -163,10 +159,11 @@ def test_a_file_that_the_server_lacks_is_left_out(web: str, tmp_path: Path) -> N
     assert "cannot be read: not found" in (tmp_path / "out" / "quarantine.csv").read_text()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/photos", "memory://nowhere"])
-def test_an_address_without_images_says_so(url: str) -> None:
+@pytest.mark.parametrize("place", ["127.0.0.1:9/photos", "{web}/photos/ant/deep"])
+def test_an_address_without_images_says_so(web: str, place: str) -> None:
+    url = f"http://{place.format(web=web.removeprefix('http://'))}"
     with pytest.raises(FieldmarkError, match="cannot be listed|holds no class folders"):
-        list(folder.read(images=url))
+        list(folder.read(images=url, private_addresses=True))
 
 
 def test_an_unknown_scheme_says_so() -> None:
@@ -175,7 +172,7 @@ def test_an_unknown_scheme_says_so() -> None:
 
 
 def test_a_listing_that_the_server_lacks_says_so(web: str) -> None:
-    arguments = {key: value for key, value in LISTING.items() if key != "_target_"}
+    arguments: Any = {key: value for key, value in LISTING.items() if key != "_target_"}
     with pytest.raises(FieldmarkError, match="cannot be read"):
         list(listing.read(images=f"{web}/none.csv", **arguments))
 

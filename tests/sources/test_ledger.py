@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from pipeline import FieldmarkError
 from pipeline.config import Config, schema
-from pipeline.sources import Item, address, verify
+from pipeline.sources import Item, address, bounded, verify
 from pipeline.stages import ingest
 from pipeline.storage import store, table
 
@@ -121,15 +121,15 @@ def test_what_a_camera_wrote_is_still_known_when_the_photo_is_not_read(
 def test_a_file_that_could_not_be_read_is_tried_again(
     photos: Path, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Path.read_bytes
+    whole = bounded.read_file
 
-    def failing(path: Path) -> bytes:
+    def failing(path: Path, *limits: int) -> bytes:
         if path.name == "07.png":
             raise OSError(errno.EIO, "Input/output error")
-        return whole(path)
+        return whole(path, *limits)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", failing)
+        patch.setattr(bounded, "read_file", failing)
         first = run(photos, tmp_path / "out")
     assert b"Input/output error" in first["quarantine.csv"]
     read.clear()
