@@ -1,6 +1,8 @@
 """What an address holds of secrets stands in nothing that people or other machines get to read."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -131,3 +133,40 @@ def test_a_camera_is_named_without_password() -> None:
     with pytest.raises(FieldmarkError, match="camera rtsp://127.0.0.1:9/x cannot") as error:
         next(camera.frames(f"rtsp://me:{SECRET}@127.0.0.1:9/x?key={SECRET}"))
     assert SECRET not in str(error.value)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_password_that_git_will_hold_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("params.yaml").read_text().replace("images: data/images", f"images: '{URL}'")
+    Path("params.yaml").write_text(text)
+    config.check_images()
+    assert capsys.readouterr().err == (
+        "params.yaml: images: holds a user, password or query, and so will git and dvc.lock\n"
+    )
+
+
+def test_a_traceback_holds_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow's errors name the address of every request."""
+
+    def app(prog_name: str) -> None:
+        raise RuntimeError(f"API request to {URL} failed")
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.endswith("RuntimeError: API request to https://h.example/a/1.jpg failed\n")
+
+
+def test_the_log_of_a_server_holds_none() -> None:
+    code = (
+        "import logging; from pipeline.serving.plan import log_to_stderr; log_to_stderr()\n"
+        f"try: raise OSError({URL!r})\n"
+        "except OSError: logging.getLogger('x').exception('failed at %s', "
+        f"{URL!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ERROR x: failed at https://h.example/a/1.jpg" in done.stderr
+    assert "OSError: https://h.example/a/1.jpg" in done.stderr

@@ -1,13 +1,14 @@
 """Everything that can be known to be wrong with the configuration before a stage runs."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, redacted
 from pipeline.config import messages, schema
 from pipeline.config.addresses import check_address, is_address
 from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
@@ -45,6 +46,11 @@ def check_images(dvc_encoding: str = "") -> None:
             check_address(images)
         except FieldmarkError as error:
             raise FieldmarkError(f"{PARAMS}: images: {error}") from error
+        if redacted(images) != images:
+            print(
+                f"{PARAMS}: images: holds a user, password or query, and so will git and dvc.lock",
+                file=sys.stderr,
+            )
     elif not Path(images).exists():
         raise FieldmarkError(
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "

@@ -9,10 +9,11 @@ import errno
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline import FieldmarkError, one_line
+from pipeline import FieldmarkError, one_line, redacted
 
 FULL = "make room, then run it again; what was whole before is as it was"
 WRITE_PROTECTED = (
@@ -48,14 +49,18 @@ WORDS = {
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Around a command: ends it with exit code 2 and one line where `explain` has one."""
+    """Around a command: ends it with exit code 2 and one line where `explain` has one, else with 1
+    and a traceback that holds no secret of an address.
+    """
     try:
         with _flushed():
             yield
     except Exception as error:
         line = explain(error)
         if line is None:
-            raise
+            lines = traceback.format_exception(error)
+            print(redacted("".join(lines)), end="", file=sys.stderr)
+            raise SystemExit(1) from error
         print(f"fieldmark: {line}", file=sys.stderr)
         raise SystemExit(2) from error
 

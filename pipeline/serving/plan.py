@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from pipeline import redacted
 from pipeline.config.schema import Monitor, Serving
 from pipeline.serving import explanation, feedback, page
 from pipeline.serving.app import create
@@ -27,6 +28,18 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # without an answer, because it loads a model or because it hangs, after which a process is replaced
 HEARTBEAT_S = 30
 USUAL_BYTES_PER_PIXEL = 10  # of memory to decode a PNG, JPEG, GIF or BMP
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))  # a traceback names a store with its password
+
+
+def log_to_stderr() -> None:
+    """Warnings and errors of this process."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting(LOG_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 @dataclass(frozen=True)

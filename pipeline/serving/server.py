@@ -3,7 +3,6 @@ front.
 """
 
 import ipaddress
-import logging
 import socket
 import sys
 from functools import partial
@@ -17,7 +16,7 @@ from pipeline.config.schema import Serving
 from pipeline.monitor import tables
 from pipeline.serving import keys as api_keys
 from pipeline.serving.keys import Keys
-from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain
+from pipeline.serving.plan import Plan, Settings, drain, log_to_stderr
 from pipeline.serving.workers import supervise
 
 
@@ -48,7 +47,7 @@ def serve(
         keys=guarded(serving),
         records=tables.url(),
     )
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    log_to_stderr()
     with _listening(serving) as listening:
         wanted = (
             folder

@@ -22,7 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from pipeline import FieldmarkError
 from pipeline.compute import parallel
 from pipeline.serving.counters import SHARED
-from pipeline.serving.plan import LOG_FORMAT, Plan, Settings, drain, share
+from pipeline.serving.plan import Plan, Settings, drain, log_to_stderr, share
 
 ASK_S = 0.2
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Worker(Settings):
 
     def load(self) -> None:
         """Ends the process where there is no sound model: another one would do no better."""
-        logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+        log_to_stderr()
         parallel.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
         try:
             super().load()

@@ -21,7 +21,7 @@ from ports import free_port
 
 from pipeline import FieldmarkError
 from pipeline.config import Config, schema
-from pipeline.sources import Item, address, folder, listing
+from pipeline.sources import Item, address, bounded, folder, listing
 from pipeline.stages import ingest
 from pipeline.storage import table
 
@@ -236,6 +236,21 @@ def test_items_of_a_bucket_load_in_any_order(request: pytest.FixtureRequest, buc
         if isinstance(entry, Item)
     ]
     assert [item.load() for item in reversed(items)] == [png(2), png(1), png(0)]
+
+
+@pytest.mark.parametrize("bucket", ["s3", "gs"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_of_a_bucket_that_is_too_large_is_not_fetched(
+    request: pytest.FixtureRequest, bucket: str, listed: bool
+) -> None:
+    url = f"{request.getfixturevalue(bucket)}/photos"
+    if listed:
+        entries = folder.read(images=url, max_bytes=100)
+        load = next(entry for entry in entries if isinstance(entry, Item)).load
+    else:
+        load = address.loader(f"{url}/ant/1.png", 100)
+    with pytest.raises(bounded.TooLarge):
+        load()
 
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"])
