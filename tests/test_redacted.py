@@ -100,7 +100,8 @@ def test_the_record_of_a_run_holds_none(monkeypatch: pytest.MonkeyPatch) -> None
     settings = {**cfg.plain(), "features": {"weights": URL}}
     with tracking.stage_run("ingest", {"libraries": "{}"}, settings, settings) as run:
         pass
-    for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
+    above = mlflow.get_run(run).data.tags["mlflow.parentRunId"]
+    for run_id in (run, above):
         record = mlflow.get_run(run_id)
         assert record.data.params["images"] == "https://h.example/a/1.jpg"
         noted = mlflow.artifacts.load_text(f"{record.info.artifact_uri}/config.json")

@@ -206,7 +206,7 @@ def test_a_pipe_in_the_place_of_an_archive_or_listing_is_not_waited_for(
         list(
             archive.read(images=tmp_path / name, max_member_megabytes=1.0, max_ratio=1.0)
             if name == "x.zip"
-            else ingest.build(LISTING, images=tmp_path)
+            else ingest.build(LISTING, "ingest", images=tmp_path)
         )
 
 

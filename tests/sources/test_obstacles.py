@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from dvc.fs import localfs
 from dvc.ignore import DvcIgnoreFilter
@@ -29,7 +28,7 @@ from pipeline.config import Config, schema
 from pipeline.sources import Item, Skipped, folder, obstacles
 from pipeline.sources.names import printable
 from pipeline.stages import ingest
-from pipeline.storage import table
+from pipeline.storage import csvs, table
 
 LATIN = os.fsdecode(b"caf\xe9")  # a name in ISO 8859-1
 SOURCE = {"_target_": "pipeline.sources.folder.read", "class_level": 1}
@@ -301,7 +300,7 @@ def _all_agree(images: Path, out: Path) -> None:
     cfg = Config(ingest=schema.Ingest(source=SOURCE, max_megapixels=1.0))
     assert ingest.check(cfg, images=images).startswith(f"{len(taken)} files in ")
     ingest.run(cfg, images=images, feedback=images / "none", out=out)
-    quarantined = {name.rstrip("/") for name in pd.read_csv(out / "quarantine.csv")["name"]}
+    quarantined = {name.rstrip("/") for name in csvs.read(out / "quarantine.csv")["name"]}
     packed = set(table.read(out)["name"])
     assert packed | quarantined == taken | left_out and not packed & left_out
 
