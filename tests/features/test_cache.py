@@ -169,7 +169,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """
     made: list[nn.Module] = []
     monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(config, "build", lambda settings: made.append(Projection()) or made[-1])
+    monkeypatch.setattr(config, "build", lambda settings, group: made.append(Projection()) or made[-1])
     return made
 
 
