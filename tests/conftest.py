@@ -141,9 +141,10 @@ label_check: {use: default, size_px: 64}
 embedding: {use: efficientnet_lite0}
 preprocess: {use: default, size_px: 64}
 augment: {use: photo, balance_to: 1.0}
-network: {use: efficientnet_lite0, head: {hidden: 16}}
-scratch: {use: small_cnn, features: {input_px: 32, width: 8, blocks: 2}}
-classical: {use: hog_svm, features: {input_px: 64}}
+candidates:
+  lite0: {use: efficientnet_lite0, head: {hidden: 16}}
+  small_cnn: {use: small_cnn, extractor: {input_px: 32, width: 8, blocks: 2}}
+  hog: {use: hog, extractor: {input_px: 64}}
 fit: {use: default, epochs: 3, batch_size: 16}
 model_search: {use: default, latency_runs: 3, latency_budget_ms: 1000}
 tune: {use: default, trials: 3, startup_trials: 2}

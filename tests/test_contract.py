@@ -140,8 +140,9 @@ def test_a_stage_depends_on_the_file_in_use_of_each_of_its_sections(stage: str) 
     wanted = {
         f"conf/{groups[name]}/${{{name}.use}}.yaml" for name in node["params"] if name in groups
     }
+    wanted |= {"conf/candidate" for name in node["params"] if name == "candidates"}
     assert wanted == {dep for dep in node["deps"] if dep.startswith("conf/")}
-    assert set(node["params"]) <= {*groups, *config.PLAIN}
+    assert set(node["params"]) <= {*groups, *config.PLAIN, "candidates"}
     assert "seed" in node["params"]
 
 
@@ -163,11 +164,11 @@ def test_a_stage_depends_on_all_the_code_it_runs(stage: str) -> None:
     used = closure(f"pipeline.stages.{stage.replace('-', '_')}", set())
     cfg = OmegaConf.to_container(OmegaConf.create(config.load().plain()))
     assert isinstance(cfg, dict)
-    built = (
-        {"network", "scratch", "classical"}
-        if any("data/tune" in dep or "winner" in dep for dep in node["deps"])
-        else set()
-    )
+    built = {
+        "candidates"
+        for dep in node["deps"]
+        if "data/tune" in dep or "winner" in dep or dep == "conf/candidate"
+    }
     for section in sorted({name for name in node["params"] if name in groups} | built):
         for target in targets(cfg[section]):
             closure(target.rpartition(".")[0], used)

@@ -25,8 +25,21 @@ pytestmark = [
 
 README = (ROOT / "README.md").read_text()
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
+# What goes with the candidate that is left out.
+LESS = {
+    f"extractor.{key}": value
+    for key, value in TURNED["candidates"]["small_cnn"]["extractor"].items()
+}
 # Another file of a group, another backbone, a value that params.yaml has and one that it has not.
-CHOSEN = ["augment.use=none", "network.use=resnet50", "++fit.epochs=4", "++fit.lr=0.002"]
+CHOSEN = [
+    "augment.use=none",
+    "candidates.lite0.use=resnet50",
+    "~candidates.small_cnn",
+    "+candidates.coarse.use=hog",
+    "++candidates.hog.fit.lr=0.003",
+    "++fit.epochs=4",
+    "++fit.lr=0.002",
+]
 
 
 def committed(built: Path, folder: Path) -> Path:
@@ -108,7 +121,11 @@ def test_what_an_experiment_chose_stays_in_params(turned: Path) -> None:
     assert params(turned) == {
         **TURNED,
         "augment": {**TURNED["augment"], "use": "none"},
-        "network": {**TURNED["network"], "use": "resnet50"},
+        "candidates": {
+            "lite0": {**TURNED["candidates"]["lite0"], "use": "resnet50"},
+            "hog": {**TURNED["candidates"]["hog"], "fit": {"lr": 0.003}},
+            "coarse": {"use": "hog"},
+        },
         "fit": {**TURNED["fit"], "epochs": 4, "lr": 0.002},
     }
 
@@ -125,7 +142,14 @@ def test_the_next_repro_goes_on_from_the_experiment(turned: Path, cache: Path) -
 def test_the_difference_lists_only_what_was_turned(turned: Path, cache: Path) -> None:
     assert json.loads(dvc(turned, cache, "params", "diff", "--json"))["params.yaml"] == {
         "augment.use": {"old": "photo", "new": "none"},
-        "network.use": {"old": "efficientnet_lite0", "new": "resnet50"},
+        "candidates.lite0.use": {"old": "efficientnet_lite0", "new": "resnet50"},
+        "candidates.small_cnn.use": {"old": "small_cnn", "new": None},
+        **{
+            f"candidates.small_cnn.{key}": {"old": value, "new": None}
+            for key, value in LESS.items()
+        },
+        "candidates.hog.fit.lr": {"old": None, "new": 0.003},
+        "candidates.coarse.use": {"old": None, "new": "hog"},
         "fit.epochs": {"old": 3, "new": 4, "diff": 1},
         "fit.lr": {"old": None, "new": 0.002},
     }
@@ -135,11 +159,15 @@ def test_the_experiments_are_told_apart_by_what_was_turned(turned: Path, cache: 
     rows = shown(turned, cache)
     values = {
         "augment.use": "none",
-        "network.use": "resnet50",
+        "candidates.lite0.use": "resnet50",
+        "candidates.hog.fit.lr": "0.003",
+        "candidates.coarse.use": "hog",
         "fit.epochs": "4",
         "fit.lr": "0.002",
     }
-    assert rows[0].keys() - {"Experiment", "rev", "typ", "Created"} == {"test/accuracy", *values}
+    left_out = {f"candidates.small_cnn.{key}" for key in ("use", *LESS)}
+    columns = rows[0].keys() - {"Experiment", "rev", "typ", "Created"}
+    assert columns == {"test/accuracy", *values, *left_out}
     assert values.items() <= rows[-1].items()
 
 

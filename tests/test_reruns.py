@@ -37,9 +37,7 @@ USED_BY = {
     "embedding": {"label-check"},
     "preprocess": {"preprocess", "export"},
     "augment": {"augment"},
-    "network": {"model-search"},
-    "scratch": {"model-search"},
-    "classical": {"model-search"},
+    "candidates": {"model-search"},
     "fit": {"model-search"},
     "model_search": {"model-search"},
     "tune": {"tune"},
@@ -56,6 +54,7 @@ IN_USE = {
     section: Path("conf", group, f"{TURNED[section]['use']}.yaml")
     for section, group in GROUPS.items()
 }
+CANDIDATES = Path("conf/candidate")  # model-search depends on the whole folder
 
 
 def places(node: Any) -> list[Place]:
@@ -65,10 +64,14 @@ def places(node: Any) -> list[Place]:
     return [(str(key), *place) for key, inner in node.items() for place in places(inner)]
 
 
-VALUES = {file: places(yaml.safe_load(file.read_text())) for file in sorted({*IN_USE.values()})}
+VALUES = {
+    file: places(yaml.safe_load(file.read_text()))
+    for file in sorted({*IN_USE.values(), *CANDIDATES.glob("*.yaml")})
+}
 IN_PARAMS = {
     **dict.fromkeys(config.PLAIN, [()]),
     **{section: VALUES[file] for section, file in IN_USE.items()},
+    "candidates": [("lite0", *place) for place in VALUES[CANDIDATES / "efficientnet_lite0.yaml"]],
 }
 NOT_IN_USE = sorted({*Path("conf").glob("*/*.yaml")} - {*VALUES})
 
@@ -158,7 +161,8 @@ def test_a_value_edited_in_conf_reruns_the_stages_that_use_its_file(
     file: Path, place: Place, folder: Path, opened: Repo
 ) -> None:
     with edited(folder / file, in_conf((folder / file).read_text(), place)):
-        assert changed(opened) == set().union(
+        of_folder = {"model-search"} if file.parent == CANDIDATES else set()
+        assert changed(opened) == of_folder.union(
             *(USED_BY[name] for name, used in IN_USE.items() if used == file)
         )
 
@@ -372,10 +376,16 @@ def test_another_data_set_reruns_everything(mine: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot", "stage"), [("network", "model-search"), ("embedding", "label-check")]
+    ("turned", "stage"),
+    [
+        ({"candidates": {"lite0": {"use": "resnet50"}}}, "model-search"),
+        ({"embedding": {"use": "resnet50"}}, "label-check"),
+    ],
+    ids=["candidate", "embedding"],
 )
-def test_another_backbone_reruns_the_stage_of_its_slot(
-    slot: str, stage: str, mine: Path, cache: Path
+def test_another_backbone_reruns_the_stage_that_uses_it(
+    turned: dict[str, Any], stage: str, mine: Path, cache: Path
 ) -> None:
-    turn(mine, slot, use="resnet50")
+    for section, values in turned.items():
+        turn(mine, section, **values)
     assert repro(mine, cache, "--dry") == fates(stage)

@@ -76,9 +76,9 @@ def samples(
 
 
 def candidate(
-    features: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any
+    extractor: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any
 ) -> schema.Candidate:
-    """A candidate with settings of its model or of its fit changed by name."""
+    """A candidate with settings of its own or of its fit changed by name."""
     fit = {
         "lr": 0.02,
         "weight_decay": 0.0,
@@ -86,16 +86,16 @@ def candidate(
         "batch_size": 8,
         "label_smoothing": 0.0,
         "class_weights": "none",
+        "backbone_lr_scale": 1.0,
     }
-    model = {
-        "features": features,
+    own = {
+        "name": "toy",
+        "extractor": extractor,
         "frozen": False,
         "average_views": False,
         "head": head or {"kind": "linear"},
-        "fit": {},
-        "backbone_lr_scale": 1.0,
         "space": {},
     }
     for key, value in changes.items():
-        (fit if key in fit else model)[key] = value
-    return schema.Candidate.model_validate({"name": "toy", "model": model, "fit": fit})
+        (fit if key in fit else own)[key] = value
+    return schema.Candidate.model_validate({**own, "fit": fit})

@@ -13,6 +13,7 @@ from pipeline.config.checks import inputs as inputs
 from pipeline.config.compose import PARAMS as PARAMS
 from pipeline.config.compose import PLAIN as PLAIN
 from pipeline.config.compose import Config as Config
+from pipeline.config.compose import files as files
 from pipeline.config.compose import groups as groups
 from pipeline.config.compose import load as load
 from pipeline.config.compose import wiring as wiring

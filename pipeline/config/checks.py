@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline import FieldmarkError, redacted
-from pipeline.config import messages, schema
+from pipeline.config import messages
 from pipeline.config.addresses import check_address, is_address
-from pipeline.config.compose import CONF, PARAMS, Config, digest, groups, load, read_yaml, wiring
+from pipeline.config.compose import PARAMS, Config, digest, files, load, read_yaml, wiring
 from pipeline.config.places import made
 from pipeline.config.targets import check_name, nodes, target
 
@@ -88,14 +88,12 @@ def check_targets(cfg: Config) -> None:
 
 def _nodes(cfg: Config) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Every node with `_target_`, before it the file and the key, behind it the section's group."""
-    params, section_groups = read_yaml(PARAMS), groups()
-    for name, section in vars(cfg).items():
-        if isinstance(section, schema.Section):
-            group = section_groups[name]
-            file = CONF / group / f"{params[name]['use']}.yaml"
-            for path, node in nodes(section.model_dump(), name):
-                turned = messages.within(params, path.replace("[", ".").replace("]", "").split("."))
-                yield f"{PARAMS if turned else file}: {path}", node, group
+    params, plain = read_yaml(PARAMS), cfg.plain()
+    plain |= {f"candidates.{name}": node for name, node in plain.get("candidates", {}).items()}
+    for place, file in files(params).items():
+        for path, node in nodes(plain.get(place), place):
+            turned = messages.within(params, path.replace("[", ".").replace("]", "").split("."))
+            yield f"{PARAMS if turned else file}: {path}", node, file.parent.name
 
 
 def _at(where: str, check: Callable[[Mapping[str, Any], str], Any], node: Any, group: str) -> Any:

@@ -7,7 +7,8 @@ dvc.yaml.
 
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ from pipeline.config import messages, schema
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
 PLAIN = {"seed": int, "images": str, "blur_faces": bool}  # the parameters that are values
+CANDIDATES, GROUP = "candidates", "candidate"  # the section that is a mapping, and its files
+EXAMPLES = {
+    "seed": "0",
+    "images": "data/images",
+    "blur_faces": "false",
+    CANDIDATES: "{lite0: {use: efficientnet_lite0}}",
+}
 
 
 class Config:
@@ -33,12 +41,10 @@ class Config:
     blur_faces: bool
     ingest: schema.Ingest
     label_check: schema.LabelCheck
-    embedding: schema.Model
+    embedding: schema.CandidateFile
     preprocess: schema.Preprocess
     augment: schema.Augment
-    network: schema.Model
-    scratch: schema.Model
-    classical: schema.Model
+    candidates: dict[str, schema.Candidate]
     fit: schema.Fit
     model_search: schema.ModelSearch
     tune: schema.Tune
@@ -60,10 +66,7 @@ class Config:
 
     def plain(self) -> dict[str, Any]:
         """Every value as plain Python, for records: addresses in it are without their secrets."""
-        return {
-            k: _recorded(v.model_dump() if isinstance(v, schema.Section) else v)
-            for k, v in vars(self).items()
-        }
+        return {name: _recorded(value) for name, value in vars(self).items()}
 
 
 def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
@@ -83,28 +86,51 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
     """All sections; `version` is that of the files (see digest), which are read anew only after
     a change.
     """
-    params, sections = read_yaml(PARAMS), groups()
-    params |= {name: {"use": file} for name, file in use}
-    messages.check_names(params, [*PLAIN, *sections], PARAMS)
-    missing = [name for name in [*PLAIN, *sections] if name not in params]
-    if missing:
-        example = {bool: "false", int: "0", str: "data/images"}.get(
-            PLAIN.get(missing[0], dict), "{use: default}"
-        )
+    params = read_yaml(PARAMS) | {name: {"use": file} for name, file in use}
+    names = [*PLAIN, *groups(), CANDIDATES]
+    messages.check_names(params, names, PARAMS)
+    if missing := [name for name in names if name not in params]:
         raise FieldmarkError(
-            f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: {example}`"
+            f"{PARAMS}: {', '.join(missing)} missing; write for example `{missing[0]}: "
+            f"{EXAMPLES.get(missing[0], '{use: default}')}`"
         )
-    where = {name: "" if name in dict(use) else f"{PARAMS}: {name}.use: " for name in sections}
-    composed = _compose(
-        {name: _choice(name, group, params[name], where[name]) for name, group in sections.items()}
-    )
-    values: dict[str, Any] = {
-        name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()
+    used = files(params, given=[name for name, _ in use])
+    composed = _compose(used)
+    values = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
+    values |= {
+        name: _validate(name, schema.GROUPS[group], used[name], composed[name], params[name])
+        for name, group in groups().items()
     }
-    for name, group in sections.items():
-        turned = {key: value for key, value in params[name].items() if key != "use"}
-        values[name] = _validate(name, group, params[name]["use"], composed[name], turned)
+    values[CANDIDATES] = {
+        name: _candidate(name, used[f"{CANDIDATES}.{name}"], composed, params)
+        for name in params[CANDIDATES]
+    }
     return Config(**values)
+
+
+def files(params: Mapping[str, Any], *, given: Sequence[str] = ()) -> dict[str, Path]:
+    """Section, or `candidates.NAME` -> the file of conf/ that params.yaml selects for it.
+
+    given: sections whose file was named elsewhere, so that a slip is none of params.yaml. Raises
+    FieldmarkError for a file that is not there.
+    """
+    own = params[CANDIDATES]
+    if not isinstance(own, dict) or not own:
+        raise FieldmarkError(
+            f"{PARAMS}: {CANDIDATES}: name one at least, as in `{CANDIDATES}: "
+            f"{EXAMPLES[CANDIDATES]}`, with a file of {CONF / GROUP}/"
+        )
+    for name in own:
+        if not re.fullmatch(r"\w[\w-]*", str(name), re.ASCII):
+            raise FieldmarkError(
+                f"{PARAMS}: {CANDIDATES}: {name!r} is no name; use letters, digits, _ and -"
+            )
+    places = {name: (group, params[name]) for name, group in groups().items()}
+    places |= {f"{CANDIDATES}.{name}": (GROUP, node) for name, node in own.items()}
+    return {
+        place: _choice(place, group, node, "" if place in given else f"{PARAMS}: {place}.use: ")
+        for place, (group, node) in places.items()
+    }
 
 
 def digest() -> str:
@@ -134,6 +160,8 @@ def wiring() -> dict[str, Any]:
 
 
 def _recorded(value: Any) -> Any:
+    if isinstance(value, schema.Section):
+        return _recorded(value.model_dump())
     if isinstance(value, dict):
         return {key: _recorded(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -161,8 +189,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def groups() -> dict[str, str]:
-    """Section -> group, from the defaults list: `- tune: ???` or, for a slot, `- model@scratch:
-    ???`.
+    """Section -> group, from the defaults list: `- tune: ???`, or `- candidate@embedding: ???` for
+    a section that takes its file from another group.
     """
     node = read_yaml(CONF / "config.yaml")
     messages.check_names(
@@ -172,32 +200,35 @@ def groups() -> dict[str, str]:
     return {entry.split("@")[-1]: entry.split("@")[0] for entry in entries}
 
 
-def _choice(name: str, group: str, node: Any, where: str) -> str:
+def _choice(place: str, group: str, node: Any, where: str) -> Path:
     if not isinstance(node, dict) or not isinstance(node.get("use"), str):
+        name = place.rpartition(".")[-1]
         raise FieldmarkError(
-            f"{PARAMS}: {name}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/"
+            f"{PARAMS}: {place}: write `{name}: {{use: FILE}}`, with a file of {CONF / group}/"
         )
     known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    file = CONF / group / f"{node['use']}.yaml"
     if node["use"] not in known:
-        raise FieldmarkError(
-            f"{where}there is no {CONF / group / node['use']}.yaml; {messages.nearest(node['use'], known)}"
-        )
-    return f"{group}@{name}={node['use']}" if group != name else f"{group}={node['use']}"
+        raise FieldmarkError(f"{where}there is no {file}; {messages.nearest(node['use'], known)}")
+    return file
 
 
-def _compose(overrides: Mapping[str, str]) -> dict[str, Any]:
-    for override in overrides.values():
-        _check_stands_alone(
-            CONF / override.split("=")[0].split("@")[0] / f"{override.split('=')[1]}.yaml"
-        )
+def _compose(used: Mapping[str, Path]) -> dict[str, Any]:
+    for file in used.values():
+        _check_stands_alone(file)
     from hydra import compose, initialize_config_dir  # takes a second to import
 
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        composed = OmegaConf.to_container(
-            compose("config", overrides=list(overrides.values())), resolve=True
-        )
+        overrides = [_override(place, file) for place, file in used.items()]
+        composed = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
+
+
+def _override(place: str, file: Path) -> str:
+    group = file.parent.name
+    added = "+" if place.startswith(f"{CANDIDATES}.") else ""  # not in the defaults list
+    return f"{added}{group}{'' if place == group else f'@{place}'}={file.stem}"
 
 
 def _check_stands_alone(file: Path) -> None:
@@ -225,24 +256,46 @@ def _plain(name: str, kind: type, value: Any) -> Any:
         ) from error
 
 
-def _validate(name: str, group: str, use: str, base: Any, turned: dict[str, Any]) -> schema.Section:
+def _candidate(
+    name: str, file: Path, composed: Mapping[str, Any], params: Mapping[str, Any]
+) -> schema.Candidate:
+    """Its fit is that of conf/fit/ under the candidate's file under `fit:` in params.yaml under the
+    candidate's own: what a person turned wins over any default.
+    """
+    base, turned = composed[CANDIDATES][name], params[CANDIDATES][name]
+    own = _validate(f"{CANDIDATES}.{name}", schema.CandidateFile, file, base, turned)
+    layers = (composed["fit"], base.get("fit"), params["fit"], turned.get("fit"))
+    fit = {
+        key: value
+        for layer in layers
+        for key, value in (layer or {}).items()
+        if value is not None and key != "use"
+    }
+    return schema.Candidate.model_validate({**own.model_dump(), "name": name, "fit": fit})
+
+
+def _validate(
+    place: str, kind: type[schema.Section], own: Path, base: Any, given: Mapping[str, Any]
+) -> schema.Section:
+    """What a file says, under what params.yaml says beside `use`."""
+    turned = {key: value for key, value in given.items() if key != "use"}
     merged = OmegaConf.to_container(
         OmegaConf.merge(OmegaConf.create(base), OmegaConf.create(turned))
     )
     try:
-        return schema.GROUPS[group].model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
-        own, in_params = CONF / group / f"{use}.yaml", messages.within(turned, place)
+        inside = [str(part) for part in first["loc"]]
+        in_params = messages.within(turned, inside)
         file = (
-            PARAMS if in_params else f"{PARAMS} over {own}" if turned and not place else own
+            PARAMS if in_params else f"{PARAMS} over {own}" if turned and not inside else own
         )  # a rule over several keys has no place
-        where = ".".join([name, *place] if in_params else place) or name
+        where = ".".join([place, *inside] if in_params else inside) or place
         if first["type"] == "extra_forbidden":
-            known = messages.fields_at(schema.GROUPS[group], place[:-1])
+            known = messages.fields_at(kind, inside[:-1])
             raise FieldmarkError(
-                f"{file}: {where}: unknown key; {messages.nearest(place[-1], known)}"
+                f"{file}: {where}: unknown key; {messages.nearest(inside[-1], known)}"
             ) from error
-        given = "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
-        raise FieldmarkError(f"{file}: {where}: {first['msg']}{given}") from error
+        shown = "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
+        raise FieldmarkError(f"{file}: {where}: {first['msg']}{shown}") from error

@@ -28,7 +28,7 @@ def fields_at(model: type[schema.Section], place: list[str]) -> list[str]:
     for part in place:
         inner = model.model_fields[part].annotation if part in model.model_fields else None
         if not (inspect.isclass(inner) and issubclass(inner, schema.Section)):
-            return sorted(schema.Range.model_fields) if model is schema.Model else []
+            return sorted(schema.Range.model_fields) if model is schema.CandidateFile else []
         model = inner
     return sorted(model.model_fields)
 

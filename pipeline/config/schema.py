@@ -141,10 +141,7 @@ class Fit(Section):
     batch_size: PositiveInt
     label_smoothing: float = Field(ge=0, lt=1)
     class_weights: Literal["none", "balanced"]
-
-    def changed(self, changes: "FitChanges") -> "Fit":
-        """These settings with what one candidate needs otherwise."""
-        return self.model_copy(update=changes.model_dump(exclude_none=True))
+    backbone_lr_scale: PositiveFloat
 
 
 class FitChanges(Section):
@@ -156,31 +153,52 @@ class FitChanges(Section):
     batch_size: PositiveInt | None = None
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] | None = None
+    backbone_lr_scale: PositiveFloat | None = None
 
 
-class Model(Section):
-    features: dict[str, Any]
+class Parts(Section):
+    """The parts of a candidate: what describes an image, what decides on that, what tune may
+    turn.
+    """
+
+    extractor: dict[str, Any]
     frozen: bool
     average_views: bool
     head: Head
-    fit: FitChanges
-    backbone_lr_scale: PositiveFloat
-    space: dict[str, Range]
+    space: dict[str, Range] = {}
 
     def model_post_init(self, _: Any) -> None:
         if self.head.kind == "svm" and not self.frozen:
             raise ValueError("head.kind svm needs frozen: true")
-        known = {f"fit.{name}" for name in Fit.model_fields} | {
-            f"model.head.{name}" for name in Head.model_fields
-        }
-        known |= {f"model.features.{name}" for name in self.features} | {
-            "model.average_views",
-            "model.backbone_lr_scale",
-        }
+        known = {f"fit.{name}" for name in Fit.model_fields}
+        known |= {f"head.{name}" for name in Head.model_fields}
+        known |= {f"extractor.{name}" for name in self.extractor} | {"average_views"}
         for key in self.space.keys() - known:
             raise ValueError(
                 f"space: there is no {key} to search; there are {', '.join(sorted(known))}"
             )
+
+
+class CandidateFile(Parts):
+    """A file of conf/candidate/: of its fit it says only what differs from conf/fit/."""
+
+    fit: FitChanges = FitChanges()
+
+
+class Candidate(Parts):
+    """An extractor with its head, and how it is fitted, in full: what is compared, tuned, evaluated
+    and exported.
+    """
+
+    name: str
+    fit: Fit
+
+    @property
+    def title(self) -> str:
+        """What people call it: the network or descriptor, and how it is used."""
+        kind = self.extractor.get("name", self.extractor["_target_"].rpartition(".")[-1])
+        frozen = ", frozen" if self.frozen and "weights" in self.extractor else ""
+        return f"{kind}{frozen}{' + SVM' if self.head.kind == 'svm' else ''}"
 
 
 class ModelSearch(Section):
@@ -306,31 +324,13 @@ class Promotion(Section):
                 )
 
 
-class Candidate(Section):
-    """A network or descriptor with its head, and how it is trained: what is compared, tuned,
-    evaluated and exported.
-    """
-
-    name: str
-    model: Model
-    fit: Fit
-
-    @property
-    def title(self) -> str:
-        """What people call it: the network or descriptor, and how it is used."""
-        features = self.model.features
-        kind = features.get("name", features["_target_"].rpartition(".")[-1])
-        frozen = ", frozen" if self.model.frozen and "weights" in features else ""
-        return f"{kind}{frozen}{' + SVM' if self.model.head.kind == 'svm' else ''}"
-
-
-# One schema a group of conf/; the slots of conf/config.yaml share their group's.
+# One schema a group of conf/.
 GROUPS: dict[str, type[Section]] = {
     "ingest": Ingest,
     "label_check": LabelCheck,
     "preprocess": Preprocess,
     "augment": Augment,
-    "model": Model,
+    "candidate": CandidateFile,
     "fit": Fit,
     "model_search": ModelSearch,
     "tune": Tune,

@@ -35,7 +35,7 @@ ALLOWED = {  # by the group of conf/
         (),
         "a function `read` or `read_...` of a module of pipeline.sources",
     ),
-    "model": Rule(
+    "candidate": Rule(
         re.compile(r"pipeline\.features\.[a-z]\w*\.[A-Z]\w*", re.ASCII),
         ("torch.nn.modules.module.Module",),
         "an extractor (a torch Module) of a module of pipeline.features",

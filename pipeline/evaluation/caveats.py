@@ -19,16 +19,18 @@ def caveats(
     rows: pd.DataFrame, winner: Candidate, label_check: Path, model_search: Path
 ) -> list[str]:
     """rows: the table of the test images; label_check: its folder, for classes that nothing was
-    learned of; model_search: its folder, for models that were better and too slow.
+    learned of; model_search: its folder, for models that were better and too slow, or
+    left out.
     """
-    slow: list[str] = json.loads((model_search / "search.json").read_bytes())["better_but_slow"]
+    compared: dict[str, list[str]] = json.loads((model_search / "search.json").read_bytes())
     sentences = [
         SAME_SOURCE,
         _unlearned(label_check),
         _doubted(rows),
         _graded(rows),
         _untrained(winner),
-        *slow,
+        *compared["better_but_slow"],
+        *compared["left_out"],
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -53,6 +55,6 @@ def _graded(rows: pd.DataFrame) -> str:
 
 
 def _untrained(winner: Candidate) -> str:
-    if winner.model.features.get("weights") != "random":
+    if winner.extractor.get("weights") != "random":
         return ""
     return "The backbone started from random weights, as configured."

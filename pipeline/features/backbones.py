@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline import FieldmarkError, one_line
 from pipeline.features.hog import shrink
-from pipeline.features.weights import file_of
+from pipeline.features.weights import Unavailable, file_of
 
 STAGE_PX = (
     112,
@@ -123,7 +123,7 @@ def _timm(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
         body.prune_intermediate_layers(taps, prune_head=True)  # type: ignore[operator]
     except (AssertionError, AttributeError, ValueError) as error:
         raise FieldmarkError(
-            f"features.taps: {name} has no stages {taps} ({error}); give a number, such as 3 "
+            f"extractor.taps: {name} has no stages {taps} ({error}); give a number, such as 3 "
             f"for the last 3"
         ) from error
     return body
@@ -195,7 +195,7 @@ def _torchvision(name: str, weights: str, taps: int | list[int | str]) -> nn.Mod
     try:
         tapped: nn.Module = create_feature_extractor(body, nodes)
     except ValueError as error:
-        raise FieldmarkError(f"features.taps: {name}: {error}") from error
+        raise FieldmarkError(f"extractor.taps: {name}: {error}") from error
     return tapped
 
 
@@ -220,7 +220,7 @@ def _last_stages(body: nn.Module, n: int, name: str) -> list[str]:
     }
     if len(stages) < n:
         raise FieldmarkError(
-            f"features.taps: {name} has {len(stages)} stages of feature maps, not {n}; choose "
+            f"extractor.taps: {name} has {len(stages)} stages of feature maps, not {n}; choose "
             f"a timm network"
         )
     return list(stages.values())[-n:]
@@ -242,11 +242,11 @@ def _downloading(name: str, folder: str, variable: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise FieldmarkError(
+        raise Unavailable(
             f"the weights of {name} could not be downloaded into {folder} "
             f"({type(error).__name__}: {one_line(error)}); try again "
             f"when that is put right (what is damaged, delete there; {variable} names another "
-            f"place), or set features.weights to a "
+            f"place), or set extractor.weights to a "
             "local .safetensors or .pth file, or to `random` to train without them"
         ) from error
 
@@ -277,7 +277,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return {key: value for key, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:  # a damaged or hostile file raises nearly every type there is
         raise FieldmarkError(
-            f"features.weights: {file.name} cannot be read ({type(error).__name__}): it is "
+            f"extractor.weights: {file.name} cannot be read ({type(error).__name__}): it is "
             f"damaged, or holds more than tensors, "
             "and code in a file is never run; save the state_dict of the network alone, best "
             "as .safetensors"

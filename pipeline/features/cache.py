@@ -135,7 +135,7 @@ def _computed(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int
     import torch
 
     torch.manual_seed(seed)  # no runner could seed what was not imported
-    module = config.build(settings, "model").eval()
+    module = config.build(settings, "candidate").eval()
     folder = _root() / _fingerprint(module)
     places = _places(folder, "none")
     rows, missing = shards.Rows(keys), np.ones(len(keys), bool)

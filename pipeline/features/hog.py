@@ -45,8 +45,8 @@ class HOG(nn.Module):
             raise FieldmarkError(
                 f"images of {grey.shape[2]} x {grey.shape[1]} px hold no block of {b} x {b} "
                 f"cells of {self.cell_px} px: "
-                "lower features.cell_px or features.block_cells, or raise preprocess.size_px "
-                "or features.input_px"
+                "lower extractor.cell_px or extractor.block_cells, or raise preprocess.size_px "
+                "or extractor.input_px"
             )
         blocks = torch.stack(
             [cells[:, :, i : i + rows, j : j + columns] for i in range(b) for j in range(b)], dim=1

@@ -6,11 +6,15 @@ from pathlib import Path
 from pipeline import FieldmarkError
 
 
+class Unavailable(FieldmarkError):
+    """Weights that are not on this machine, and cannot be downloaded."""
+
+
 def file_of(weights: str) -> Path | None:
     """The file, or the one in an installed package; None for `hub` and `random`, which are no file
     of ours.
 
-    Raises FieldmarkError where there is none, or more than one.
+    Raises Unavailable where there is none, FieldmarkError where there is more than one.
     """
     if weights in {"hub", "random"}:
         return None
@@ -23,12 +27,12 @@ def file_of(weights: str) -> Path | None:
             if f.suffix in {".pth", ".pt", ".safetensors"}
         ]
     except PackageNotFoundError as error:
-        raise FieldmarkError(
-            f"features.weights: {weights!r} is neither a file nor an installed package; "
+        raise Unavailable(
+            f"extractor.weights: {weights!r} is neither a file nor an installed package; "
             "name a .safetensors or .pth file, `hub` to download, or `random` to start from nothing"
         ) from error
     if len(inside) != 1:
         raise FieldmarkError(
-            f"features.weights: the package {weights} holds {len(inside)} weights files, not one"
+            f"extractor.weights: the package {weights} holds {len(inside)} weights files, not one"
         )
     return inside[0]

@@ -81,7 +81,8 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of
     the report.
     """
-    board = csvs.read(model_search / "leaderboard.csv").drop(columns="candidate")
+    board = csvs.read(model_search / "leaderboard.csv")
+    board = board[board["left_out"].isna()].drop(columns=["candidate", "left_out"])
     compared = json.loads((model_search / "search.json").read_bytes())
     trials = csvs.read(tune / "trials.csv")
     trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")

@@ -36,7 +36,7 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(settings, scratch)
-    space = winner.model.space
+    space = winner.space
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
     while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (
@@ -50,15 +50,14 @@ def search(
         study.optimize(lambda trial: _try(trial, winner, space, settings, objective), n_trials=1)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise FieldmarkError(
-            "the training diverged in every trial of tune; lower fit.lr and the range in "
-            "model.space"
+            "the training diverged in every trial of tune; lower fit.lr and the range in space"
         )
     return study
 
 
 def chosen(candidate: Candidate, params: Mapping[str, Any]) -> Candidate:
     """The candidate with some hyperparameters set by their dotted names (`fit.lr`,
-    `model.head.dropout`).
+    `head.dropout`).
     """
     node = candidate.model_dump()
     for key, value in params.items():

@@ -102,7 +102,7 @@ def run(
 
 
 def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> density.Density:
-    features = cache.features(trained.features, train, symmetry="none")[:, 0].astype(np.float32)
+    features = cache.features(trained.extractor, train, symmetry="none")[:, 0].astype(np.float32)
     return density.fit(features, components=cfg.export.ood_components, sketch=SKETCH, seed=cfg.seed)
 
 

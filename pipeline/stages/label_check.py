@@ -60,7 +60,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     looked = scan.looks(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
     squares = scan.Squares(ingest, size_px=settings.size_px, blur_faces=cfg.blur_faces)
     seen = cache.write_features(
-        cfg.embedding.features, squares, out / "embedding.npy", looked["key"], seed=cfg.seed
+        cfg.embedding.extractor, squares, out / "embedding.npy", looked["key"], seed=cfg.seed
     )
     given = table.read(ingest)
     rows = people.apply(given, decided).assign(given_label=given["label"])

@@ -91,7 +91,7 @@ def _trial(
         history.append(epoch)
         report(epoch)
 
-    turned = {key: search.value(candidate, key) for key in candidate.model.space}
+    turned = {key: search.value(candidate, key) for key in candidate.space}
     stopped: Exception | None = None
     with tracking.trial_run(f"trial {number}", {**cfg.plain(), **candidate.model_dump()}):
         try:

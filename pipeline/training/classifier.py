@@ -33,7 +33,7 @@ class Classifier(pl.LightningModule):
     each counts (n,).
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone:
-    parameters that learn at backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and
+    parameters that learn at fit.backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and
     may raise to stop the training. Raises Diverged at the end of the first epoch whose loss or
     logits are no finite numbers.
     """
@@ -46,12 +46,11 @@ class Classifier(pl.LightningModule):
         total_steps: int,
         class_weights: Tensor | None = None,
         backbone: nn.Module | None = None,
-        backbone_lr_scale: float = 1.0,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
         super().__init__()
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps
-        self.backbone, self.backbone_lr_scale, self.on_epoch = backbone, backbone_lr_scale, on_epoch
+        self.backbone, self.on_epoch = backbone, on_epoch
         self.class_weights = class_weights
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
@@ -111,7 +110,7 @@ class Classifier(pl.LightningModule):
         fast = [p for p in self.net.parameters() if all(p is not q for q in slow)]
         groups = [
             {"params": fast, "lr": lr},
-            *([{"params": slow, "lr": lr * self.backbone_lr_scale}] if slow else []),
+            *([{"params": slow, "lr": lr * self.fit_settings.backbone_lr_scale}] if slow else []),
         ]
         optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=self.fit_settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(

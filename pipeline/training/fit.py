@@ -75,22 +75,20 @@ def fit(
     """
     train = _counting(train)
     pl.seed_everything(seed, workers=True, verbose=False)
-    model, settings = candidate.model, candidate.fit
+    settings = candidate.fit
     network = build(
-        model, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
+        candidate, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
     )
-    if not model.frozen:
-        history = _fit_images(
-            network, settings, model.backbone_lr_scale, train, val, policy, seed, on_epoch
-        )
+    if not candidate.frozen:
+        history = _fit_images(network, settings, train, val, policy, seed, on_epoch)
         return Fitted(network.eval(), history, logits(network, val) if val else None)
     both = cache.features(
-        network.features, train + val if val else train, symmetry=network.symmetry
+        network.extractor, train + val if val else train, symmetry=network.symmetry
     )
     seen, watched = both[: len(train)], both[len(train) :] if val else None
     _standardise(network, seen)
-    if model.head.kind == "svm":
-        _fit_svm(network, seen, train, model.head.C, settings, seed)
+    if candidate.head.kind == "svm":
+        _fit_svm(network, seen, train, candidate.head.C, settings, seed)
         history = []
     else:
         history = _fit_head(network, settings, seen, train, watched, val, seed, on_epoch)
@@ -204,7 +202,6 @@ def _fit_head(
 def _fit_images(
     network: Network,
     settings: Fit,
-    backbone_lr_scale: float,
     train: Samples,
     val: Samples | None,
     policy: Policy,
@@ -231,8 +228,7 @@ def _fit_images(
         total_steps=settings.epochs * len(loaders[0]),
         on_epoch=_said(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, train),
-        backbone=network.features,
-        backbone_lr_scale=backbone_lr_scale,
+        backbone=network.extractor,
     )
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
     with plainly():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline import config
-from pipeline.config.schema import Candidate, Head, Model
+from pipeline.config.schema import Candidate, Head
 from pipeline.features import engine
 from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.storage import store
@@ -32,13 +32,13 @@ class Standardise(nn.Module):
 
 
 class Network(nn.Module):
-    """features -> head, averaged over the views of `symmetry`; logits are divided by the fitted
+    """extractor -> head, averaged over the views of `symmetry`; logits are divided by the fitted
     temperature.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module, symmetry: str) -> None:
+    def __init__(self, extractor: nn.Module, head: nn.Module, symmetry: str) -> None:
         super().__init__()
-        self.features, self.head, self.symmetry = features, head, symmetry
+        self.extractor, self.head, self.symmetry = extractor, head, symmetry
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         """Logits, and the features of the images as they stand (the first view)."""
         flips = SYMMETRIES[self.symmetry]
         seen = torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
-        features = self.features(seen)
+        features = self.extractor(seen)
         logits = self.head(features)
         if len(flips) > 1:
             logits = logits.unflatten(0, (len(flips), -1)).mean(0)
@@ -59,21 +59,18 @@ class Network(nn.Module):
 
 
 def build(
-    model: Model, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False
+    candidate: Candidate, *, n_classes: int, size_px: int, symmetry: str, blank: bool = False
 ) -> Network:
     """A network for images of size_px; `blank` skips the pretrained weights, for loading trained
     ones.
     """
-    node = {
-        **model.features,
-        **({"weights": "random"} if blank and "weights" in model.features else {}),
-    }
-    features: nn.Module = config.build(node, "model")
+    node = candidate.extractor
+    blanked = node | {"weights": "random"} if blank and "weights" in node else node
+    extractor: nn.Module = config.build(blanked, "candidate")
     with torch.no_grad():
-        d = features.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
-    return Network(
-        features, _head(model.head, d, n_classes), symmetry if model.average_views else "none"
-    )
+        d = extractor.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
+    views = symmetry if candidate.average_views else "none"
+    return Network(extractor, _head(candidate.head, d, n_classes), views)
 
 
 def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
@@ -124,8 +121,6 @@ def load(folder: Path) -> tuple[Network, Candidate, list[str], int]:
     described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     classes, size_px, symmetry = (described.pop(key) for key in ("classes", "size_px", "symmetry"))
     winner = Candidate.model_validate(described)
-    network = build(
-        winner.model, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True
-    )
+    network = build(winner, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval(), winner, classes, size_px

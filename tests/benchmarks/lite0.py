@@ -22,11 +22,14 @@ def export(folder: Path, *, seed: int = 0) -> Path:
     """
     torch.manual_seed(seed)
     made = network.build(
-        config.load("network").network, n_classes=len(CLASSES), size_px=PX, symmetry="none"
+        config.load("candidates").candidates["lite0"],
+        n_classes=len(CLASSES),
+        size_px=PX,
+        symmetry="none",
     ).eval()
     random = np.random.default_rng(seed)
     with torch.inference_mode():
-        features = made.features(
+        features = made.extractor(
             torch.from_numpy(random.integers(0, 256, (32, PX, PX, 3), dtype=np.uint8))
         ).numpy()
     folder.mkdir(parents=True)

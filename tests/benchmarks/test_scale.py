@@ -319,7 +319,7 @@ def test_what_the_network_takes(size_px: int) -> None:
 
     list(
         engine.run(
-            config.build(config.load("embedding").embedding.features, "model").eval(),
+            config.build(config.load("embedding").embedding.extractor, "candidate").eval(),
             batches(),
             size_px,
         )

@@ -1,12 +1,15 @@
 """params.yaml over conf/: what is turned wins, and every slip is named before any work."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from omegaconf import OmegaConf
 
@@ -15,12 +18,9 @@ from pipeline.config import schema
 
 
 def turn(text: str) -> None:
-    """Replace lines of params.yaml by their first word."""
-    lines = {
-        line.split(":")[0]: line
-        for line in Path("params.yaml").read_text().splitlines()
-        if ":" in line
-    }
+    """Replace a section of params.yaml by the line that begins with its name."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    lines = {name: f"{name}: {json.dumps(node)}" for name, node in params.items()}
     lines[text.split(":")[0]] = text
     Path("params.yaml").write_text("\n".join(lines.values()) + "\n")
 
@@ -35,8 +35,8 @@ def test_params_yaml_overrides_conf() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_use_selects_another_file_of_the_group() -> None:
-    turn("network: {use: resnet50}")
-    assert config.load().network.features["name"] == "resnet50.a1_in1k"
+    turn("embedding: {use: resnet50}")
+    assert config.load().embedding.extractor["name"] == "resnet50.a1_in1k"
 
 
 @pytest.mark.usefixtures("project")
@@ -83,17 +83,35 @@ def test_a_stage_sees_only_what_it_declares() -> None:
         ),
         ("label_check: {use: default, fractions: {test: 0.5}}", "must add up to 1"),
         (
-            "network: {use: efficientnet_lite0, head: {hiden: 3}}",
-            "network.head.hiden: .*did you mean hidden",
+            "candidates: {lite0: {use: efficientnet_lite0, head: {hiden: 3}}}",
+            "params.yaml: candidates.lite0.head.hiden: .*did you mean hidden",
         ),
         (
-            "network: {use: efficientnet_lite0, space: {fit.lr: {low: 2.0, high: 1.0}}}",
+            "candidates: {lite0: {use: efficientnet_lite0, fit: {lrr: 3}}}",
+            "params.yaml: candidates.lite0.fit.lrr: .*did you mean lr",
+        ),
+        (
+            "candidates: {lite0: {use: efficientnet_lite0, name: mine}}",
+            "params.yaml: candidates.lite0.name: unknown key; ",
+        ),
+        (
+            "candidates: {lite0: {use: efficientnet_lite0, space: {fit.lr: {low: 2.0, high: 1.0}}}}",
             "low must be below high",
         ),
+        (
+            "candidates: {mine: {use: smal_cnn}}",
+            "params.yaml: candidates.mine.use: there is no conf/candidate/smal_cnn.yaml; "
+            "did you mean small_cnn",
+        ),
+        ("candidates: {mine: hog}", "params.yaml: candidates.mine: write `mine: {use: FILE}`"),
+        ("candidates: {a.b: {use: hog}}", "params.yaml: candidates: 'a.b' is no name; use letters"),
+        ("candidates: {}", "params.yaml: candidates: name one at least, as in `candidates: {lite0"),
+        ("candidates: [hog]", "params.yaml: candidates: name one at least"),
+        ("embedding: {use: efficientnet}", "there is no conf/candidate/efficientnet.yaml"),
         ("augment: {use: no_up, symmetry: d5}", "augment.symmetry: .*'none', 'flip' or 'd4'"),
         (
-            "scratch: {use: small_cnn, head: {kind: svm}}",
-            "params.yaml over conf/model/small_cnn.yaml: scratch: .*head.kind svm needs "
+            "candidates: {mine: {use: small_cnn, head: {kind: svm}}}",
+            "params.yaml over conf/candidate/small_cnn.yaml: candidates.mine: .*head.kind svm needs "
             "frozen: true",
         ),
         (
@@ -146,8 +164,8 @@ def test_a_missing_section_says_how_to_write_it() -> None:
             "did you mean read_elpv",
         ),
         (
-            "network: {use: efficientnet_lite0, features: {tap: [1]}}",
-            "network.features.tap: .*did you mean taps",
+            "candidates: {lite0: {use: efficientnet_lite0, extractor: {tap: [1]}}}",
+            "params.yaml: candidates.lite0.extractor.tap: .*did you mean taps",
         ),
         (
             "augment: {use: photo, policy: [{_target_: albumentations.Affine, scal: 2}]}",
@@ -172,6 +190,8 @@ def test_a_slip_in_what_a_target_takes_is_named(line: str, said: str) -> None:
 def test_every_file_of_conf_composes_and_fits_its_targets(file: Path) -> None:
     sections = [section for section, group in config.groups().items() if group == file.parent.name]
     turn(f"{sections[0]}: {{use: {file.stem}}}")
+    if file.parent.name == "candidate":
+        turn(f"candidates: {{mine: {{use: {file.stem}}}}}")
     cfg = config.load()
     config.check_targets(cfg)
     assert getattr(cfg, sections[0]) is not None
@@ -182,6 +202,7 @@ def test_no_value_stands_both_in_conf_and_in_params() -> None:
     turned = OmegaConf.to_container(OmegaConf.load("params.yaml"))
     assert isinstance(turned, dict)
     sections = {name: node for name, node in turned.items() if isinstance(node, dict)}
+    sections |= sections.pop("candidates")
     assert sections == {name: {"use": node["use"]} for name, node in sections.items()}
 
 
@@ -233,15 +254,37 @@ def test_a_section_that_is_none_is_named_with_the_nearest() -> None:
         config.load("evalute")
 
 
+LAYERS = ("conf/fit", "the candidate's file", "fit: in params.yaml", "candidates.NAME.fit")
+
+
+@pytest.mark.parametrize(("weaker", "stronger"), list(combinations(range(4), 2)))
 @pytest.mark.usefixtures("project")
-def test_a_candidate_may_be_trained_otherwise_than_conf_fit_says() -> None:
-    turn("scratch: {use: small_cnn, fit: {epochs: 7, lr: 0.5}}")
-    changed = config.load().fit.changed(config.load().scratch.fit)
-    assert (changed.epochs, changed.lr, changed.weight_decay) == (
-        7,
-        0.5,
-        config.load().fit.weight_decay,
-    )
+def test_what_a_person_turned_wins_over_any_default(weaker: int, stronger: int) -> None:
+    rates = {layer: 0.1 * (layer + 1) for layer in (weaker, stronger)}
+    defaults, file = Path("conf/fit/default.yaml"), Path("conf/candidate/hog.yaml")
+    if 0 in rates:
+        defaults.write_text(defaults.read_text().replace("lr: 0.001", f"lr: {rates[0]}"))
+    if 1 in rates:
+        file.write_text(file.read_text().replace("fit: {}", f"fit: {{lr: {rates[1]}}}"))
+    if 2 in rates:
+        turn(f"fit: {{use: default, lr: {rates[2]}}}")
+    if 3 in rates:
+        turn(f"candidates: {{mine: {{use: hog, fit: {{lr: {rates[3]}}}}}}}")
+    else:
+        turn("candidates: {mine: {use: hog}}")
+    made = config.load().candidates["mine"]
+    assert made.fit.lr == rates[stronger], f"{LAYERS[stronger]} wins over {LAYERS[weaker]}"
+    assert made.fit.epochs == config.load().fit.epochs, "what nobody turned is that of conf/fit"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_candidate_is_added_by_one_file_and_named_by_its_user() -> None:
+    text = Path("conf/candidate/hog.yaml").read_text()
+    Path("conf/candidate/fine.yaml").write_text(text.replace("cell_px: 16", "cell_px: 8"))
+    turn("candidates: {coarse: {use: hog}, fine: {use: fine, head: {C: 0.5}}}")
+    coarse, fine = config.load().candidates.values()
+    assert (coarse.name, coarse.extractor["cell_px"], coarse.head.C) == ("coarse", 16, 0.01)
+    assert (fine.name, fine.extractor["cell_px"], fine.head.C) == ("fine", 8, 0.5)
 
 
 def test_a_candidate_may_change_every_setting_of_conf_fit() -> None:
@@ -250,20 +293,21 @@ def test_a_candidate_may_change_every_setting_of_conf_fit() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_slip_in_a_name_to_search_is_found_before_any_work() -> None:
-    turn("network: {use: efficientnet_lite0, space: {fit.lrr: {low: 0.1, high: 1.0}}}")
+    turn("candidates: {a: {use: efficientnet_lite0, space: {fit.lrr: {low: 0.1, high: 1.0}}}}")
     with pytest.raises(
-        FieldmarkError, match=r"network.*space: there is no fit.lrr to search; there are .*fit.lr,"
+        FieldmarkError,
+        match=r"candidates.a.*space: there is no fit.lrr to search; there are .*fit.lr,",
     ):
         config.load()
 
 
 @pytest.mark.usefixtures("project")
 def test_what_a_target_asks_of_the_user_is_said_without_hydras_wrapping() -> None:
-    turn("network: {use: resnet50, features: {weights: nowhere.pth}}")
+    turn("embedding: {use: resnet50, extractor: {weights: nowhere.pth}}")
     with pytest.raises(
-        FieldmarkError, match=r"features.weights: 'nowhere.pth' is neither a file nor"
+        FieldmarkError, match=r"extractor.weights: 'nowhere.pth' is neither a file nor"
     ):
-        config.build(config.load().network.features, "model")
+        config.build(config.load().embedding.extractor, "candidate")
 
 
 def test_ctrl_c_while_the_configuration_is_imported_shows_no_traceback() -> None:

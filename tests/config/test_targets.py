@@ -39,7 +39,7 @@ DELETING = [  # each would delete, write or run something, or load code, if it w
 SOURCE = {"_target_": "pipeline.sources.folder.read", "images": "x"}
 MODEL = {"_target_": "pipeline.features.hog.HOG", "input_px": 16}
 FLIP = {"_target_": "albumentations.HorizontalFlip", "p": 1.0}
-GOOD = {"ingest": SOURCE, "model": MODEL, "augment": FLIP}
+GOOD = {"ingest": SOURCE, "candidate": MODEL, "augment": FLIP}
 
 
 def at_depth(evil: dict[str, Any], depth: str, group: str = "ingest") -> dict[str, Any]:
@@ -102,8 +102,8 @@ def test_an_interpolation_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
     ("group", "name"),
     [
         ("ingest", "pipeline.sources.video.read_images"),  # no such function
-        ("model", "pipeline.features.cache.Path"),  # imported there, and no extractor
-        ("model", "pipeline.features.backbones.Tensor"),
+        ("candidate", "pipeline.features.cache.Path"),  # imported there, and no extractor
+        ("candidate", "pipeline.features.backbones.Tensor"),
         ("augment", "albumentations.Lambdas"),
     ],
 )

@@ -18,22 +18,22 @@ CLASSES = ["ant", "bee", "猫"]
 PX = 16
 IMAGES = draw([0, 1, 2, 3] * 5, px=PX)
 FEATURES: dict[str, dict[str, Any]] = {
-    "timm": {"features": TIMM, "head": {"kind": "mlp", "hidden": 8}, "average_views": True},
-    "small": {"features": SMALL_CNN},
-    "hog": {"features": HOG},
+    "timm": {"extractor": TIMM, "head": {"kind": "mlp", "hidden": 8}, "average_views": True},
+    "small": {"extractor": SMALL_CNN},
+    "hog": {"extractor": HOG},
 }
 
 
 def deployed(**how: Any) -> Deployed:
     made = network_of(**how)
     with torch.inference_mode():
-        features = made.features(torch.from_numpy(IMAGES)).numpy()
+        features = made.extractor(torch.from_numpy(IMAGES)).numpy()
     return Deployed(made, density.fit(features, components=4, sketch=16, seed=0))
 
 
 def network_of(**how: Any) -> Network:
     torch.manual_seed(1)
-    made = network.build(candidate(**how).model, n_classes=3, size_px=PX, symmetry="d4").eval()
+    made = network.build(candidate(**how), n_classes=3, size_px=PX, symmetry="d4").eval()
     with torch.no_grad():
         for parameter in made.head.parameters():
             parameter.mul_(3)  # far from even probabilities, so that differences show
@@ -123,12 +123,12 @@ def test_writing_leaves_the_network_as_it_was(packed: tuple[Deployed, Path]) -> 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("small") / "model.onnx"
-    write.write_onnx(deployed(features=SMALL_CNN), CLASSES, PX, 18, file)
+    write.write_onnx(deployed(extractor=SMALL_CNN), CLASSES, PX, 18, file)
     return file
 
 
 def test_a_network_changed_after_its_export_fails(small: Path) -> None:
-    made = deployed(features=SMALL_CNN)
+    made = deployed(extractor=SMALL_CNN)
     with torch.no_grad():
         made.network.head[-1].bias[0] += 0.01  # type: ignore[index,operator]
     with pytest.raises(
@@ -138,7 +138,7 @@ def test_a_network_changed_after_its_export_fails(small: Path) -> None:
 
 
 def test_another_temperature_fails(small: Path) -> None:
-    made = deployed(features=SMALL_CNN)
+    made = deployed(extractor=SMALL_CNN)
     made.network.temperature.fill_(0.9)  # type: ignore[operator]
     with pytest.raises(FieldmarkError, match="does not agree"):
         write.parity(made, small, IMAGES, 1e-4)
@@ -146,7 +146,7 @@ def test_another_temperature_fails(small: Path) -> None:
 
 def test_a_network_that_says_nothing_fails(tmp_path: Path) -> None:
     """NaN differs from nothing by more than the tolerance, and yet from everything."""
-    made = deployed(features=SMALL_CNN)
+    made = deployed(extractor=SMALL_CNN)
     with torch.no_grad():
         made.network.head[-1].weight.fill_(float("nan"))  # type: ignore[index,operator]
     write.write_onnx(made, CLASSES, PX, 18, tmp_path / "model.onnx")
@@ -160,7 +160,7 @@ def test_images_of_another_size_are_refused(small: Path) -> None:
 
 
 def test_another_view_of_what_is_strange_fails(small: Path) -> None:
-    made = deployed(features=SMALL_CNN)
+    made = deployed(extractor=SMALL_CNN)
     made.density.noise *= 2
     with pytest.raises(FieldmarkError, match="strangeness.*not registered"):
         write.parity(made, small, IMAGES, 1e-4)

@@ -158,7 +158,7 @@ def test_a_damaged_file_says_what_to_do(
     trained: nn.Module, tmp_path: Path, write: Callable[[nn.Module, Path], Path]
 ) -> None:
     with pytest.raises(
-        FieldmarkError, match=r"features.weights: weights\.\w+ cannot be read.*save the state_dict"
+        FieldmarkError, match=r"extractor.weights: weights\.\w+ cannot be read.*save the state_dict"
     ):
         pretrained(weights=str(write(trained, tmp_path)))
 
@@ -401,7 +401,7 @@ def test_a_download_that_fails_says_why_and_what_to_do(
 ) -> None:
     with pytest.raises(
         FieldmarkError,
-        match=f"weights of .* could not be downloaded into .*{reason}.*features.weights.*`random`",
+        match=f"weights of .* could not be downloaded into .*{reason}.*extractor.weights.*`random`",
     ):
         download(library, fault)
 

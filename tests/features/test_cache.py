@@ -184,7 +184,7 @@ def test_features_on_disk_are_those_in_memory(tmp_path: Path, built: list[nn.Mod
 def test_features_from_a_process_of_their_own_are_the_same(tmp_path: Path) -> None:
     found = cache.write_features(HOG, LARGE, tmp_path / "features.npy", seed=0)
     np.testing.assert_array_equal(
-        found, cache.features(config.build(HOG, "model"), LARGE, symmetry="none")[:, 0]
+        found, cache.features(config.build(HOG, "candidate"), LARGE, symmetry="none")[:, 0]
     )
 
 

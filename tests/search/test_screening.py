@@ -1,10 +1,15 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import HOG, TIMM, UNCHANGED, candidate, samples
 
 from pipeline import FieldmarkError
+from pipeline.config.schema import Candidate
 from pipeline.search import screening
 
 
@@ -72,6 +77,43 @@ def test_a_better_candidate_that_is_too_slow_is_told() -> None:
     assert (
         screening.better_but_slow(screening.rank(rows, "accuracy", 400.0), "accuracy", 400.0) == []
     )
+
+
+MISSING = candidate({**TIMM, "weights": "nowhere.pth"}, frozen=True)
+SVM = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.1})
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+
+
+def screened(**candidates: Candidate) -> pd.DataFrame:
+    how = {"symmetry": "none", "policy": UNCHANGED, "seed": 0, "latency_runs": 1}
+    return screening.screen(candidates, samples([0, 1] * 4), samples([0, 1]), **how)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+def test_a_candidate_whose_weights_cannot_be_had_is_left_out_and_the_board_says_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranked = screening.rank(screened(missing=MISSING, hog=SVM), "log_loss", 1e6)
+    assert ranked["candidate"].tolist() == ["hog", "missing"]
+    assert ranked["within_budget"].tolist() == [True, False]
+    assert ranked["left_out"][0] == ""
+    assert "'nowhere.pth' is neither a file nor an installed package" in ranked["left_out"][1]
+    assert "left out: extractor.weights: 'nowhere.pth'" in capsys.readouterr().out
+    (sentence,) = screening.left_out(ranked)
+    assert sentence.startswith("test_resnet, frozen was left out: extractor.weights: 'nowhere.pth'")
+    assert screening.better_but_slow(ranked, "log_loss", 1e6) == []
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
+def test_where_every_candidate_is_left_out_the_reason_is_the_error() -> None:
+    with pytest.raises(FieldmarkError, match="'nowhere.pth' is neither a file"):
+        screened(missing=MISSING)
 
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)

@@ -14,7 +14,7 @@ from pipeline.training.classifier import Diverged
 
 SPACE = {
     "fit.lr": {"low": 0.001, "high": 0.1, "log": True},
-    "model.head.hidden": {"choices": [8, 16, 32]},
+    "head.hidden": {"choices": [8, 16, 32]},
 }
 Asked = list[tuple[float, int]]
 
@@ -37,7 +37,7 @@ def settings(**changes: Any) -> Tune:
 
 def loss(asked: Candidate) -> float:
     """Least at lr 0.01 and 32 hidden units."""
-    return abs(math.log10(asked.fit.lr) + 2) + 1 / asked.model.head.hidden
+    return abs(math.log10(asked.fit.lr) + 2) + 1 / asked.head.hidden
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     asked: Asked = []
 
     def objective(turned: Candidate, number: int, report: search.Report) -> float:
-        asked.append((turned.fit.lr, turned.model.head.hidden))
+        asked.append((turned.fit.lr, turned.head.hidden))
         if len(asked) - 1 == kill_at:
             raise KeyboardInterrupt
         return loss(turned)
@@ -72,7 +72,7 @@ def states(study: optuna.Study) -> list[TrialState]:
 def test_the_first_trial_is_the_configuration_itself(tmp_path: Path) -> None:
     study, asked = run(tmp_path)
     assert asked[0] == (0.02, 16)
-    assert study.trials[0].params == {"fit.lr": 0.02, "model.head.hidden": 16}
+    assert study.trials[0].params == {"fit.lr": 0.02, "head.hidden": 16}
 
 
 def test_the_configuration_is_tried_also_where_it_lies_outside_the_space(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_search_killed_again_and_again_comes_to_its_end(tmp_path: Path) -> Non
 
 
 def test_a_kill_before_the_first_trial_starts_does_no_harm(tmp_path: Path) -> None:
-    search._study(settings(), tmp_path).enqueue_trial({"fit.lr": 0.02, "model.head.hidden": 16})
+    search._study(settings(), tmp_path).enqueue_trial({"fit.lr": 0.02, "head.hidden": 16})
     study, asked = run(tmp_path)
     assert asked[0] == (0.02, 16)
     assert states(study).count(TrialState.COMPLETE) == 9
@@ -157,16 +157,16 @@ def test_what_is_on_or_off_can_be_searched_and_is_found_again_after_a_kill(tmp_p
     tried: list[bool] = []
 
     def objective(turned: Candidate, number: int, report: search.Report) -> float:
-        tried.append(turned.model.average_views)
-        return float(not turned.model.average_views)
+        tried.append(turned.average_views)
+        return float(not turned.average_views)
 
-    space = {"model.average_views": {"choices": [True, False]}}
+    space = {"average_views": {"choices": [True, False]}}
     for trials in (3, 8):
         study = search.search(
             winner(space), settings(trials=trials), objective, seed=0, scratch=tmp_path
         )
     assert set(tried) == {True, False}
-    assert search.chosen(winner(space), study.best_params).model.average_views is True
+    assert search.chosen(winner(space), study.best_params).average_views is True
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -176,7 +176,7 @@ def test_the_space_is_searched_as_it_is_written(log: bool, tmp_path: Path) -> No
         tune=settings(trials=1),
         space={**SPACE, "fit.lr": {"low": 0.001, "high": 0.1, "log": log}},
     )
-    lr, hidden = (study.trials[0].distributions[key] for key in ("fit.lr", "model.head.hidden"))
+    lr, hidden = (study.trials[0].distributions[key] for key in ("fit.lr", "head.hidden"))
     assert (lr.low, lr.high, lr.log, hidden.choices) == (0.001, 0.1, log, (8, 16, 32))  # type: ignore[attr-defined]
 
 
@@ -252,14 +252,14 @@ def test_a_value_that_was_switched_off_may_be_searched(tmp_path: Path, log: bool
 
 
 def test_chosen_values_take_their_places() -> None:
-    turned = search.chosen(winner(), {"fit.lr": 0.5, "model.head.dropout": 0.25})
-    assert (turned.fit.lr, turned.model.head.dropout, turned.model.head.hidden) == (0.5, 0.25, 16)
-    assert search.value(turned, "model.head.dropout") == 0.25
+    turned = search.chosen(winner(), {"fit.lr": 0.5, "head.dropout": 0.25})
+    assert (turned.fit.lr, turned.head.dropout, turned.head.hidden) == (0.5, 0.25, 16)
+    assert search.value(turned, "head.dropout") == 0.25
 
 
 def test_a_value_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="dropout"):
-        search.chosen(winner(), {"model.head.dropout": 1.5})
+        search.chosen(winner(), {"head.dropout": 1.5})
 
 
 @pytest.mark.parametrize(

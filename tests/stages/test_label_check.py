@@ -94,7 +94,8 @@ def configured(**changes: Any) -> Config:
         "fractions": {"train": 0.6, "val": 0.2, "test": 0.2},
         **changes,
     }
-    embedding = candidate({**HOG, "input_px": 32}).model
+    made = candidate({**HOG, "input_px": 32}).model_dump(exclude={"name"})
+    embedding = schema.CandidateFile.model_validate(made)
     return Config(
         seed=0,
         blur_faces=False,

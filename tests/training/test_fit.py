@@ -107,7 +107,7 @@ def test_batch_normalisation_learns_the_statistics_of_the_images() -> None:
     fitted = fit(candidate(SMALL_CNN, epochs=30), samples(EIGHT))
     pixels = np.stack(list(samples(EIGHT))) / 255
     np.testing.assert_allclose(
-        weights(fitted)["features.body.0.running_mean"], pixels.mean((0, 1, 2)), atol=0.02
+        weights(fitted)["extractor.body.0.running_mean"], pixels.mean((0, 1, 2)), atol=0.02
     )
 
 
@@ -157,7 +157,7 @@ def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None
     frozen = {**TIMM, "weights": str(tmp_path / "own.safetensors")}
     fitted = fit(candidate(frozen, frozen=True), samples(EIGHT))
     first = load_file(tmp_path / "own.safetensors")
-    kept = fitted.network.features.body.state_dict()  # type: ignore[union-attr]
+    kept = fitted.network.extractor.body.state_dict()  # type: ignore[union-attr]
     assert any("running_mean" in key for key in kept)
     assert all(torch.equal(value, first[key]) for key, value in kept.items())
 
@@ -165,10 +165,8 @@ def test_a_frozen_backbone_keeps_the_weights_of_its_file(tmp_path: Path) -> None
 def test_a_backbone_that_is_not_frozen_learns() -> None:
     winner = candidate(TIMM, epochs=1)
     seed_everything(0, verbose=False)
-    first = network.build(
-        winner.model, n_classes=2, size_px=16, symmetry="none"
-    ).features.state_dict()
-    learnt = fit(winner, samples(EIGHT)).network.features.state_dict()
+    first = network.build(winner, n_classes=2, size_px=16, symmetry="none").extractor.state_dict()
+    learnt = fit(winner, samples(EIGHT)).network.extractor.state_dict()
     changed = [key for key in first if not torch.equal(first[key], learnt[key])]
     assert any("conv" in key for key in changed) and any("running_mean" in key for key in changed)
 
@@ -242,7 +240,7 @@ def test_the_svm_decides_as_scikit_learns(
     )
     fitted = fit(winner, some)
     with torch.inference_mode():
-        x = fitted.network.head[0](fitted.network.features(torch.from_numpy(noise))).numpy()  # type: ignore[index]
+        x = fitted.network.head[0](fitted.network.extractor(torch.from_numpy(noise))).numpy()  # type: ignore[index]
         ours = fitted.network(torch.from_numpy(noise)).numpy()
     svm = LinearSVC(
         C=0.01,
@@ -315,8 +313,8 @@ def test_training_stops_when_whoever_watches_says_so(winner: Candidate) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        {"features": SMALL_CNN},
-        {"features": HOG, "frozen": True, "head": {"kind": "mlp", "hidden": 8}},
+        {"extractor": SMALL_CNN},
+        {"extractor": HOG, "frozen": True, "head": {"kind": "mlp", "hidden": 8}},
     ],
     ids=["small", "frozen"],
 )

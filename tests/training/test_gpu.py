@@ -31,9 +31,9 @@ def on_gpu(
     features: dict[str, Any], *, head: dict[str, Any] | None = None, symmetry: str = "flip"
 ) -> Classifier:
     winner = candidate(features, head=head, average_views=True)
-    network = build(winner.model, n_classes=3, size_px=PX, symmetry=symmetry)
+    network = build(winner, n_classes=3, size_px=PX, symmetry=symmetry)
     module = Classifier(
-        network, winner.fit, total_steps=4, class_weights=torch.ones(3), backbone=network.features
+        network, winner.fit, total_steps=4, class_weights=torch.ones(3), backbone=network.extractor
     )
     for part in module.modules():  # what .to("cuda") does, which fake tensors do not take
         part._parameters |= {

@@ -22,7 +22,7 @@ def built(winner: Candidate, symmetry: str = "none", seed: int = 0) -> Network:
     shows.
     """
     torch.manual_seed(seed)
-    made = network.build(winner.model, n_classes=3, size_px=32, symmetry=symmetry).eval()
+    made = network.build(winner, n_classes=3, size_px=32, symmetry=symmetry).eval()
     random = np.random.default_rng(seed)
     standardise: Any = made.head[0]  # type: ignore[index]
     d = len(standardise.mean)
@@ -121,7 +121,7 @@ def test_class_names_stay_as_they_are(classes: list[str], tmp_path: Path) -> Non
     "features", [{**SMALL_CNN, "input_px": 96, "blocks": 4}, TIMM], ids=["small", "timm"]
 )
 def test_tiny_images_will_do(features: dict[str, Any], px: int) -> None:
-    made = network.build(candidate(features).model, n_classes=10, size_px=px, symmetry="d4").eval()
+    made = network.build(candidate(features), n_classes=10, size_px=px, symmetry="d4").eval()
     found = logits(made, torch.from_numpy(draw([0, 1], px=px)))
     assert found.shape == (2, 10) and torch.isfinite(found).all()
 
@@ -135,7 +135,7 @@ def test_tiny_images_will_do(features: dict[str, Any], px: int) -> None:
 )
 def test_each_kind_of_head_ends_in_a_logit_a_class(head: dict[str, Any], layers: list[str]) -> None:
     made = network.build(
-        candidate(HOG, head=head, frozen=True).model, n_classes=7, size_px=16, symmetry="none"
+        candidate(HOG, head=head, frozen=True), n_classes=7, size_px=16, symmetry="none"
     )
     assert [type(layer).__name__ for layer in made.head] == layers  # type: ignore[union-attr]
     assert logits(made.eval(), torch.from_numpy(draw([0], px=16))).shape == (1, 7)
