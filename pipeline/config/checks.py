@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline import FieldmarkError, redacted
 from pipeline.config import messages
 from pipeline.config.addresses import check_address, is_address
-from pipeline.config.compose import PARAMS, Config, digest, files, load, read_yaml, wiring
+from pipeline.config.compose import Config, load, wiring
+from pipeline.config.files import PARAMS, digest, files, read_yaml
 from pipeline.config.places import made
 from pipeline.config.targets import check_name, nodes, target
 

@@ -112,10 +112,11 @@ class Augment(Section):
 
 
 class Head(Section):
-    kind: Literal["linear", "mlp", "svm"]
+    kind: Literal["linear", "mlp", "svm", "logistic"]
     hidden: NonNegativeInt = 0
     dropout: float = Field(default=0.0, ge=0, lt=1)
     C: PositiveFloat = 1.0
+    strengths: list[PositiveFloat] = Field(default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0], min_length=1)
 
 
 class Range(Section):
@@ -168,8 +169,8 @@ class Parts(Section):
     space: dict[str, Range] = {}
 
     def model_post_init(self, _: Any) -> None:
-        if self.head.kind == "svm" and not self.frozen:
-            raise ValueError("head.kind svm needs frozen: true")
+        if self.head.kind in ("svm", "logistic") and not self.frozen:
+            raise ValueError(f"head.kind {self.head.kind} needs frozen: true")
         known = {f"fit.{name}" for name in Fit.model_fields}
         known |= {f"head.{name}" for name in Head.model_fields}
         known |= {f"extractor.{name}" for name in self.extractor} | {"average_views"}
@@ -198,7 +199,8 @@ class Candidate(Parts):
         """What people call it: the network or descriptor, and how it is used."""
         kind = self.extractor.get("name", self.extractor["_target_"].rpartition(".")[-1])
         frozen = ", frozen" if self.frozen and "weights" in self.extractor else ""
-        return f"{kind}{frozen}{' + SVM' if self.head.kind == 'svm' else ''}"
+        head = {"svm": " + SVM", "logistic": " + logistic regression"}.get(self.head.kind, "")
+        return f"{kind}{frozen}{head}"
 
 
 class ModelSearch(Section):

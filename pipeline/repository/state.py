@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline import FieldmarkError
-from pipeline.config.compose import PARAMS, groups, read_yaml
+from pipeline.config.files import PARAMS, groups, read_yaml
 from pipeline.repository import git
 
 IN_USE = ("dvc.yaml", "params.yaml", "pipeline", "conf", "data/decisions")

@@ -8,7 +8,7 @@ from pathlib import Path
 import uvicorn
 
 from pipeline import FieldmarkError, config
-from pipeline.config.compose import read_yaml
+from pipeline.config.files import read_yaml
 from pipeline.review import entry
 from pipeline.review.app import create_app
 from pipeline.runs import processes

@@ -13,22 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline import config
-from pipeline.config.schema import Candidate, Head
+from pipeline.config.schema import Candidate
 from pipeline.features import engine
 from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.storage import store
-
-
-class Standardise(nn.Module):
-    """(x - mean) / std with constants of the training features."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("std", torch.ones(d))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.get_buffer("mean")) / self.get_buffer("std")
+from pipeline.training import heads
 
 
 class Network(nn.Module):
@@ -36,7 +25,7 @@ class Network(nn.Module):
     temperature.
     """
 
-    def __init__(self, extractor: nn.Module, head: nn.Module, symmetry: str) -> None:
+    def __init__(self, extractor: nn.Module, head: nn.Sequential, symmetry: str) -> None:
         super().__init__()
         self.extractor, self.head, self.symmetry = extractor, head, symmetry
         self.register_buffer("temperature", torch.ones(()))
@@ -70,19 +59,7 @@ def build(
     with torch.no_grad():
         d = extractor.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
     views = symmetry if candidate.average_views else "none"
-    return Network(extractor, _head(candidate.head, d, n_classes), views)
-
-
-def _head(head: Head, d: int, n_classes: int) -> nn.Sequential:
-    if head.kind == "mlp":
-        hidden = [
-            nn.Dropout(head.dropout / 2),
-            nn.Linear(d, head.hidden),
-            nn.ReLU(),
-            nn.Dropout(head.dropout),
-        ]
-        return nn.Sequential(Standardise(d), *hidden, nn.Linear(head.hidden, n_classes))
-    return nn.Sequential(Standardise(d), nn.Dropout(head.dropout), nn.Linear(d, n_classes))
+    return Network(extractor, heads.build(candidate.head, d, n_classes), views)
 
 
 def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray, "n k"]:

@@ -12,7 +12,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, Shaped, UInt64
+from pandas.util import hash_array
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,8 +25,10 @@ Key = tuple[int, int]  # position and seed of one image in one epoch
 
 @dataclass(frozen=True)
 class Samples(Sequence[np.ndarray]):
-    """Images by position, uint8 (h, w, 3), with targets. place: (n, 2), which array and which row
-    of it; weights: see table.
+    """Images by position, uint8 (h, w, 3), with targets.
+
+    place: (n, 2), which array and which row of it. weights: see table. groups: a number for what
+    belongs together, near-duplicates and views of one image; None where that is not known.
     """
 
     arrays: tuple[np.ndarray, ...]
@@ -33,6 +36,7 @@ class Samples(Sequence[np.ndarray]):
     targets: Float32[np.ndarray, "n k"]
     labels: Int64[np.ndarray, " n"]
     weights: Float64[np.ndarray, " n"] | None = None
+    groups: UInt64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.place)
@@ -58,10 +62,11 @@ class Samples(Sequence[np.ndarray]):
 
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
-        weights = None if self.weights is None else self.weights[which]
-        return Samples(
-            self.arrays, self.place[which], self.targets[which], self.labels[which], weights
+        weights, groups = (
+            None if part is None else part[which] for part in (self.weights, self.groups)
         )
+        place, targets, labels = (part[which] for part in (self.place, self.targets, self.labels))
+        return Samples(self.arrays, place, targets, labels, weights, groups)
 
     def __add__(self, other: "Samples") -> "Samples":
         moved = other.place + np.array([len(self.arrays), 0])
@@ -73,8 +78,14 @@ class Samples(Sequence[np.ndarray]):
                 (self.labels, other.labels),
             )
         )
+        known = self.groups is not None and other.groups is not None
         return Samples(
-            self.arrays + other.arrays, place, targets, labels, self._joined_weights(other)
+            self.arrays + other.arrays,
+            place,
+            targets,
+            labels,
+            self._joined_weights(other),
+            np.concatenate([self.groups, other.groups]) if known else None,
         )
 
     def _joined_weights(self, other: "Samples") -> np.ndarray | None:
@@ -93,7 +104,13 @@ def load(folder: Path, classes: list[str], *, split: str | None = None) -> Sampl
     rows = rows.iloc[keep]
     labels = rows["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
     place = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
-    return Samples((array,), place, table.targets(rows, classes), labels, table.weights(rows))
+    groups = (
+        hash_array(rows["dup_group"].to_numpy(object), categorize=False)
+        if "dup_group" in rows
+        else None
+    )
+    targets, weights = table.targets(rows, classes), table.weights(rows)
+    return Samples((array,), place, targets, labels, weights, groups)
 
 
 def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Samples, Samples]:
@@ -103,6 +120,14 @@ def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Sampl
     classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text(encoding="utf-8"))
     train = load(preprocess_dev, classes, split="train") + load(augment / "extra", classes)
     return classes, train, load(preprocess_dev, classes, split="val")
+
+
+@dataclass(frozen=True)
+class Described:
+    """Samples with the features of each of their views."""
+
+    features: Shaped[np.ndarray, "n v d"]
+    samples: Samples
 
 
 class FeatureRows(Dataset[tuple[Tensor, ...]]):

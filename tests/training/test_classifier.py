@@ -20,7 +20,9 @@ class Halves(nn.Module):
 
 def classifier(net: nn.Module, **options: Any) -> Classifier:
     fit = {
-        key: options.pop(key) for key in ("lr", "label_smoothing", "weight_decay") if key in options
+        key: options.pop(key)
+        for key in ("lr", "label_smoothing", "weight_decay", "backbone_lr_scale")
+        if key in options
     }
     return Classifier(net, candidate(**fit).fit, total_steps=10, **options)
 

@@ -10,7 +10,7 @@ from toys import HOG, SMALL_CNN, TIMM, candidate, draw
 
 from pipeline.config.schema import Candidate
 from pipeline.pixels.symmetry import SYMMETRIES, view
-from pipeline.training import network
+from pipeline.training import heads, network
 from pipeline.training.network import Network
 
 MLP = {"kind": "mlp", "hidden": 8, "dropout": 0.5}
@@ -142,6 +142,6 @@ def test_each_kind_of_head_ends_in_a_logit_a_class(head: dict[str, Any], layers:
 
 
 def test_features_are_standardised_before_the_head() -> None:
-    layer = network.Standardise(2)
+    layer = heads.Standardise(2)
     layer.mean, layer.std = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])
     assert layer(torch.tensor([[3.0, 2.0]])).tolist() == [[1.0, 0.0]]

@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
     return [i for batch in batches for i, _ in batch]
 
 
-def write(folder: Path, labels: list[str], splits: list[str], **columns: list[float]) -> np.ndarray:
+def write(folder: Path, labels: list[str], splits: list[str], **columns: list[Any]) -> np.ndarray:
     n = len(labels)
     blank = {name: ["" if kind == "str" else 1] * n for name, kind in table.INGEST_COLUMNS.items()}
     table.write(
@@ -75,6 +76,19 @@ def test_three_folders_join() -> None:
     parts = [samples([k], images=draw([k], seed=k)) for k in (0, 1, 0)]
     joined = parts[0] + parts[1] + parts[2]
     np.testing.assert_array_equal(np.stack(list(joined)), np.stack([part[0] for part in parts]))
+
+
+def test_views_and_near_duplicates_have_the_number_of_their_group(tmp_path: Path) -> None:
+    one, two = ["train"] * 3, ["train"] * 2
+    write(tmp_path / "a", ["bee", "ant", "ant"], one, dup_group=["x", "y", "x"])
+    write(tmp_path / "b", ["ant", "bee"], two, dup_group=["z", "y"])
+    write(tmp_path / "c", ["ant"], ["train"])
+    a, b, c = (stored.load(tmp_path / name, ["ant", "bee"]) for name in "abc")
+    both = (a + b).take(np.array([0, 1, 2, 4]))
+    assert both.groups is not None
+    assert (both.groups[0], both.groups[1]) == (both.groups[2], both.groups[3])
+    assert both.groups[0] != both.groups[1]
+    assert (a + c).groups is None
 
 
 def test_a_weight_stays_with_its_image_and_is_1_where_a_folder_has_none(tmp_path: Path) -> None:
