@@ -154,7 +154,7 @@ def test_a_stage_takes_what_dvc_yaml_gives_it(stage: str) -> None:
     takes = set(
         signature(import_module(f"pipeline.stages.{stage.replace('-', '_')}").run).parameters
     )
-    assert takes - {"cfg", "out", "scratch"} == given
+    assert takes - {"cfg", "out", "scratch", "run_id"} == given
 
 
 @pytest.mark.parametrize("stage", STAGES)

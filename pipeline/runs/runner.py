@@ -2,7 +2,7 @@
 
 A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as a keyword argument
 spelled like its path, `images` where the folder of photos is among them, one output folder `out`,
-and `scratch` if it asks for it.
+and, if it asks for them, `scratch` and `run_id`, below which it logs its trials.
 """
 
 import hashlib
@@ -50,12 +50,14 @@ def run(stage: str) -> None:
     out = Path(wiring["outs"][0])
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
     tags = {"seed": str(cfg.seed), **provenance.code_tags(), **_hashes(wiring)}
-    with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()):
+    with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()) as own:
         start = time.perf_counter()
         _seed(cfg.seed)
         partial = _fresh(STATE / "partial" / stage)
-        if "scratch" in inspect.signature(function).parameters:
+        takes = inspect.signature(function).parameters
+        if "scratch" in takes:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
+        inputs |= {"run_id": own} if "run_id" in takes else {}
         processes.collect_from_here()
         with _naming(partial):
             metrics = function(cfg, **inputs, out=partial)

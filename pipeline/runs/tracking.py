@@ -122,18 +122,17 @@ def stage_run(
 
 
 @contextmanager
-def trial_run(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """A run below the stage's, with its tags: one candidate, one trial or the final fit, with its
-    whole configuration.
+def trial_run(parent: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """A run below the run `parent`, of this process or another, with its tags: one candidate, one
+    trial or the final fit, with its whole configuration. Gives its id; FAILED when the body raises.
+    parent: "" where it is below none.
     """
-    if not _open:
-        with _run(_Line(connect()), name, "", {}, settings) as run:
-            yield run
-        return
-    above = _open[-1]
-    tags = {k: v for k, v in above.tags.items() if k != "stage"}
-    with _run(above.line, name, above.run, tags, settings) as run:
+    above = _of(parent) if parent else _Open("", {}, _Line(connect()))
+    tags = {key: value for key, value in above.tags.items() if key != "stage"}
+    with _run(above.line, name, parent, tags, settings) as run:
         yield run
+    if above not in _open:
+        above.line.close()
 
 
 @contextmanager
@@ -161,12 +160,14 @@ def _run(
         line.send("end", run, status=status, end=_now())
 
 
-def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Numbers of the active run as they are named: flat, with `/` between the split and the
-    metric.
+def log_metrics(
+    metrics: Mapping[str, float], step: int | None = None, run_id: str | None = None
+) -> None:
+    """Numbers of a run, the innermost of this process by default, as they are named: flat, with `/`
+    between the split and the metric.
     """
-    active = _open[-1]
-    _send_metrics(active.run, [(key, float(value), step or 0) for key, value in metrics.items()])
+    points = [(key, float(value), step or 0) for key, value in metrics.items()]
+    _send_metrics(points, run_id)
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
@@ -175,28 +176,43 @@ def log_result(metrics: Mapping[str, float]) -> None:
     """
     log_metrics(metrics)
     above = _open[-1].tags["mlflow.parentRunId"]
-    _send_metrics(above, [(key, float(value), 0) for key, value in metrics.items()])
+    _send_metrics([(key, float(value), 0) for key, value in metrics.items()], above)
 
 
-def log_history(history: list[dict[str, float]]) -> None:
-    """The numbers of a training, one row an epoch, on the active run; nothing where none is
-    active.
-    """
+def log_history(history: list[dict[str, float]], run_id: str) -> None:
+    """The numbers of a training, one row per epoch, on a run."""
     points = [
         (key, float(value), int(row["epoch"]))
         for row in history
         for key, value in row.items()
         if key != "epoch"
     ]
-    if _open:
-        _send_metrics(_open[-1].run, points)
+    if points:
+        _send_metrics(points, run_id)
 
 
-def _send_metrics(run: str, points: list[tuple[str, float, int]]) -> None:
-    now = _now()
-    _open[-1].line.send(
-        "metrics", run, metrics=[(key, value, now, step) for key, value, step in points]
+def _send_metrics(points: list[tuple[str, float, int]], run_id: str | None) -> None:
+    now, to = _now(), _of(run_id)
+    to.line.send(
+        "metrics", to.run, metrics=[(key, value, now, step) for key, value, step in points]
     )
+
+
+def _of(run_id: str | None) -> _Open:
+    """The run of that id, the innermost by default; one that another process opened is asked of the
+    store.
+    """
+    if run_id is None:
+        return _open[-1]
+    for run in _open:
+        if run.run == run_id:
+            return run
+        if run.tags["mlflow.parentRunId"] == run_id:  # the rebuild's, which is on the same line
+            return _Open(run_id, {}, run.line)
+    client = connect()
+    tags = client.get_run(run_id).data.tags
+    own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+    return _Open(run_id, own, _Line(client))
 
 
 def log_files(folder: Path, *, share_pictures: bool) -> None:
@@ -208,9 +224,10 @@ def log_files(folder: Path, *, share_pictures: bool) -> None:
     _open[-1].line.send("files", _open[-1].run, path=str(folder), names=names, pictures=pictures)
 
 
-def tag(tags: Mapping[str, str]) -> None:
-    """Tags of the active run."""
-    _open[-1].line.send("tags", _open[-1].run, tags=dict(tags))
+def tag(tags: Mapping[str, str], run_id: str | None = None) -> None:
+    """Tags of a run, the innermost of this process by default."""
+    to = _of(run_id)
+    to.line.send("tags", to.run, tags=dict(tags))
 
 
 def tag_data(data_hash: str) -> None:

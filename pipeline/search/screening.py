@@ -2,21 +2,18 @@
 images.
 """
 
-import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
-from pipeline.features import engine
 from pipeline.features.weights import Unavailable
 from pipeline.runs import tracking
-from pipeline.training import classifier, fit
-from pipeline.training.augmentation import Policy
-from pipeline.training.samples import Samples
+from pipeline.search import trial
+from pipeline.search.trial import Budget, Data
 
 LARGER_IS_BETTER = {"accuracy": True, "f1_macro": True, "log_loss": False}
 NAMES = ("candidate", "name")
@@ -25,76 +22,47 @@ COSTS = ("latency/p50_ms", "size_mb", "train_seconds")
 LEFT_OUT = "left_out"
 
 
-def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Positions of a seeded part of every class, at least one image of each."""
-    random = np.random.default_rng(seed)
-    of_class = [random.permutation(np.flatnonzero(labels == k)) for k in np.unique(labels)]
-    return np.sort(np.concatenate([p[: max(1, round(fraction * len(p)))] for p in of_class]))
-
-
 def screen(
-    candidates: Mapping[str, Candidate],
-    train: Samples,
-    val: Samples,
-    *,
-    symmetry: str,
-    policy: Policy,
-    seed: int,
-    latency_runs: int,
+    candidates: Mapping[str, Candidate], data: Data, budget: Budget, *, seed: int, run_id: str
 ) -> pd.DataFrame:
     """One row per candidate: candidate (its name), name (its title), val metrics, latency (one
     image, CPU, median), size_mb, train_seconds, and in left_out why it has none of these.
 
-    Raises FieldmarkError where every candidate is left out.
+    Each trial is a run below run_id. Raises FieldmarkError where every candidate is left out.
     """
     rows = []
     for name, candidate in candidates.items():
         print(f"candidate {name}: {candidate.title}", flush=True)
-        settings = {
-            "seed": seed,
-            "symmetry": symmetry,
-            "n_train": len(train),
-            **candidate.model_dump(),
-        }
-        row: dict[str, Any] = {"candidate": name, "name": candidate.title}
+        row: dict[str, Any] = {"candidate": name, "name": candidate.title, LEFT_OUT: ""}
         try:
-            with tracking.trial_run(candidate.title, settings):
-                row |= _measured(candidate, train, val, symmetry, policy, seed, latency_runs)
-            shown = [f"{key} {value:.4g}" for key, value in row.items() if key not in NAMES]
-            print("  " + ", ".join(shown), flush=True)
+            row |= _screened(candidate, data, budget, seed, run_id)
         except Unavailable as reason:
             row[LEFT_OUT] = str(reason)
-            print(f"  left out: {reason}", flush=True)
+        shown = [f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float)]
+        print("  " + (", ".join(shown) or f"left out: {row[LEFT_OUT]}"), flush=True)
         rows.append(row)
     board = pd.DataFrame(rows, columns=[*NAMES, *METRICS, *COSTS, LEFT_OUT])
-    board[LEFT_OUT] = board[LEFT_OUT].fillna("")
     if (board[LEFT_OUT] != "").all():
         raise FieldmarkError("; ".join(board[LEFT_OUT]))
     return board
 
 
-def _measured(
-    candidate: Candidate,
-    train: Samples,
-    val: Samples,
-    symmetry: str,
-    policy: Policy,
-    seed: int,
-    latency_runs: int,
-) -> dict[str, float]:
-    start = time.perf_counter()
-    fitted = fit.fit(candidate, train, val, symmetry=symmetry, policy=policy, seed=seed)
-    seconds = time.perf_counter() - start
-    assert fitted.val_logits is not None
-    weights = fitted.network.state_dict().values()
-    row = {
-        **classifier.validation(fitted.val_logits, val.labels),
-        "latency/p50_ms": engine.latency_ms(fitted.network, train[0].shape[0], latency_runs),
-        "size_mb": sum(t.numel() * t.element_size() for t in weights) / 1e6,
-        "train_seconds": seconds,
-    }
-    tracking.log_history(fitted.history)
-    tracking.log_metrics(row, step=len(fitted.history))
+def _screened(
+    candidate: Candidate, data: Data, budget: Budget, seed: int, run_id: str
+) -> dict[str, Any]:
+    settings = {"seed": seed, "symmetry": data.symmetry, **asdict(budget), **candidate.model_dump()}
+    with tracking.trial_run(run_id, candidate.title, settings) as own:
+        outcome = trial.trial(candidate, data, budget, seed)
+        tracking.log_history(outcome.history, own)
+        if outcome.end != "complete":
+            return {LEFT_OUT: outcome.why}
+        row = {
+            **trial.metrics(outcome, data),
+            "latency/p50_ms": outcome.latency_ms,
+            "size_mb": outcome.size_mb,
+            "train_seconds": outcome.train_seconds,
+        }
+        tracking.log_metrics(row, step=len(outcome.history), run_id=own)
     return row
 
 

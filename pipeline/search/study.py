@@ -18,11 +18,10 @@ from optuna.trial import TrialState
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate, Range, Tune
 from pipeline.search.screening import LARGER_IS_BETTER
-from pipeline.training.classifier import Diverged
+from pipeline.search.trial import Outcome, Report
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-Report = Callable[[dict[str, float]], None]
-Objective = Callable[[Candidate, int, Report], float]
+Objective = Callable[[Candidate, int, Report], Outcome]
 
 
 def search(
@@ -30,9 +29,9 @@ def search(
 ) -> optuna.Study:
     """Run trials until `settings.trials` count. The first one is the configuration as it stands.
 
-    objective: (candidate, trial number, report) -> value; it calls `report` with each epoch's
-    numbers, which may raise optuna.TrialPruned; a Diverged training counts as pruned, too. Raises
-    FieldmarkError where no trial ended.
+    objective: (candidate, trial number, report) -> outcome; `report` says of each epoch's numbers
+    why the trial should be stopped. One that diverged counts as pruned, too. Raises FieldmarkError
+    where no trial ended.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(settings, scratch)
@@ -112,15 +111,14 @@ def _try(
         {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()},
     )
 
-    def report(epoch: dict[str, float]) -> None:
+    def report(epoch: dict[str, float]) -> str:
         trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
-        if trial.should_prune():
-            raise optuna.TrialPruned(f"after epoch {int(epoch['epoch']) + 1}")
+        return f"after epoch {int(epoch['epoch']) + 1}" if trial.should_prune() else ""
 
-    try:
-        return objective(candidate, trial.number, report)
-    except Diverged as error:  # the next process would ask for the same again, and fail again
-        raise optuna.TrialPruned(str(error)) from error
+    outcome = objective(candidate, trial.number, report)
+    if outcome.end != "complete":
+        raise optuna.TrialPruned(outcome.why)  # diverged: asked again, it would diverge again
+    return outcome.history[-1][f"val/{settings.metric}"]
 
 
 def _suggested(trial: optuna.Trial, key: str, span: Range, now: Any) -> Any:

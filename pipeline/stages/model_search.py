@@ -17,32 +17,33 @@ from omegaconf import OmegaConf
 from pipeline.config import Config
 from pipeline.report import plots
 from pipeline.search import screening
+from pipeline.search.trial import Budget, Data
 from pipeline.storage import csvs
 from pipeline.training import augmentation, samples
 
 
-def run(cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path) -> dict[str, float]:
+def run(
+    cfg: Config, *, preprocess_dev: Path, augment: Path, out: Path, run_id: str
+) -> dict[str, float]:
     """Train every candidate on a subset and send the best within the latency budget on."""
     policy, symmetry = augmentation.read(augment)
     _, train, val = samples.train_and_val(preprocess_dev, augment)
-    part = train.take(screening.subset(train.labels, cfg.model_search.train_fraction, cfg.seed))
+    settings = cfg.model_search
     board = screening.screen(
         cfg.candidates,
-        part,
-        val,
-        symmetry=symmetry,
-        policy=policy,
+        Data(train, val, symmetry, policy),
+        Budget(settings.train_fraction, settings.latency_runs),
         seed=cfg.seed,
-        latency_runs=cfg.model_search.latency_runs,
+        run_id=run_id,
     )
-    metric = f"val/{cfg.model_search.metric}"
-    budget = cfg.model_search.latency_budget_ms
-    ranked = screening.rank(board, cfg.model_search.metric, budget)
+    metric = f"val/{settings.metric}"
+    budget = settings.latency_budget_ms
+    ranked = screening.rank(board, settings.metric, budget)
     csvs.write(ranked, out / "leaderboard.csv")
     (out / "leaderboard.svg").write_bytes(
         plots.leaderboard(ranked[ranked["left_out"] == ""], metric=metric, budget_ms=budget)
     )
-    slow = screening.better_but_slow(ranked, cfg.model_search.metric, budget)
+    slow = screening.better_but_slow(ranked, settings.metric, budget)
     print(*slow, sep="\n", end="\n" * bool(slow), flush=True)
     compared = {
         "metric": metric,

@@ -13,7 +13,6 @@ importance.csv     how much each hyperparameter mattered (fANOVA), where enough 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -25,9 +24,10 @@ from pipeline.config import Config
 from pipeline.config.schema import Candidate
 from pipeline.runs import tracking
 from pipeline.search import study as search
+from pipeline.search import trial
+from pipeline.search.trial import Budget, Data
 from pipeline.storage import csvs, table
 from pipeline.training import augmentation, network, samples
-from pipeline.training.classifier import Diverged, validation
 from pipeline.training.fit import fit, temperature
 
 
@@ -39,6 +39,7 @@ def run(
     model_search_winner: Path,
     out: Path,
     scratch: Path,
+    run_id: str,
 ) -> dict[str, float]:
     """Search, then fit the best again; its temperature comes from validation images that it had not
     seen.
@@ -46,67 +47,61 @@ def run(
     winner = Candidate.model_validate(OmegaConf.to_container(OmegaConf.load(model_search_winner)))
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
-    how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
-    study = search.search(
-        winner, cfg.tune, partial(_trial, cfg, train, val, how), seed=cfg.seed, scratch=scratch
-    )
+    data = Data(train, val, symmetry, policy)
+    objective = partial(_trial, cfg, data, run_id)
+    study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
     best = search.chosen(winner, study.best_params)
-    with tracking.trial_run("best", {**cfg.plain(), **best.model_dump()}):
-        checked = fit(best, train, val, **how)
+    with tracking.trial_run(run_id, "best", {**cfg.plain(), **best.model_dump()}) as own:
+        checked = trial.trial(best, data, Budget(), cfg.seed)
         assert checked.val_logits is not None
-        final = fit(best, train + val, None, **how) if cfg.tune.refit == "dev" else checked
-        final.network.temperature.fill_(temperature(checked.val_logits, val.targets))  # type: ignore[operator]
-        tracking.log_history(checked.history)
-        degrees = float(final.network.temperature)  # type: ignore[arg-type]
-        found = {**validation(checked.val_logits, val.labels), "temperature": degrees}
-        tracking.log_metrics(found, step=len(checked.history))
+        degrees = temperature(checked.val_logits, val.targets)
+        learned, watched = (train + val, None) if cfg.tune.refit == "dev" else (train, val)
+        final = fit(best, learned, watched, symmetry=symmetry, policy=policy, seed=cfg.seed)
+        final.network.temperature.fill_(degrees)  # type: ignore[operator]
+        degrees = float(final.network.temperature)  # type: ignore[arg-type]  # in its precision
+        metrics = {**trial.metrics(checked, data), "temperature": degrees}
+        tracking.log_history(checked.history, own)
+        tracking.log_metrics(metrics, step=len(checked.history), run_id=own)
     unseen = _unseen(checked.val_logits / degrees, preprocess_dev, classes)
     csvs.write(unseen, out / "validation.csv")
     network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     csvs.write(pd.DataFrame(checked.history), out / "history.csv")
-    trials = study.trials_dataframe(("number", "state", "value", "params"))
-    csvs.write(trials, out / "trials.csv")
+    return {**metrics, **_write_study(study, cfg, out)}
+
+
+def _write_study(study: optuna.Study, cfg: Config, out: Path) -> dict[str, float]:
+    """How the search went; returns how many trials ended, and how many of them were pruned."""
+    columns = ("number", "state", "value", "params")
+    csvs.write(study.trials_dataframe(columns), out / "trials.csv")
     said = {"metric": f"val/{cfg.tune.metric}", "direction": study.direction.name.lower()}
     (out / "search.json").write_text(json.dumps(said) + "\n", encoding="utf-8")
     csvs.write(_importance(study), out / "importance.csv")
     ended = study.get_trials(deepcopy=False, states=search.COUNTED)
-    pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in ended)
-    return {**found, "n_trials": float(len(ended)), "n_pruned": float(pruned)}
+    pruned = sum(each.state == optuna.trial.TrialState.PRUNED for each in ended)
+    return {"n_trials": float(len(ended)), "n_pruned": float(pruned)}
 
 
 def _trial(
     cfg: Config,
-    train: samples.Samples,
-    val: samples.Samples,
-    how: dict[str, Any],
+    data: Data,
+    run_id: str,
     candidate: Candidate,
     number: int,
-    report: search.Report,
-) -> float:
-    """The value that a trial ends with, or raises what stopped it: study.search says which."""
-    history: list[dict[str, float]] = []
-
-    def watch(epoch: dict[str, float]) -> None:
-        history.append(epoch)
-        report(epoch)
-
-    turned = {key: search.value(candidate, key) for key in candidate.space}
-    stopped: Exception | None = None
-    with tracking.trial_run(f"trial {number}", {**cfg.plain(), **candidate.model_dump()}):
-        try:
-            fit(candidate, train, val, on_epoch=watch, **how)
-        except (optuna.TrialPruned, Diverged) as error:
-            stopped = error
-        tracking.log_history(history)
-        tracking.tag({"trial.state": "pruned" if stopped else "complete"})
-    shown = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in turned.items())
-    if stopped:
-        print(f"trial {number}: stopped {stopped}  {shown}", flush=True)
-        raise stopped  # not inside the run, which would be shown as failed
-    value = history[-1][f"val/{cfg.tune.metric}"]
-    print(f"trial {number}: val/{cfg.tune.metric} {value:.4f}  {shown}", flush=True)
-    return value
+    report: trial.Report,
+) -> trial.Outcome:
+    settings = {**cfg.plain(), **candidate.model_dump()}
+    with tracking.trial_run(run_id, f"trial {number}", settings) as own:
+        outcome = trial.trial(candidate, data, Budget(), cfg.seed, report)
+        tracking.log_history(outcome.history, own)
+        complete = outcome.end == "complete"
+        tracking.tag({"trial.state": "complete" if complete else "pruned"}, own)
+    metric = f"val/{cfg.tune.metric}"
+    ended = f"{metric} {outcome.history[-1][metric]:.4f}" if complete else f"stopped {outcome.why}"
+    turned = {key.split(".")[-1]: search.value(candidate, key) for key in candidate.space}
+    shown = " ".join(f"{key}={_short(value)}" for key, value in turned.items())
+    print(f"trial {number}: {ended}  {shown}", flush=True)
+    return outcome
 
 
 def _unseen(logits: np.ndarray, preprocess_dev: Path, classes: list[str]) -> pd.DataFrame:

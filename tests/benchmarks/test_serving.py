@@ -414,7 +414,7 @@ def test_soak_with_three_promotions(folder: Path, monkeypatch: pytest.MonkeyPatc
         made = lite0.export(folder / f"soak-{seed}", seed=seed)
         reference().to_parquet(made / "reference.parquet")
         (made / "card.md").write_text("soak\n")
-        with tracking.trial_run("soak", {}):
+        with tracking.trial_run("", "soak", {}):
             versions.append(tracking.register(made, "fieldmark", tags={}))
     client.set_registered_model_alias("fieldmark", "production", versions[0])
     seconds = round(60 * SOAK_MIN)

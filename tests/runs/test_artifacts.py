@@ -38,7 +38,7 @@ def output(tmp_path: Path) -> Path:
 def logged(
     output: Path, to: Path, monkeypatch: pytest.MonkeyPatch, *, share_pictures: bool, at_home: bool
 ) -> dict[str, bytes]:
-    with tracking.trial_run("files", {}) as run, monkeypatch.context() as patch:
+    with tracking.trial_run("", "files", {}) as run, monkeypatch.context() as patch:
         patch.setattr(stores, "is_remote", lambda uri: not at_home)
         tracking.log_files(output, share_pictures=share_pictures)
     folder = Path(MlflowClient().download_artifacts(run, "", str(to)))
@@ -101,7 +101,7 @@ def test_the_input_example_of_a_registered_model_is_noise(
     folder = tiny_export(tmp_path / "export")
     pd.DataFrame({"id": ["a"]}).to_parquet(folder / "reference.parquet")
     (folder / "card.md").write_text("a card\n")
-    with tracking.trial_run("export", {}):
+    with tracking.trial_run("", "export", {}):
         version = tracking.register(folder, "fieldmark", tags={})
     got = tracking.download(f"models:/fieldmark/{version}", tmp_path / "got")
     model = mlflow.pyfunc.load_model(str(got))

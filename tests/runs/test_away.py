@@ -59,12 +59,12 @@ import numpy as np
 from pipeline.runs import tracking
 
 
-def run(cfg, *, ingest, out):
-    with tracking.trial_run("before", {"a": 1}):
+def run(cfg, *, ingest, out, run_id):
+    with tracking.trial_run(run_id, "before", {"a": 1}):
         tracking.log_metrics({"val/accuracy": 0.5})
     os.killpg(int(Path("server.pid").read_text()), signal.SIGKILL)
-    with tracking.trial_run("after", {"a": 2}):
-        tracking.log_history([{"epoch": 0.0, "loss": 2.0}, {"epoch": 1.0, "loss": 1.0}])
+    with tracking.trial_run(run_id, "after", {"a": 2}) as own:
+        tracking.log_history([{"epoch": 0.0, "loss": 2.0}, {"epoch": 1.0, "loss": 1.0}], own)
         tracking.log_metrics({"val/accuracy": 0.75}, step=1)
     (out / "table.csv").write_text("a\\n1\\n")
     tracking.register(Path("exported"), "fieldmark", tags={"seed": "7"})

@@ -1,16 +1,19 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
+import mlflow
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from mlflow.tracking import MlflowClient
 from toys import HOG, TIMM, UNCHANGED, candidate, samples
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
 from pipeline.search import screening
+from pipeline.search.trial import Budget, Data
+
+# MLflow's own use of SQLAlchemy; nothing of ours can change it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
 
 def board(**columns: list[float]) -> pd.DataFrame:
@@ -84,21 +87,22 @@ SVM = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.1})
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path) -> None:
+def run_id(tmp_path: Path, empty_store: Path) -> str:
+    """A stage's run in a store of one's own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
+    client = MlflowClient()
+    return str(client.create_run("0", run_name="model-search", tags={"seed": "0"}).info.run_id)
 
 
-def screened(**candidates: Candidate) -> pd.DataFrame:
-    how = {"symmetry": "none", "policy": UNCHANGED, "seed": 0, "latency_runs": 1}
-    return screening.screen(candidates, samples([0, 1] * 4), samples([0, 1]), **how)
+def screened(run_id: str, **candidates: Candidate) -> pd.DataFrame:
+    data = Data(samples([0, 1] * 4), samples([0, 1]), "none", UNCHANGED)
+    return screening.screen(candidates, data, Budget(1.0, 1), seed=0, run_id=run_id)
 
 
-@pytest.mark.usefixtures("store")
-@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 def test_a_candidate_whose_weights_cannot_be_had_is_left_out_and_the_board_says_why(
-    capsys: pytest.CaptureFixture[str],
+    run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ranked = screening.rank(screened(missing=MISSING, hog=SVM), "log_loss", 1e6)
+    ranked = screening.rank(screened(run_id, missing=MISSING, hog=SVM), "log_loss", 1e6)
     assert ranked["candidate"].tolist() == ["hog", "missing"]
     assert ranked["within_budget"].tolist() == [True, False]
     assert ranked["left_out"][0] == ""
@@ -109,33 +113,33 @@ def test_a_candidate_whose_weights_cannot_be_had_is_left_out_and_the_board_says_
     assert screening.better_but_slow(ranked, "log_loss", 1e6) == []
 
 
-@pytest.mark.usefixtures("store")
-@pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
-def test_where_every_candidate_is_left_out_the_reason_is_the_error() -> None:
+def test_a_candidate_that_diverges_is_left_out_too(run_id: str) -> None:
+    wild = candidate(HOG, frozen=True, lr=1e30, head={"kind": "mlp", "hidden": 8})
+    ranked = screening.rank(screened(run_id, wild=wild, hog=SVM), "accuracy", 1e6)
+    assert ranked["candidate"].tolist() == ["hog", "wild"]
+    assert ranked["left_out"][1].startswith("the training diverged in epoch")
+
+
+def test_where_every_candidate_is_left_out_the_reason_is_the_error(run_id: str) -> None:
     with pytest.raises(FieldmarkError, match="'nowhere.pth' is neither a file"):
-        screened(missing=MISSING)
+        screened(run_id, missing=MISSING)
 
 
-LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
-
-
-@given(LABELS, st.floats(0.01, 1), st.integers(0, 9))
-def test_a_part_has_its_share_of_every_class_and_at_least_one_image(
-    labels: list[int], fraction: float, seed: int
-) -> None:
-    array = np.array(labels)
-    part = screening.subset(array, fraction, seed)
-    shares = {k: max(1, round(fraction * labels.count(k))) for k in set(labels)}
-    assert {k: int((array[part] == k).sum()) for k in shares} == shares
-    assert (np.diff(part) > 0).all()
-
-
-@given(LABELS, st.integers(0, 9))
-def test_the_whole_is_everything_in_order(labels: list[int], seed: int) -> None:
-    assert screening.subset(np.array(labels), 1.0, seed).tolist() == list(range(len(labels)))
-
-
-def test_the_part_follows_the_seed() -> None:
-    labels = np.repeat([0, 1], 50)
-    assert screening.subset(labels, 0.3, 1).tolist() == screening.subset(labels, 0.3, 1).tolist()
-    assert screening.subset(labels, 0.3, 1).tolist() != screening.subset(labels, 0.3, 2).tolist()
+def test_each_trial_is_a_run_below_the_stages_with_its_tags_curve_and_figures(run_id: str) -> None:
+    """By the id of the stage's run: no run needs to be active, as it is in one process alone."""
+    mlp = candidate(HOG, frozen=True, head={"kind": "mlp", "hidden": 8})
+    board = screened(run_id, hog=SVM, mlp=mlp)
+    assert mlflow.active_run() is None
+    client = MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found = {run.info.run_name: run for run in client.search_runs(experiments)}
+    own = {name: run.data for name, run in found.items() if name != "model-search"}
+    assert [run.info.status for name, run in found.items() if name in own] == ["FINISHED"] * 2
+    assert {data.tags["mlflow.parentRunId"] for data in own.values()} == {run_id}
+    assert {data.tags["seed"] for data in own.values()} == {"0"}
+    for row in board.to_dict("records"):
+        data = own[row["name"]]
+        assert data.metrics["val/log_loss"] == pytest.approx(row["val/log_loss"])
+        assert data.params["head.kind"] in ("svm", "mlp")
+    curve = client.get_metric_history(found[mlp.title].info.run_id, "train/loss")
+    assert [point.step for point in curve] == [0, 1, 2]

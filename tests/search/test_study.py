@@ -10,13 +10,14 @@ from toys import HOG, candidate
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate, Tune
 from pipeline.search import study as search
-from pipeline.training.classifier import Diverged
+from pipeline.search.trial import Outcome, Report
 
 SPACE = {
     "fit.lr": {"low": 0.001, "high": 0.1, "log": True},
     "head.hidden": {"choices": [8, 16, 32]},
 }
 Asked = list[tuple[float, int]]
+DIVERGED = Outcome("diverged", "too fast", [], None, 0.0)
 
 
 def winner(space: dict[str, Any] = SPACE, **changes: Any) -> Candidate:
@@ -33,6 +34,11 @@ def settings(**changes: Any) -> Tune:
         "refit": "train",
     }
     return Tune.model_validate({**usual, **changes})
+
+
+def ended(value: float, metric: str = "log_loss") -> Outcome:
+    """A trial that went through all its epochs."""
+    return Outcome("complete", "", [{"epoch": 0.0, f"val/{metric}": value}], None, 0.0)
 
 
 def loss(asked: Candidate) -> float:
@@ -53,11 +59,11 @@ def run(
     """
     asked: Asked = []
 
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         asked.append((turned.fit.lr, turned.head.hidden))
         if len(asked) - 1 == kill_at:
             raise KeyboardInterrupt
-        return loss(turned)
+        return ended(loss(turned))
 
     scratch.mkdir(exist_ok=True)
     return search.search(
@@ -96,7 +102,7 @@ def test_each_metric_is_searched_in_its_direction(metric: str, best: float, tmp_
     study = search.search(
         winner(),
         settings(metric=metric, trials=4),
-        lambda _, number, __: values[number],
+        lambda _, number, __: ended(values[number], metric),
         seed=0,
         scratch=tmp_path,
     )
@@ -156,9 +162,9 @@ def test_the_search_follows_the_seed(tmp_path: Path) -> None:
 def test_what_is_on_or_off_can_be_searched_and_is_found_again_after_a_kill(tmp_path: Path) -> None:
     tried: list[bool] = []
 
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         tried.append(turned.average_views)
-        return float(not turned.average_views)
+        return ended(float(not turned.average_views))
 
     space = {"average_views": {"choices": [True, False]}}
     for trials in (3, 8):
@@ -189,12 +195,13 @@ def test_an_empty_space_is_one_trial(tmp_path: Path) -> None:
 def test_bad_trials_are_stopped_early_and_counted(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         value = 0.1 if number < 3 else 5.0
         for epoch in range(6):
             seen.append(number)
-            report({"epoch": float(epoch), "val/log_loss": value, "val/accuracy": 0.5})
-        return value
+            if why := report({"epoch": float(epoch), "val/log_loss": value, "val/accuracy": 0.5}):
+                return Outcome("stopped", why, [], None, 0.0)
+        return ended(value)
 
     study = search.search(
         winner(), settings(trials=6, prune_after_epochs=2), objective, seed=0, scratch=tmp_path
@@ -205,10 +212,10 @@ def test_bad_trials_are_stopped_early_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_search_goes_on_after_a_training_that_diverged(tmp_path: Path) -> None:
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         if turned.fit.lr > 0.01:
-            raise Diverged("too fast")
-        return loss(turned)
+            return DIVERGED
+        return ended(loss(turned))
 
     study = search.search(winner(lr=0.005), settings(trials=8), objective, seed=0, scratch=tmp_path)
     assert len(study.trials) == 8
@@ -217,8 +224,8 @@ def test_a_search_goes_on_after_a_training_that_diverged(tmp_path: Path) -> None
 
 
 def test_a_search_in_which_all_diverge_says_what_to_do(tmp_path: Path) -> None:
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
-        raise Diverged("too fast")
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
+        return DIVERGED
 
     with pytest.raises(FieldmarkError, match="diverged in every trial of tune; lower fit.lr"):
         search.search(winner(), settings(trials=3), objective, seed=0, scratch=tmp_path)
@@ -227,9 +234,9 @@ def test_a_search_in_which_all_diverge_says_what_to_do(tmp_path: Path) -> None:
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         asked.append(turned.fit.epochs)
-        return 1.0
+        return ended(1.0)
 
     space = {"fit.epochs": {"low": 2, "high": 9}}
     search.search(winner(space), settings(trials=4), objective, seed=0, scratch=tmp_path)
@@ -241,9 +248,9 @@ def test_a_value_that_was_switched_off_may_be_searched(tmp_path: Path, log: bool
     space = {"fit.weight_decay": {"low": 0.01, "high": 0.3, "log": log}}
     asked: list[float] = []
 
-    def objective(turned: Candidate, number: int, report: search.Report) -> float:
+    def objective(turned: Candidate, number: int, report: Report) -> Outcome:
         asked.append(turned.fit.weight_decay)
-        return turned.fit.weight_decay
+        return ended(turned.fit.weight_decay)
 
     search.search(
         winner(space, weight_decay=0.0), settings(trials=8), objective, seed=0, scratch=tmp_path
