@@ -22,8 +22,7 @@ _STAGES = {
     "label-check": "Find doubtful labels, near-duplicates and poor images; make the split.",
     "preprocess": "Turn files of any size into square arrays.",
     "augment": "Validate the augmentation policy, show it, store extra views.",
-    "model-search": "Train every candidate on a subset; the best within the latency budget "
-    "goes on.",
+    "model-search": "Compare the candidates; the best within the latency budget goes on.",
     "tune": "Search the winner's hyperparameters and train the best.",
     "evaluate": "Look once at the test images.",
     "export": "Write ONNX and the model card, check parity, register.",
@@ -56,9 +55,7 @@ def _stage(name: str) -> None:
 
 
 def _load(*sections: str, use: dict[str, str] | None = None) -> Any:
-    """The configuration; what reads it takes a second to import, in which `--help` would wait and
-    Ctrl-C show where.
-    """
+    """The configuration; what reads it takes a second to import, for which `--help` would wait."""
     return import_module("pipeline.config").load(*sections, use=use)
 
 
@@ -150,6 +147,15 @@ def show_config(
         print(OmegaConf.to_yaml(OmegaConf.create(config.load(*(section or [])).plain())), end="")
 
 
+@app.command("cache")
+def show_cache(
+    kind: Annotated[str | None, typer.Argument(help="Such as trials; all by default.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete it.")] = False,
+) -> None:
+    """What is kept of earlier computations; what is deleted is computed again."""
+    import_module("pipeline.storage.usage").command(kind, clear=clear)
+
+
 @app.command()
 def lineage() -> None:
     """For each stage's present output, the MLflow run that made it, however old."""
@@ -172,9 +178,7 @@ def review(
     ] = 8421,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
-    """Settle doubtful labels and label images on a local page; `dvc repro` applies what was
-    decided.
-    """
+    """Settle labels and label images on a local page; `dvc repro` applies what was decided."""
     import_module("pipeline.review.server").serve(by=by, port=port, browser=browser)
 
 

@@ -1,35 +1,30 @@
-"""Features of a frozen module, computed once: kept by the content of weights and pixels.
+"""Features of an extractor that learns no more: computed once for the same weights and pixels, kept
+by the memo.
 
-.fieldmark/cache/features/<module>/<view>/<shard>.npz   keys S32 (n,), values float16 (n, d)
-.fieldmark/cache/features/<settings>.txt                <module>: what `settings` were built to, for
-                                                        write_features
-Shards are written as they come, so a killed run goes on where it stopped. The folder may be deleted
-at any time, and a shard that cannot be read is computed again. torch is imported only where
-something is computed; write_features does that in a process of its own, since torch and the engine
-would hold some 700 MiB to the end.
+features/<extractor>-<view>/   float32 (d,) by the content of the image
+extractors/                    what settings were built to, so that nothing is built in vain
+torch is imported only where something is computed; write_features does that in a process of its
+own, since torch and the engine would hold some 700 MiB to the end.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float16, Int64
+from jaxtyping import Float, Float16
+from numpy.typing import DTypeLike
 from tqdm import tqdm
 
 from pipeline import config
 from pipeline.compute import parallel
 from pipeline.features import weights
 from pipeline.pixels.symmetry import SYMMETRIES
-from pipeline.storage import shards, store
+from pipeline.storage import memo, store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,63 +32,65 @@ if TYPE_CHECKING:
 SHARD = 512  # images
 KEY = np.dtype("S32")
 NO_IMAGES = "there are no images to compute features of"
+LIBRARIES = ("torch", "torchvision", "timm", "openvino")
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
-Keys = shards.Keys  # of KEY
-Rows = Int64[np.ndarray, " _"]
-Missing = dict[Flips, Rows]
+Keys = memo.Keys  # of KEY
+Missing = dict[Flips, np.ndarray]  # rows of each view
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 _last: dict[tuple[object, ...], np.ndarray] = {}
 
 
-def features(module: nn.Module, images: Images, *, symmetry: str) -> Float16[np.ndarray, "n v d"]:
-    """Features of every image in each view that `symmetry` allows; only what the cache lacks is
-    computed.
+def features(
+    module: nn.Module, images: Images, *, symmetry: str, keys: Keys | None = None
+) -> Float16[np.ndarray, "n v d"]:
+    """Features of every image in each view that `symmetry` allows, in half precision; only what the
+    memo lacks is computed.
 
     images: anything with a length that gives square uint8 arrays of one size, a memory map
-    included.
+    included. keys: those of the images (see `key`), if they are known already.
     """
-    folder = _root() / _fingerprint(module)
-    keys = _keys(images)
-    asked = (folder, symmetry, keys.tobytes())
+    keys = image_keys(images) if keys is None else keys
+    extractor = fingerprint(module)
+    asked = (config.cache_folder(), extractor, symmetry, keys.tobytes())
     if asked not in _last:  # a search asks for the same ones in every trial
         _last.clear()
-        _last[asked] = _assembled(
-            module, images, keys, folder, symmetry, partial(np.empty, dtype=np.float16)
-        )
+        allocate = partial(np.empty, dtype=np.float16)
+        _last[asked] = _assembled(module, extractor, images, keys, symmetry, allocate)
     return _last[asked]
+
+
+def exact(
+    module: nn.Module, images: Images, path: Path, *, symmetry: str, keys: Keys | None = None
+) -> Float[np.ndarray, "n v d"]:
+    """The same in the precision that they were computed in, in a new .npy file at `path`, from which
+    the array is mapped: it need not fit in memory.
+    """
+    keys = image_keys(images) if keys is None else keys
+    allocate = partial(_on_disk, path, np.float32)
+    return _assembled(module, fingerprint(module), images, keys, symmetry, allocate)
 
 
 def write_features(
     settings: Mapping[str, Any], images: Images, path: Path, keys: Keys | None = None, *, seed: int
 ) -> Float16[np.ndarray, "n d"]:
-    """Features of every image as it is (no other view) in a new .npy file; the array is mapped from
-    it, so it need not fit in memory.
+    """Features of every image as it is (no other view), in half precision, in a new .npy file; the
+    array is mapped from it, so it need not fit in memory.
 
-    settings: a node with `_target_` that describes the module, which is built only where the cache
-    lacks something, with the seed. keys: those of the images (see `key`), if they are known
-    already; then only images that the cache lacks are decoded.
+    settings: a node with `_target_` that describes the module, which is built, with the seed, only
+    where the memo lacks something. keys: those of the images, if they are known already; then only
+    images that the memo lacks are decoded.
     """
-    keys = _keys(images) if keys is None else keys
-
-    def allocate(shape: tuple[int, int, int]) -> np.ndarray:
-        return store.open_array(path, (shape[0], shape[2]), np.float16)[:, None]
-
+    keys = image_keys(images) if keys is None else keys
     if not len(keys):
         raise ValueError(NO_IMAGES)
-    note = _note(settings)
-    found = (
-        _kept(_root() / note.read_text(encoding="utf-8"), keys, allocate)
-        if note and note.exists()
-        else None
-    )
-    while found is None:  # once, unless somebody deletes the shards meanwhile
-        folder = parallel.apart(_computed, settings, images, keys, seed)
-        found = _kept(folder, keys, allocate)
-        if note:
-            with store.whole(note) as half:
-                half.write_text(folder.name, encoding="utf-8")
-    plain: np.ndarray = found[:, 0]
+    question = _question(settings)
+    built = memo.get("extractors", question) if question else None
+    if built is None or not _kept(str(built["extractor"]), keys, path):
+        extractor = parallel.apart(_write, settings, images, keys, seed, path)
+        if question:
+            memo.put("extractors", question, {"extractor": np.array(extractor)})
+    plain: np.ndarray = store.read_array(path)
     return plain
 
 
@@ -102,50 +99,8 @@ def key(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode()
 
 
-def _note(settings: Mapping[str, Any]) -> Path | None:
-    """Where it stands what these settings were built to; None where more than settings and code
-    decides on that.
-    """
-    file = weights.file_of(settings.get("weights", "random"))
-    if file is None:
-        return None
-    digest = hashlib.blake2b(file.read_bytes(), digest_size=16)
-    targets = find_spec(settings["_target_"].rpartition(".")[0])
-    code = sorted(
-        [*Path(__file__).parent.glob("*.py"), *([Path(str(targets.origin))] if targets else [])]
-    )
-    for source in code:
-        digest.update(source.read_bytes())
-    versions = [version(package) for package in ("torch", "torchvision", "timm", "openvino")]
-    chosen = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "FIELDMARK_ACCELERATOR")]
-    devices = [*sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))), *chosen]  # see engine.name
-    digest.update(json.dumps([settings, versions, devices], sort_keys=True, default=str).encode())
-    return _root() / f"{digest.hexdigest()}.txt"
-
-
-def _kept(folder: Path, keys: Keys, allocate: Allocate) -> np.ndarray | None:
-    """(n, 1, d) of the module whose folder it is, if that has all of them."""
-    missing: Missing = {(): np.arange(len(keys))}
-    found = _fill(None, keys, missing, _places(folder, "none"), allocate)
-    return None if len(missing[()]) else found
-
-
-def _computed(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int) -> Path:
-    """The folder of the module that the settings describe, once it has what it lacked."""
-    import torch
-
-    torch.manual_seed(seed)  # no runner could seed what was not imported
-    module = config.build(settings, "candidate").eval()
-    folder = _root() / _fingerprint(module)
-    places = _places(folder, "none")
-    rows, missing = shards.Rows(keys), np.ones(len(keys), bool)
-    for stored, _ in shards.read(places[()]):
-        missing[rows.of(stored)[0]] = False
-    _compute(module, images, keys, {(): np.flatnonzero(missing)}, places)
-    return folder
-
-
-def _keys(images: Images) -> Keys:
+def image_keys(images: Images) -> Keys:
+    """Those of all images."""
     keys = np.empty(len(images), KEY)
     for i, image in enumerate(images):
         keys[i] = key(image)
@@ -154,86 +109,156 @@ def _keys(images: Images) -> Keys:
     return keys
 
 
+def fingerprint(module: nn.Module) -> str:
+    """Of the weights, the architecture as printed, the plain settings, the code and the engine."""
+    from pipeline.features import engine
+
+    settings = {
+        k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, list, tuple))
+    }
+    state = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+    return memo.key(
+        {"printed": str(module), "settings": settings, "names": [*state], "by": engine.name()},
+        *state.values(),
+        code=("pipeline.features.engine", type(module).__module__),
+        libraries=LIBRARIES,
+    )
+
+
+def _question(settings: Mapping[str, Any]) -> str | None:
+    """Of what the settings are built to; None where more than settings and code decides on that."""
+    if settings.get("weights") in ("hub", "random"):
+        return None
+    asked = {
+        "settings": dict(settings),
+        "weights": weights.content(settings),
+        "by": weights.computes(),
+    }
+    target = settings["_target_"].rpartition(".")[0]
+    return memo.key(asked, code=(__name__, target), libraries=LIBRARIES)
+
+
+def _kept(extractor: str, keys: Keys, path: Path) -> bool:
+    """Whether the memo had the features of all images, which are then in the file."""
+    missing: Missing = {(): np.arange(len(keys))}
+    _fill(None, extractor, keys, missing, partial(_on_disk, path, np.float16))
+    return not len(missing[()])
+
+
+def _write(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int, path: Path) -> str:
+    """Build the module that the settings describe, and fill the file."""
+    import torch
+
+    from pipeline.features import learning
+
+    torch.manual_seed(seed)  # no runner could seed what was not imported
+    module = config.build(settings, "candidate").eval()
+    learning.learn(module, images, keys, seed)
+    extractor = fingerprint(module)
+    _assembled(module, extractor, images, keys, "none", partial(_on_disk, path, np.float16))
+    return extractor
+
+
+def _on_disk(path: Path, dtype: DTypeLike, shape: tuple[int, int, int]) -> np.ndarray:
+    """(n, v, d), filled on disk; of a single view the file holds (n, d)."""
+    n, views, d = shape
+    return (
+        store.open_array(path, (n, d), dtype)[:, None]
+        if views == 1
+        else store.open_array(path, shape, dtype)
+    )
+
+
 def _release(images: Images) -> None:
     if isinstance(images, np.ndarray):
         store.release(images)
 
 
 def _assembled(
-    module: nn.Module, images: Images, keys: Keys, folder: Path, symmetry: str, allocate: Allocate
+    module: nn.Module,
+    extractor: str,
+    images: Images,
+    keys: Keys,
+    symmetry: str,
+    allocate: Allocate,
 ) -> np.ndarray:
-    """(n, v, d), filled from one shard after the other."""
-    places = _places(folder, symmetry)
-    missing: Missing = {flips: np.arange(len(keys)) for flips in places}
-    result = _fill(None, keys, missing, places, allocate)
-    while any(map(len, missing.values())):  # once, unless somebody deletes the shards meanwhile
-        _compute(module, images, keys, missing, places)
-        result = _fill(result, keys, missing, places, allocate)
+    """(n, v, d), filled from the memo, and with what that lacks."""
+    missing: Missing = {flips: np.arange(len(keys)) for flips in SYMMETRIES[symmetry]}
+    views, rows = [*missing], memo.Rows(keys)
+    result = _fill(None, extractor, keys, missing, allocate)
+    for flips, computed, values in _computed(module, extractor, images, keys, missing):
+        if result is None:
+            result = allocate((len(keys), len(views), values.shape[1]))
+        here, which = rows.of(computed)
+        result[here, views.index(flips)] = values[which]
+        store.release(result)
     if result is None:
         raise ValueError(NO_IMAGES)
     return result
 
 
-def _places(folder: Path, symmetry: str) -> dict[Flips, Path]:
-    return {flips: folder / "-".join(["view", *map(str, flips)]) for flips in SYMMETRIES[symmetry]}
-
-
 def _fill(
-    result: np.ndarray | None,
-    keys: Keys,
-    missing: Missing,
-    places: dict[Flips, Path],
-    allocate: Allocate,
+    result: np.ndarray | None, extractor: str, keys: Keys, missing: Missing, allocate: Allocate
 ) -> np.ndarray | None:
-    """Copy what the cache has to its rows, and strike these off the missing ones."""
-    for column, (flips, place) in enumerate(places.items()):
-        asked, found = missing[flips], np.zeros(len(missing[flips]), bool)
-        rows = shards.Rows(keys[asked])
-        for stored, values in shards.read(place) if len(asked) else ():
+    """Copy what the memo has to its rows, and strike these off the missing ones."""
+    for column, (flips, asked) in enumerate(missing.items()):
+        known, rows = np.zeros(len(asked), bool), memo.Rows(keys[asked])
+        for stored, values in memo.read_rows("features", _place(extractor, flips)):
             here, which = rows.of(stored)
             if len(here):
-                result = (
-                    allocate((len(keys), len(places), values.shape[1]))
-                    if result is None
-                    else result
-                )
+                if result is None:
+                    result = allocate((len(keys), len(missing), values.shape[1]))
                 result[asked[here], column] = values[which]
-                found[here] = True
+                known[here] = True
             if result is not None:
                 store.release(result)
-        missing[flips] = asked[~found]
+        missing[flips] = asked[~known]
     return result
 
 
-def _compute(
-    module: nn.Module, images: Images, keys: Keys, missing: Missing, places: dict[Flips, Path]
-) -> None:
-    """All views in one stream, since preparing the engine for a module takes seconds."""
+def _place(extractor: str, flips: Flips) -> str:
+    return "-".join([extractor, "view", *map(str, flips)])
+
+
+def _computed(
+    module: nn.Module, extractor: str, images: Images, keys: Keys, missing: Missing
+) -> Iterator[tuple[Flips, Keys, np.ndarray]]:
+    """View, keys and their features, batch by batch, kept as they come; equal images once. All views
+    in one stream, since preparing the engine for a module takes seconds.
+    """
     from pipeline.features import engine
 
     jobs = [
         (flips, some)
         for flips, rows in missing.items()
-        for some in store.chunks(rows.tolist(), engine.BATCH)
+        for some in store.chunks(_different(rows, keys), engine.BATCH)
     ]
     if not jobs:
         return
-    pending: dict[Flips, list[tuple[bytes, np.ndarray]]] = {flips: [] for flips in places}
+    pending: dict[Flips, list[memo.Row]] = {flips: [] for flips in missing}
     batches = parallel.in_order(lambda job: _batch(images, job[1], job[0]), jobs)
     with tqdm(
-        total=sum(map(len, missing.values())), desc="features", unit="view", mininterval=1
+        total=sum(len(some) for _, some in jobs), desc="features", unit="view", mininterval=1
     ) as progress:
         for (flips, which), output in zip(
             jobs, engine.run(module, batches, images[0].shape[0]), strict=True
         ):
-            pending[flips] += zip(keys[which].tolist(), output.astype(np.float16), strict=True)
+            yield flips, keys[which], output
+            pending[flips] += zip(keys[which].tolist(), output, strict=True)
             progress.update(len(which))
             if len(pending[flips]) >= SHARD:
-                shards.write(places[flips], pending[flips])
+                memo.write_rows("features", _place(extractor, flips), pending[flips])
                 pending[flips] = []
                 _release(images)
     for flips, rows in pending.items():
-        shards.write(places[flips], rows)
+        memo.write_rows("features", _place(extractor, flips), rows)
+
+
+def _different(rows: np.ndarray, keys: Keys) -> list[int]:
+    """Those rows of which no earlier one has the same key."""
+    first = np.unique(keys[rows], return_index=True)[1]
+    different: list[int] = rows[np.sort(first)].tolist()
+    return different
 
 
 def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
@@ -244,22 +269,3 @@ def _batch(images: Images, which: list[int], flips: Flips) -> np.ndarray:
     stacked = torch.from_numpy(np.stack([images[i] for i in which]))
     result: np.ndarray = view(stacked, flips).numpy()
     return result
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """Of the weights, the architecture as printed, the plain settings and the engine."""
-    from pipeline.features import engine
-
-    digest = hashlib.blake2b(digest_size=16)
-    for key, value in module.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    settings = {
-        k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, list, tuple))
-    }
-    digest.update(f"{module} {sorted(settings.items())} {engine.name()}".encode())
-    return digest.hexdigest()
-
-
-def _root() -> Path:
-    return config.cache_folder() / "features"

@@ -1,7 +1,11 @@
 """Where the weights of a network lie, by the name they have in conf/; without torch."""
 
+import hashlib
+import os
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 from pipeline import FieldmarkError
 
@@ -36,3 +40,24 @@ def file_of(weights: str) -> Path | None:
             f"extractor.weights: the package {weights} holds {len(inside)} weights files, not one"
         )
     return inside[0]
+
+
+def content(extractor: Mapping[str, Any]) -> str:
+    """What the weights are that an extractor's settings name: the hash of their file, or their name
+    where they come from the hub, or from a seed.
+    """
+    name = str(extractor.get("weights", ""))
+    file = file_of(name) if name else None
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else name
+
+
+def computes() -> list[str]:
+    """What numbers are computed on, since a GPU rounds otherwise; without torch, as engine.name
+    says it with torch.
+    """
+    chosen = [
+        f"{name}={os.environ[name]}"
+        for name in ("CUDA_VISIBLE_DEVICES", "FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
+        if name in os.environ
+    ]
+    return [*sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))), *chosen]

@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.labels import errors, remember
+from pipeline.labels import errors
 from pipeline.labels.errors import Features, Labelling, Labels
 from pipeline.storage import store, table
 
@@ -63,12 +63,12 @@ def audit(
     confused = (
         other
         if said.labels.max() < 2
-        else _most_alike(said.labels, remember.out_of_fold(features, said, **how))
+        else _most_alike(said.labels, errors.out_of_fold(features, said, **how))
     )
     rows = []
     for kind, fraction, noisy in _planted(said, confused, fractions, seed):
         found = errors.suspects(
-            noisy, remember.out_of_fold(features, noisy, **how), max_fraction=max_fraction
+            noisy, errors.out_of_fold(features, noisy, **how), max_fraction=max_fraction
         )
         rows.append(_figures(kind, fraction, noisy.labels != said.labels, found))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -88,7 +88,7 @@ def real(
     """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found
     among the judged ones.
     """
-    probs = remember.out_of_fold(features, said, folds=folds, C=C, seed=seed)
+    probs = errors.out_of_fold(features, said, folds=folds, C=C, seed=seed)
     found = errors.suspects(said, probs, max_fraction=max_fraction)[judged]
     return pd.DataFrame(
         [_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS

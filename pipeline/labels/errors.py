@@ -4,7 +4,7 @@ The probabilities must come from models that have not seen the image, nor its ne
 Axes: n images, d features, k classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from pipeline.labels.folds import LEARN, StratifiedGroups, drawn
-from pipeline.storage import store, table
+from pipeline.storage import memo, store, table
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
@@ -35,7 +35,6 @@ Shares = Float64[
 Probs = Float64[
     np.ndarray, "j k"
 ]  # of the j images that a fold judges, by the classes that it knows
-Keep = Callable[[int, Callable[[], Probs]], Probs]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ def out_of_fold(
     C: float,
     seed: int,
     rows: Labels | None = None,
-    keep: Keep | None = None,
 ) -> Float64[np.ndarray, "n k"]:
     """Class probabilities of each image by a linear model of the folds that hold nothing of its
     group.
@@ -82,9 +80,39 @@ def out_of_fold(
     A model learns from at most folds.LEARN images, drawn so that each class keeps its share. There
     are no more folds than the rarest class has groups. Where nothing can be learned about an
     image's own class, because the class has a single group or all of it fell into one fold, its row
-    is uniform: no evidence against the label. keep(fold, judge) returns what judge() computes for a
-    fold, or what it computed before.
+    is uniform: no evidence against the label. The memo keeps the
+    answer, and until there is one that of each fold, so that a killed run goes on where it was.
     """
+    given = (said.weights, said.shares, rows)
+    question = memo.key(
+        {
+            "how": [folds, C, seed],
+            "groups": list(said.groups),
+            "given": [part is not None for part in given],
+        },
+        features,
+        said.labels,
+        *(part for part in given if part is not None),
+        code=(__name__,),
+        libraries=("scikit-learn", "numpy", "scipy"),
+    )
+    probs = memo.array(
+        "folds", question, lambda: _out_of_fold(features, said, folds, C, seed, rows, question)
+    )
+    for fold in range(folds):
+        memo.forget("folds", f"{question}-{fold}")
+    return probs
+
+
+def _out_of_fold(
+    features: Features,
+    said: Labelling,
+    folds: int,
+    C: float,
+    seed: int,
+    rows: Labels | None,
+    question: str,
+) -> Float64[np.ndarray, "n k"]:
     labels, weights = said.labels, said.weights
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
@@ -106,7 +134,7 @@ def out_of_fold(
         )
         judge = partial(_judged, features, place[judged], place[learned], taught, counted, C)
         probs[judged] = 0
-        probs[np.ix_(judged, known)] = keep(fold, judge) if keep else judge()
+        probs[np.ix_(judged, known)] = memo.array("folds", f"{question}-{fold}", judge)
     return probs
 
 

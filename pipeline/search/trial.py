@@ -4,22 +4,35 @@ It is a function of its arguments alone and knows no tracking server, so it can 
 process or machine; whoever drives it logs what comes back.
 """
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from pipeline.config.schema import Candidate
-from pipeline.features import engine
+from pipeline.features import engine, weights
+from pipeline.storage import memo
 from pipeline.training import classifier
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged, Epoch
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.samples import Samples
 
+LIBRARIES = (
+    "albumentations",
+    "numpy",
+    "openvino",
+    "pytorch-lightning",
+    "scikit-learn",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+)
 # Of an epoch's numbers: why the trial should end here, "" where it should go on.
 Report = Callable[[Epoch], str]
 
@@ -49,7 +62,7 @@ class Outcome:
     """What came of a trial. end: it went through all epochs, was stopped by a report, or diverged;
     why says the reason of the last two, which have no logits. Two outcomes are equal also where
     their costs differ, which are measured: seconds to train, milliseconds for an image (NaN: not
-    measured), megabytes of the network.
+    measured), megabytes of the network; or in whether they were remembered.
     """
 
     end: Literal["complete", "stopped", "diverged"]
@@ -59,6 +72,7 @@ class Outcome:
     train_seconds: float
     latency_ms: float = float("nan")
     size_mb: float = float("nan")
+    remembered: bool = False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outcome):
@@ -106,6 +120,31 @@ def trial(
     )
 
 
+def tried(
+    candidate: Candidate, data: Data, budget: Budget, seed: int, report: Report | None = None
+) -> Outcome:
+    """The same, from the memo where it was tried before: the report hears the epochs once more, and
+    what it stops now ends there. Where it stopped a trial earlier than now, that is tried anew.
+    """
+    question = _question(candidate, data, budget, seed)
+    known = _recalled(question)
+    for n, epoch in enumerate(known.history if known else (), 1):
+        if known and report and (why := report(epoch)):
+            return replace(
+                known, end="stopped", why=why, history=known.history[:n], val_logits=None
+            )
+    if known and known.end != "stopped":
+        return known
+    heard = len(known.history) if known else 0
+
+    def after(epoch: Epoch) -> str:
+        return report(epoch) if report and epoch["epoch"] >= heard else ""
+
+    outcome = trial(candidate, data, budget, seed, after)
+    memo.put("trials", question, _arrays(outcome))
+    return outcome
+
+
 def metrics(outcome: Outcome, data: Data) -> Epoch:
     """The metrics of the validation images at the end of a complete trial."""
     assert outcome.val_logits is not None
@@ -125,3 +164,39 @@ def _cost(fitted: Fitted, images: Samples, budget: Budget) -> tuple[float, float
     if not budget.latency_runs:
         return float("nan"), size_mb
     return engine.latency_ms(fitted.network, images[0].shape[0], budget.latency_runs), size_mb
+
+
+def _question(candidate: Candidate, data: Data, budget: Budget, seed: int) -> str:
+    """Neither a candidate's name nor what tune may turn decides on what comes of it."""
+    policy = data.policy.to_json()
+    asked = {
+        "candidate": candidate.model_dump(exclude={"name", "space"}),
+        "weights": weights.content(candidate.extractor),
+        "budget": asdict(budget),
+        "seed": seed,
+        "symmetry": data.symmetry,
+        "policy": policy,
+        "by": weights.computes(),
+    }
+    code = {__name__, candidate.extractor["_target_"].rpartition(".")[0]}
+    return memo.key(
+        asked,
+        *data.train.content(),
+        *data.val.content(),
+        code=sorted(code),
+        libraries=LIBRARIES,
+    )
+
+
+def _arrays(outcome: Outcome) -> memo.Arrays:
+    plain = asdict(replace(outcome, val_logits=None))
+    logits = {} if outcome.val_logits is None else {"val_logits": outcome.val_logits}
+    return {"plain": np.array(json.dumps(plain)), **logits}
+
+
+def _recalled(question: str) -> Outcome | None:
+    known = memo.get("trials", question)
+    if known is None:
+        return None
+    plain = json.loads(str(known["plain"]))
+    return Outcome(**{**plain, "val_logits": known.get("val_logits"), "remembered": True})

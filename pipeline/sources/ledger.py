@@ -6,6 +6,11 @@
 <cache>/ingest/images-*.parquet  packed images; those in data/ingest are the same files, by hard
                                  links
 
+This is no part of storage/memo, since it has another job. The memo knows a result by the content of
+what it came from; the ledger knows a file by its stamp (size and time), so that its content need
+not be read at all. And its packed images are links to data/ingest: they take no room of their own,
+and to delete them by age would free none.
+
 A shard is whole before it is named, and named before its files are said to be known; so a kill at
 any moment costs what was read since the last shard. The folder may be deleted whenever no ingest is
 running.
@@ -28,6 +33,7 @@ from pipeline.pixels import images
 from pipeline.pixels.images import Probe
 from pipeline.sources import Item, Skipped, bounded, signatures
 from pipeline.storage import store
+from pipeline.storage.code import code_hash
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS files (stamp TEXT PRIMARY KEY, found TEXT, run INTEGER) WITHOUT ROWID;
@@ -189,8 +195,8 @@ def _database(path: Path, rules: str) -> sqlite3.Connection:
 
 def _rules(max_pixels: int, max_bytes: int) -> str:
     """What else than its bytes decides on a file, and how it is noted here."""
-    code = b"".join(Path(str(file)).read_bytes() for file in (signatures.__file__, __file__))
-    return f"{max_pixels} {max_bytes} {images.rules()} {hashlib.sha256(code).hexdigest()}"
+    code = code_hash(signatures.__name__, __name__)
+    return f"{max_pixels} {max_bytes} {images.rules()} {code}"
 
 
 def _link(shard: Path, to: Path) -> None:

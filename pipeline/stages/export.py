@@ -17,23 +17,17 @@ of a network that had not seen them. Strangeness is measured against the trainin
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from omegaconf import OmegaConf
 
 from pipeline.config import Config
-from pipeline.evaluation import abstention
-from pipeline.exported import write
+from pipeline.exported import reference, write
 from pipeline.exported.signature import SKETCH
-from pipeline.features import cache
-from pipeline.labels import quality
 from pipeline.runs import lineage, provenance, tracking
-from pipeline.storage import csvs, store
-from pipeline.training import density, network, samples
+from pipeline.storage import store
+from pipeline.training import network, samples
 
 TOLD = (
     "test/accuracy",
@@ -60,17 +54,17 @@ def run(
     trained, winner, classes, size_px = network.load(tune)
     images = store.read_array(preprocess_dev / "images.npy")
     some = np.linspace(0, len(images) - 1, min(cfg.export.parity_images, len(images))).astype(int)
-    deployed = write.Deployed(
-        trained, _density(cfg, trained, samples.load(preprocess_dev, classes, split="train"))
-    )
+    train, val = (samples.load(preprocess_dev, classes, split=name) for name in ("train", "val"))
+    strangeness = reference.density_of(cfg.export, trained, train, cfg.seed)
+    deployed = write.Deployed(trained, strangeness)
     write.write_onnx(deployed, classes, size_px, cfg.export.opset, out / "model.onnx")
     agreed = write.parity(deployed, out / "model.onnx", images[some], cfg.export.parity_tolerance)
     took = write.latency(out / "model.onnx", images[:1], cfg.export.latency_runs)
     signature = json.dumps(_signature(classes, size_px, cfg), indent=1, ensure_ascii=False)
     (out / "signature.json").write_text(signature + "\n", encoding="utf-8")
-    reference = _reference(out / "model.onnx", preprocess_dev, tune, classes)
-    reference.to_parquet(out / "reference.parquet", index=False)
-    thresholds = _thresholds(cfg, reference)
+    rows = reference.reference(*reference.strange(trained, strangeness, val), val, tune, classes)
+    rows.to_parquet(out / "reference.parquet", index=False)
+    thresholds = reference.thresholds(cfg.export, rows)
     (out / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n", encoding="utf-8")
     tested = json.loads(evaluate_metrics.read_bytes())
     code, made = provenance.code_tags(), lineage.outputs()
@@ -99,48 +93,6 @@ def run(
     }
     tracking.register(out, cfg.export.registered_name, tags=tags)
     return {**agreed, **took, "size_mb": (out / "model.onnx").stat().st_size / 1e6}
-
-
-def _density(cfg: Config, trained: network.Network, train: samples.Samples) -> density.Density:
-    features = cache.features(trained.extractor, train, symmetry="none")[:, 0].astype(np.float32)
-    return density.fit(features, components=cfg.export.ood_components, sketch=SKETCH, seed=cfg.seed)
-
-
-def _reference(file: Path, preprocess_dev: Path, tune: Path, classes: list[str]) -> pd.DataFrame:
-    said = csvs.read(
-        tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False
-    )  # classes may be digits
-    probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    images = samples.load(preprocess_dev, classes, split="val")
-    _, ood, sketch = write.run(write.session(file), images)
-    seen = pd.DataFrame([quality.scores(image) for image in images])
-    return pd.DataFrame(
-        {
-            "id": said["id"],
-            "label": said["label"],
-            "predicted": np.array(classes, dtype=object)[probs.argmax(1)],
-            "confidence": probs.max(1),
-            "ood": ood,
-            **{f"sketch_{i}": sketch[:, i] for i in range(sketch.shape[1])},
-            "brightness": seen["brightness"],
-            "sharpness": seen["blur"],
-        }
-    )
-
-
-def _thresholds(cfg: Config, reference: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    correct = (reference["predicted"] == reference["label"]).to_numpy()
-    abstain = abstention.abstention(
-        reference["confidence"].to_numpy(),
-        correct,
-        target_risk=cfg.export.target_risk,
-        delta=cfg.export.risk_delta,
-    )
-    score = float(np.quantile(reference["ood"], cfg.export.ood_quantile))
-    return {
-        "abstain": asdict(abstain),
-        "ood": {"score": score, "quantile": cfg.export.ood_quantile},
-    }
 
 
 def _signature(classes: list[str], size_px: int, cfg: Config) -> dict[str, object]:

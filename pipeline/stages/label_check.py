@@ -35,9 +35,9 @@ from pipeline.labels import (
     duplicates,
     errors,
     lists,
+    neighbours,
     outliers,
     quality,
-    remember,
     scan,
     splits,
     summary,
@@ -70,7 +70,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     )
     feedback = rows["metadata"].map(table.from_feedback)
     rows, together = _grouped(rows, pairs, feedback)
-    near = remember.nearest(seen, k=settings.neighbours)
+    near = neighbours.nearest(seen, k=settings.neighbours)
     far = outliers.distances(seen, near)
     rows = rows.assign(
         outlier_score=far, outlier=outliers.outliers(far, **settings.outliers.model_dump())
@@ -142,7 +142,7 @@ def _doubt(rows: pd.DataFrame, seen: np.ndarray, cfg: Config) -> pd.DataFrame:
     """Suspect labels by confident learning; what a person kept or changed is no longer doubted."""
     labelled, limits = rows["label"] != "", cfg.label_check.errors
     names, said = errors.labelling(rows[labelled])
-    probs = remember.out_of_fold(
+    probs = errors.out_of_fold(
         seen, said, folds=limits.folds, C=limits.C, seed=cfg.seed, rows=np.flatnonzero(labelled)
     )
     found = errors.suspects(said, probs, max_fraction=limits.max_fraction)

@@ -52,7 +52,7 @@ def run(
     study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
     best = search.chosen(winner, study.best_params)
     with tracking.trial_run(run_id, "best", {**cfg.plain(), **best.model_dump()}) as own:
-        checked = trial.trial(best, data, Budget(), cfg.seed)
+        checked = trial.tried(best, data, Budget(), cfg.seed)
         assert checked.val_logits is not None
         degrees = temperature(checked.val_logits, val.targets)
         learned, watched = (train + val, None) if cfg.tune.refit == "dev" else (train, val)
@@ -92,15 +92,17 @@ def _trial(
 ) -> trial.Outcome:
     settings = {**cfg.plain(), **candidate.model_dump()}
     with tracking.trial_run(run_id, f"trial {number}", settings) as own:
-        outcome = trial.trial(candidate, data, Budget(), cfg.seed, report)
+        outcome = trial.tried(candidate, data, Budget(), cfg.seed, report)
         tracking.log_history(outcome.history, own)
         complete = outcome.end == "complete"
-        tracking.tag({"trial.state": "complete" if complete else "pruned"}, own)
+        tags = {"trial.state": "complete" if complete else "pruned"}
+        tracking.tag({**tags, "trial.remembered": str(outcome.remembered).lower()}, own)
     metric = f"val/{cfg.tune.metric}"
     ended = f"{metric} {outcome.history[-1][metric]:.4f}" if complete else f"stopped {outcome.why}"
     turned = {key.split(".")[-1]: search.value(candidate, key) for key in candidate.space}
     shown = " ".join(f"{key}={_short(value)}" for key, value in turned.items())
-    print(f"trial {number}: {ended}  {shown}", flush=True)
+    remembered = "  (remembered)" if outcome.remembered else ""
+    print(f"trial {number}: {ended}  {shown}{remembered}", flush=True)
     return outcome
 
 

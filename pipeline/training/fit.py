@@ -59,7 +59,7 @@ def fit(
     network = build(
         candidate, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
     )
-    learning.learn(network.extractor, train, seed)
+    learning.learn(network.extractor, train, train.keys(), seed)
     if candidate.frozen:
         return _fit_head(candidate, network, train, val, seed, on_epoch)
     history = loop.fit_network(network, candidate.fit, train, val, policy, seed, on_epoch)
@@ -92,9 +92,8 @@ def _fit_head(
     seed: int,
     on_epoch: OnEpoch | None,
 ) -> Fitted:
-    both = cache.features(
-        network.extractor, train + val if val else train, symmetry=network.symmetry
-    )
+    images = train + val if val else train
+    both = cache.features(network.extractor, images, symmetry=network.symmetry, keys=images.keys())
     learned = Described(both[: len(train)], train)
     watched = Described(both[len(train) :], val) if val else None
     heads.standardise(network.head, learned.features)

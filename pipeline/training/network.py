@@ -5,6 +5,7 @@ exported.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from torch import Tensor, nn
 
 from pipeline import config
 from pipeline.config.schema import Candidate
-from pipeline.features import engine
+from pipeline.features import cache, engine
 from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.storage import store
 from pipeline.training import heads
+from pipeline.training.samples import Samples
+
+AT_ONCE = 256  # images whose features go through the head together
 
 
 class Network(nn.Module):
@@ -68,9 +72,34 @@ def logits(network: Network, images: Sequence[np.ndarray]) -> Float32[np.ndarray
     return np.concatenate(list(engine.run(network, batches, images[0].shape[0]))).astype(np.float32)
 
 
-def probabilities(network: Network, images: Sequence[np.ndarray]) -> Float64[np.ndarray, "n k"]:
-    """Softmax of the logits, calibrated by the network's temperature, in double precision."""
-    return torch.softmax(torch.from_numpy(logits(network, images)).double(), dim=1).numpy()
+def probabilities(network: Network, images: Samples) -> Float64[np.ndarray, "n k"]:
+    """Softmax of the logits, calibrated by the network's temperature, in double precision; from
+    features that the memo keeps: what an earlier stage or run has computed is not computed again.
+    """
+    parts = []
+    with TemporaryDirectory(dir=_temporary()) as folder, torch.inference_mode():
+        features = cache.exact(
+            network.extractor,
+            images,
+            Path(folder) / "features.npy",
+            symmetry=network.symmetry,
+            keys=images.keys(),
+        )
+        n, views, d = features.shape
+        for start in range(0, n, AT_ONCE):
+            part = torch.from_numpy(features[start : start + AT_ONCE].reshape(-1, d))
+            parts.append(network.head.eval()(part).unflatten(0, (-1, views)).mean(1))
+            store.release(features)
+        del features
+    logits = torch.cat(parts) / network.get_buffer("temperature")
+    return torch.softmax(logits.double(), dim=1).numpy()
+
+
+def _temporary() -> Path:
+    """Beside the memo, since a system's own place may be in memory."""
+    folder = config.cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def save(

@@ -3,8 +3,10 @@ in memory.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from mmap import mmap
 from pathlib import Path
@@ -17,6 +19,8 @@ from pandas.util import hash_array
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.features import cache
+from pipeline.features.cache import Keys
 from pipeline.storage import store, table
 
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
@@ -59,6 +63,35 @@ class Samples(Sequence[np.ndarray]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays = (store.read_array(a) if isinstance(a, Path) else a for a in state["arrays"])
         self.__dict__.update(state, arrays=tuple(arrays))
+
+    def keys(self) -> Keys:
+        """The content of each image, see features.cache.key; of an array in a file, whose images are
+        read only once in a process.
+        """
+        keys = np.empty(len(self), cache.KEY)
+        for number, array in enumerate(self.arrays):
+            here = np.flatnonzero(self.place[:, 0] == number)
+            rows = self.place[here, 1]
+            if _maps_a_file(array):
+                info = os.stat(str(array.filename))
+                keys[here] = _keys_of_file(str(array.filename), info.st_size, info.st_mtime_ns)[
+                    rows
+                ]
+            else:
+                keys[here] = cache.image_keys(array[rows])
+        return keys
+
+    def content(self) -> list[np.ndarray]:
+        """Everything that decides on what is learned from these, for the memo."""
+        given = (self.weights, self.groups)
+        none = np.array([part is None for part in given])
+        return [
+            self.keys(),
+            self.targets,
+            self.labels,
+            none,
+            *(part for part in given if part is not None),
+        ]
 
     def take(self, which: np.ndarray) -> "Samples":
         """The samples at these positions."""
@@ -177,6 +210,11 @@ class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):
             self.samples.labels[i],
             *(weights[i] for weights in self.weights),
         )
+
+
+@lru_cache(maxsize=8)
+def _keys_of_file(file: str, n_bytes: int, changed: int) -> Keys:
+    return cache.image_keys(store.read_array(Path(file)))
 
 
 def _maps_a_file(array: np.ndarray) -> TypeGuard[np.memmap[Any, Any]]:

@@ -136,8 +136,9 @@ def test_a_half_written_shard_is_ignored() -> None:
     np.testing.assert_array_equal(found[:4], first)
 
 
-def test_equal_images_have_equal_features() -> None:
+def test_equal_images_have_equal_features_which_are_computed_once() -> None:
     found = cache.features(Projection(), IMAGES[[0, 1, 0, 0]], symmetry="none")
+    assert sum(shards().values()) == 2
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_array_equal(found[0], found[3])
 
@@ -208,13 +209,25 @@ def test_a_network_is_built_only_where_the_cache_lacks_something_or_its_weights_
     assert len(built) == 5
 
 
+@pytest.mark.parametrize("symmetry", ["none", "flip"])
+def test_exact_features_are_in_full_precision_and_those_that_the_memo_keeps(
+    symmetry: str, tmp_path: Path
+) -> None:
+    half = cache.features(Projection(), IMAGES, symmetry=symmetry)
+    before = shards()
+    found = cache.exact(Projection(), IMAGES, tmp_path / "exact.npy", symmetry=symmetry)
+    assert computed(before) == 0
+    np.testing.assert_allclose(found, own(Projection(), IMAGES, symmetry), rtol=1e-5)
+    np.testing.assert_array_equal(found.astype(np.float16), half)
+
+
 def test_of_known_keys_only_new_images_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]
 ) -> None:
     """What it costs to decode the others is saved."""
     keys = np.array([cache.key(image) for image in IMAGES])
     cache.write_features(HOG, IMAGES[:-2], tmp_path / "before.npy", keys[:-2], seed=0)
-    monkeypatch.setattr(cache, "_keys", lambda images: pytest.fail("the keys are known"))
+    monkeypatch.setattr(cache, "image_keys", lambda images: pytest.fail("the keys are known"))
     taken, batch = [], cache._batch
 
     def noted(images: np.ndarray, which: list[int], flips: tuple[int, ...]) -> np.ndarray:

@@ -120,6 +120,27 @@ def test_a_candidate_that_diverges_is_left_out_too(run_id: str) -> None:
     assert ranked["left_out"][1].startswith("the training diverged in epoch")
 
 
+def test_a_candidate_that_is_added_is_trained_alone_and_nothing_is_trained_twice(
+    run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only who is trained is followed by figures of its own; the others stand in the log, too."""
+    mlp = candidate(HOG, frozen=True, head={"kind": "mlp", "hidden": 8})
+
+    def log(**candidates: Candidate) -> dict[str, bool]:
+        screened(run_id, **candidates)
+        parts = capsys.readouterr().out.split("candidate ")[1:]
+        return {part.partition(":")[0]: "remembered" in part for part in parts}
+
+    assert log(hog=SVM) == {"hog": False}
+    assert log(hog=SVM, mlp=mlp) == {"hog": True, "mlp": False}
+    assert log(hog=SVM, mlp=mlp) == {"hog": True, "mlp": True}
+
+
+def test_a_remembered_board_is_the_same_board(run_id: str) -> None:
+    """Its measured costs, too, so that no later stage runs again."""
+    pd.testing.assert_frame_equal(screened(run_id, hog=SVM), screened(run_id, hog=SVM))
+
+
 def test_where_every_candidate_is_left_out_the_reason_is_the_error(run_id: str) -> None:
     with pytest.raises(FieldmarkError, match="'nowhere.pth' is neither a file"):
         screened(run_id, missing=MISSING)

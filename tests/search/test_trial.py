@@ -3,18 +3,22 @@ here.
 """
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import HOG, SMALL_CNN, candidate, draw, samples
+from safetensors.torch import save_file
+from toys import HOG, SMALL_CNN, TIMM, candidate, draw, samples
 
 from pipeline.compute import parallel
 from pipeline.config.schema import Candidate
-from pipeline.search.trial import Budget, Data, Outcome, metrics, subset, trial
+from pipeline.search.trial import Budget, Data, Outcome, Report, metrics, subset, trial, tried
 from pipeline.storage import store
 from pipeline.training import augmentation
 from pipeline.training.samples import Samples
@@ -98,6 +102,93 @@ def test_a_trial_says_what_the_last_epoch_said_and_what_the_network_costs() -> N
     assert metrics(outcome, data()) == pytest.approx(last)
     assert outcome.latency_ms > 0 and outcome.train_seconds > 0
     assert np.isnan(trial(MLP, data(), Budget(), 0).latency_ms)
+
+
+def told(outcome: Outcome) -> tuple[str, int, bool]:
+    return outcome.end, len(outcome.history), outcome.remembered
+
+
+def stop_at(epoch: float, heard: list[float] | None = None) -> Report:
+    def report(numbers: dict[str, float]) -> str:
+        if heard is not None:
+            heard.append(numbers["epoch"])
+        return "worse than others" if numbers["epoch"] >= epoch else ""
+
+    return report
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_tried_is_remembered_to_the_digit(kind: str) -> None:
+    arguments = KINDS[kind], data(), Budget(0.5, 1), 3
+    first, again = tried(*arguments), tried(*arguments)
+    assert (first.remembered, again.remembered) == (False, True)
+    assert first == again == trial(*arguments)
+    assert (first.train_seconds, first.latency_ms) == (again.train_seconds, again.latency_ms)
+
+
+def test_a_diverged_trial_is_not_tried_again() -> None:
+    wild = candidate(HOG, frozen=True, lr=1e30, head={"kind": "mlp", "hidden": 8})
+    first, again = (tried(wild, data(), Budget(), 0) for _ in range(2))
+    assert first == again and again.remembered
+
+
+def test_neither_the_name_of_a_candidate_nor_what_tune_may_turn_is_another_trial() -> None:
+    tried(MLP, data(), Budget(), 0)
+    space = candidate(HOG, space={"fit.lr": {"low": 0.1, "high": 1.0}}).space
+    other = MLP.model_copy(update={"name": "other", "space": space})
+    assert tried(other, data(), Budget(), 0).remembered
+
+
+LEARNED = samples(LABELS_16)
+OTHERWISE: dict[str, Any] = {
+    "setting": {"candidate": candidate(HOG, frozen=True, average_views=True, lr=0.03)},
+    "budget": {"budget": Budget(0.5)},
+    "seed": {"seed": 1},
+    "symmetry": {"data": replace(data(), symmetry="none")},
+    "policy": {"data": replace(data(), policy=augmentation.from_nodes([]))},
+    "image": {"data": replace(data(), train=samples(LABELS_16, images=draw(LABELS_16, seed=2)))},
+    "label": {"data": replace(data(), train=samples([1, *LABELS_16[1:]], images=draw(LABELS_16)))},
+    "weight": {"data": replace(data(), train=samples(LABELS_16, weights=[2.0] + [1.0] * 15))},
+    "group": {"data": replace(data(), train=replace(LEARNED, groups=np.arange(16).astype("u8")))},
+    "validation image": {"data": replace(data(), val=samples([0, 1]))},
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_another_question_is_another_trial(what: str) -> None:
+    asked = {"candidate": MLP, "data": data(), "budget": Budget(), "seed": 0}
+    tried(**asked)
+    assert not tried(**{**asked, **OTHERWISE[what]}).remembered
+
+
+def test_another_file_of_weights_is_another_trial(tmp_path: Path) -> None:
+    file, labels = tmp_path / "own.safetensors", [0, 1] * 2
+    images = Data(samples(labels), samples(labels), "none", FLIPS)
+    made = candidate({**TIMM, "weights": str(file)}, frozen=True, epochs=1)
+    ends = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_resnet").state_dict(), file)
+        ends.append(tried(made, images, Budget(), 0).remembered)
+    assert ends == [False, True, False]
+
+
+def test_a_report_hears_a_remembered_trial_epoch_by_epoch_and_may_end_it() -> None:
+    whole, heard = tried(MLP, data(), Budget(), 0), list[float]()
+    stopped = tried(MLP, data(), Budget(), 0, stop_at(1, heard))
+    assert told(stopped) == ("stopped", 2, True)
+    assert heard == [0.0, 1.0] and stopped.history == whole.history[:2]
+    assert told(tried(MLP, data(), Budget(), 0)) == ("complete", 3, True)
+
+
+def test_a_trial_that_was_stopped_goes_on_where_nothing_stops_it_now() -> None:
+    """As when other trials are its rivals. Optuna takes the value of an epoch only once."""
+    heard: list[float] = []
+    assert told(tried(MLP, data(), Budget(), 0, stop_at(1))) == ("stopped", 2, False)
+    assert told(tried(MLP, data(), Budget(), 0, stop_at(0))) == ("stopped", 1, True)
+    whole = tried(MLP, data(), Budget(), 0, stop_at(9, heard))
+    assert told(whole) == ("complete", 3, False) and heard == [0.0, 1.0, 2.0]
+    assert whole == trial(MLP, data(), Budget(), 0)
 
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from exports import tiny_export
 from toys import draw
 
 from pipeline import config
-from pipeline.stages import export, tune
+from pipeline.exported import reference
+from pipeline.stages import tune
 from pipeline.storage import store, table
+from pipeline.training import samples
 
 
 @pytest.mark.parametrize(
@@ -35,8 +36,8 @@ def test_a_model_that_is_always_right_abstains_from_nothing_whatever_its_classes
     )
     logits = np.array([[4.0, 0.0] if label == classes[0] else [0.0, 4.0] for label in labels])
     tune._unseen(logits, tmp_path / "dev", classes).to_csv(tmp_path / "validation.csv", index=False)
-    file = tiny_export(tmp_path / "export", classes) / "model.onnx"
-    reference = export._reference(file, tmp_path / "dev", tmp_path, classes)
-    assert (reference["label"].tolist(), reference["id"].iloc[7]) == (labels, "007")
-    abstain = export._thresholds(config.load("export"), reference)["abstain"]
+    val = samples.load(tmp_path / "dev", classes, split="val")
+    rows = reference.reference(np.ones(n), np.zeros((n, 16)), val, tmp_path, classes)
+    assert (rows["label"].tolist(), rows["id"].iloc[7]) == (labels, "007")
+    abstain = reference.thresholds(config.load("export").export, rows)["abstain"]
     assert (abstain["val_coverage"], abstain["val_risk"], abstain["guaranteed"]) == (1.0, 0.0, True)

@@ -1,5 +1,6 @@
 """Heads that are solved for at once, and extractors that learn before they describe."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -155,7 +156,8 @@ class Whitened(nn.Module):
 
 
 def whitened(train: Samples, val: Samples, monkeypatch: pytest.MonkeyPatch) -> Fitted:
-    monkeypatch.setattr(targets, "TARGETS", (*targets.TARGETS, f"{__name__}."))
+    rule = targets.ALLOWED["candidate"]._replace(names=re.compile(f"{__name__}.Whitened"))
+    monkeypatch.setitem(targets.ALLOWED, "candidate", rule)
     made = candidate({"_target_": f"{__name__}.Whitened"}, frozen=True, head={"kind": "svm"})
     return fit(made, train, val, symmetry="none", policy=UNCHANGED, seed=0)
 

@@ -1,0 +1,87 @@
+"""What the exported folder says of images that it was not trained on: thresholds, and the reference
+for drift, from the validation images.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config.schema import Export
+from pipeline.evaluation import abstention
+from pipeline.exported.signature import SKETCH
+from pipeline.features import cache
+from pipeline.labels import quality
+from pipeline.storage import csvs
+from pipeline.training import density
+from pipeline.training.density import Density
+from pipeline.training.network import Network
+from pipeline.training.samples import Samples
+
+
+def density_of(settings: Export, trained: Network, train: Samples, seed: int) -> Density:
+    """The density of the training images' features."""
+    both = cache.features(trained.extractor, train, symmetry="none", keys=train.keys())
+    features = both[:, 0].astype(np.float32)
+    return density.fit(features, components=settings.ood_components, sketch=SKETCH, seed=seed)
+
+
+def strange(
+    trained: Network, strangeness: Density, images: Samples
+) -> tuple[np.ndarray, np.ndarray]:
+    """How strange each image is (n,), and its sketch (n, 16), from the features of the memo: what
+    the exported file says, as far as parity was proved.
+    """
+    with TemporaryDirectory() as folder, torch.inference_mode():
+        features = cache.exact(
+            trained.extractor,
+            images,
+            Path(folder) / "features.npy",
+            symmetry="none",
+            keys=images.keys(),
+        )
+        ood, sketch = strangeness(torch.from_numpy(np.array(features[:, 0])))
+    return ood.numpy(), sketch.numpy()
+
+
+def reference(
+    ood: np.ndarray, sketch: np.ndarray, val: Samples, tune: Path, classes: list[str]
+) -> pd.DataFrame:
+    """One row per validation image: what serving would record of it."""
+    said = csvs.read(
+        tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False
+    )  # classes may be digits
+    probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
+    seen = pd.DataFrame([quality.scores(image) for image in val])
+    return pd.DataFrame(
+        {
+            "id": said["id"],
+            "label": said["label"],
+            "predicted": np.array(classes, dtype=object)[probs.argmax(1)],
+            "confidence": probs.max(1),
+            "ood": ood,
+            **{f"sketch_{i}": sketch[:, i] for i in range(sketch.shape[1])},
+            "brightness": seen["brightness"],
+            "sharpness": seen["blur"],
+        }
+    )
+
+
+def thresholds(settings: Export, reference: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Where the model abstains, and from where on an image is strange to it."""
+    correct = (reference["predicted"] == reference["label"]).to_numpy()
+    abstain = abstention.abstention(
+        reference["confidence"].to_numpy(),
+        correct,
+        target_risk=settings.target_risk,
+        delta=settings.risk_delta,
+    )
+    score = float(np.quantile(reference["ood"], settings.ood_quantile))
+    return {
+        "abstain": asdict(abstain),
+        "ood": {"score": score, "quantile": settings.ood_quantile},
+    }

@@ -1,0 +1,72 @@
+"""The code that computes something, as a hash: of the files of its modules and of all that they
+import of this package.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pipeline
+
+ROOT = Path(pipeline.__file__).parent
+# They say what may be asked, where work runs and where results lie, and change no result.
+UNCOUNTED = (
+    "pipeline.config",
+    "pipeline.compute",
+    "pipeline.storage.code",
+    "pipeline.storage.memo",
+)
+
+
+@lru_cache
+def code_hash(*modules: str) -> str:
+    """Of the modules by name, such as `pipeline.labels.errors`, as their files stood when this
+    process first asked.
+    """
+    reached: dict[str, Path] = {}
+    for module in modules:
+        _reach(module, reached)
+    return files_hash(reached[name] for name in sorted(reached))
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """Of what stands in files, in this order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _reach(module: str, reached: dict[str, Path]) -> None:
+    if module in reached or module == "pipeline" or module.startswith(UNCOUNTED):
+        return
+    file = _file(module)
+    if file is None:
+        raise ValueError(f"there is no module {module}")
+    reached[module] = file
+    for name in _imported(file):
+        _reach(name, reached)
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """The modules of the package that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [node.module, *(name for name in inner if _file(name))]
+        yield from (name for name in names if name.split(".")[0] == "pipeline")
+
+
+def _file(module: str) -> Path | None:
+    first, *rest = module.split(".")
+    if first != "pipeline":  # an extractor of a test
+        spec = find_spec(module) if not rest else None
+        return Path(spec.origin) if spec and spec.origin else None
+    place = ROOT.joinpath(*rest)
+    return next(
+        (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None
+    )

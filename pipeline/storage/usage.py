@@ -1,0 +1,69 @@
+"""What `fieldmark cache` shows of the memory of results, and what it clears."""
+
+import shutil
+import time
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import FieldmarkError, config
+from pipeline.config import messages
+from pipeline.storage import memo
+
+
+def command(kind: str | None, *, clear: bool) -> None:
+    """Show a kind, or everything; or delete it."""
+    if clear:
+        delete(kind)
+    else:
+        show(kind)
+
+
+def kinds() -> dict[str, list[memo.File]]:
+    """The files of each kind."""
+    found: dict[str, list[memo.File]] = {}
+    for kind, file in memo.files():
+        found.setdefault(kind, []).append(file)
+    return found
+
+
+def delete(kind: str | None = None) -> None:
+    """Delete all of a kind, or everything; what is needed is computed again. Raises FieldmarkError
+    for a kind of which there is nothing.
+    """
+    present = _of(kind)
+    for name in present:
+        shutil.rmtree(config.cache_folder() / name, ignore_errors=True)
+
+
+def show(kind: str | None = None) -> None:
+    """Print one row per kind: files, size, last use. Raises FieldmarkError for a kind of which there
+    is nothing.
+    """
+    present = _of(kind)
+    table = Table(
+        "kind",
+        "files",
+        "MB",
+        "last used",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        caption=f"of at most {memo.limit_bytes() / 1e9:g} GB (FIELDMARK_CACHE_GB)",
+    )
+    for name, files in present.items():
+        used = time.localtime(max(file.used for file in files) / 1e9)
+        size = sum(file.n_bytes for file in files) / 1e6
+        shown = time.strftime("%Y-%m-%d %H:%M", used)
+        table.add_row(name, str(len(files)), f"{size:,.1f}", shown)
+    Console(highlight=False).print(table)
+
+
+def _of(kind: str | None) -> dict[str, list[memo.File]]:
+    present = kinds()
+    if kind is None:
+        return present
+    if kind not in present:
+        advice = messages.nearest(kind, sorted(present)) if present else "it is empty"
+        raise FieldmarkError(f"the cache holds no {kind}; {advice}")
+    return {kind: present[kind]}
