@@ -274,9 +274,7 @@ def predict(
         float, typer.Option(min=0.0, help="A larger file, but for a video, is not read.")
     ] = 500.0,
 ) -> None:
-    """What a model in production says of images, on stdout; exit code 1 where one could not be
-    read.
-    """
+    """What a model says of images, on stdout; exit code 1 where one could not be read."""
     command = import_module("pipeline.prediction.command")
     unread = command.predict(
         files or [],

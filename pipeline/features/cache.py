@@ -9,7 +9,6 @@ own, since torch and the engine would hold some 700 MiB to the end.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,12 +29,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHARD = 512  # images
-KEY = np.dtype("S32")
 NO_IMAGES = "there are no images to compute features of"
 LIBRARIES = ("torch", "torchvision", "timm", "openvino")
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
-Keys = memo.Keys  # of KEY
+Keys = memo.Keys  # of memo.ITEM
 Missing = dict[Flips, np.ndarray]  # rows of each view
 Allocate = Callable[[tuple[int, int, int]], np.ndarray]
 _last: dict[tuple[object, ...], np.ndarray] = {}
@@ -48,7 +46,7 @@ def features(
     memo lacks is computed.
 
     images: anything with a length that gives square uint8 arrays of one size, a memory map
-    included. keys: those of the images (see `key`), if they are known already.
+    included. keys: those of the images (see image_keys), if they are known already.
     """
     keys = image_keys(images) if keys is None else keys
     extractor = fingerprint(module)
@@ -94,16 +92,11 @@ def write_features(
     return plain
 
 
-def key(image: np.ndarray) -> bytes:
-    """The content of an image, 32 hexadecimal digits."""
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest().encode()
-
-
 def image_keys(images: Images) -> Keys:
-    """Those of all images."""
-    keys = np.empty(len(images), KEY)
+    """The content of every image, see memo.item."""
+    keys = np.empty(len(images), memo.ITEM)
     for i, image in enumerate(images):
-        keys[i] = key(image)
+        keys[i] = memo.item(image)
         if i % SHARD == 0:
             _release(images)
     return keys

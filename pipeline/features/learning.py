@@ -25,7 +25,7 @@ def learn(extractor: nn.Module, images: Images, keys: memo.Keys, seed: int) -> N
     """Let it learn from training images, where it is one that does; from the same ones only once.
 
     The only call: before features are computed, which are kept by what the extractor then holds.
-    keys: the content of the images, see cache.key.
+    keys: the content of the images, see memo.item.
     """
     if not isinstance(extractor, Learns):
         return

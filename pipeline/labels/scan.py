@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from pipeline.compute import parallel
-from pipeline.features import cache
 from pipeline.labels import duplicates, quality
 from pipeline.pixels import images
 from pipeline.storage import memo, store
@@ -23,7 +22,7 @@ LOOK = np.dtype(
     [
         ("hash", np.uint8, duplicates.HASH_BYTES),
         ("scores", np.float64, len(quality.FIGURES)),
-        ("key", cache.KEY),
+        ("key", memo.ITEM),
     ]
 )
 EVERY = 1024  # images between two files: no more are looked at again after a kill
@@ -88,7 +87,7 @@ def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> memo.R
         (
             duplicates.perceptual_hash(pixels),
             figures,
-            cache.key(_square(pixels, size_px, blur_faces)),
+            memo.item(_square(pixels, size_px, blur_faces)),
         ),
         LOOK,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline import FieldmarkError
-from pipeline.config.files import PARAMS, groups, read_yaml
+from pipeline.config.files import CANDIDATES, GROUP, PARAMS, groups, read_yaml
 from pipeline.repository import git
 
 IN_USE = ("dvc.yaml", "params.yaml", "pipeline", "conf", "data/decisions")
@@ -89,7 +89,8 @@ def _compare(commit: str, inside: str) -> tuple[set[str], set[str]]:
 def _conf_in_use() -> set[str]:
     params = read_yaml(PARAMS)
     chosen = {f"conf/{group}/{params[name]['use']}.yaml" for name, group in groups().items()}
-    return {"conf/config.yaml", *chosen}
+    tried = {f"conf/{GROUP}/{node['use']}.yaml" for node in params[CANDIDATES].values()}
+    return {"conf/config.yaml", *chosen, *tried}
 
 
 def _counts(path: str, conf_in_use: set[str]) -> bool:

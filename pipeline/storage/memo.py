@@ -29,6 +29,7 @@ from pipeline.storage.code import code_hash
 Arrays = dict[str, np.ndarray]
 Keys = Shaped[np.ndarray, " n"]  # bytes of one length
 Row = tuple[bytes, np.ndarray]
+ITEM = np.dtype("S32")  # of a key by `item`
 
 AT_ONCE = 10_000  # rows of a mapped array, of which no more are in memory
 LIMIT_GB = 10.0
@@ -66,6 +67,11 @@ def key(
     by = [code_hash(*sorted(set(code))), {name: version(name) for name in sorted(libraries)}]
     digest.update(json.dumps([asked, by], sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def item(content: np.ndarray) -> bytes:
+    """The key of a row, such as an image, by its content: 32 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=16).hexdigest().encode()
 
 
 def once(kind: str, key: str, compute: Callable[[], Arrays]) -> Arrays:

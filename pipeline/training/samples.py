@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from pipeline.features import cache
 from pipeline.features.cache import Keys
-from pipeline.storage import store, table
+from pipeline.storage import memo, store, table
 
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 Key = tuple[int, int]  # position and seed of one image in one epoch
@@ -65,10 +65,10 @@ class Samples(Sequence[np.ndarray]):
         self.__dict__.update(state, arrays=tuple(arrays))
 
     def keys(self) -> Keys:
-        """The content of each image, see features.cache.key; of an array in a file, whose images are
+        """The content of each image, see memo.item; of an array in a file, whose images are
         read only once in a process.
         """
-        keys = np.empty(len(self), cache.KEY)
+        keys = np.empty(len(self), memo.ITEM)
         for number, array in enumerate(self.arrays):
             here = np.flatnonzero(self.place[:, 0] == number)
             rows = self.place[here, 1]

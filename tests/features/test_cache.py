@@ -13,6 +13,7 @@ from pipeline import config
 from pipeline.compute import parallel
 from pipeline.features import cache
 from pipeline.pixels.symmetry import SYMMETRIES, view
+from pipeline.storage import memo
 
 
 class Projection(nn.Module):
@@ -170,7 +171,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """
     made: list[nn.Module] = []
     monkeypatch.setattr(parallel, "apart", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(config, "build", lambda settings, group: made.append(Projection()) or made[-1])
+    monkeypatch.setattr(
+        config, "build", lambda settings, group: made.append(Projection()) or made[-1]
+    )
     return made
 
 
@@ -225,7 +228,7 @@ def test_of_known_keys_only_new_images_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[nn.Module]
 ) -> None:
     """What it costs to decode the others is saved."""
-    keys = np.array([cache.key(image) for image in IMAGES])
+    keys = np.array([memo.item(image) for image in IMAGES])
     cache.write_features(HOG, IMAGES[:-2], tmp_path / "before.npy", keys[:-2], seed=0)
     monkeypatch.setattr(cache, "image_keys", lambda images: pytest.fail("the keys are known"))
     taken, batch = [], cache._batch

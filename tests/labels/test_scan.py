@@ -13,8 +13,8 @@ from packing import write_images
 from PIL import Image
 from skimage import data
 
-from pipeline.features import cache
 from pipeline.labels import duplicates, quality, scan
+from pipeline.storage import memo
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 30, 3), np.uint8)
 IDS = [f"id{i:02d}" for i in range(12)]
@@ -57,7 +57,7 @@ def test_a_look_holds_what_the_pixels_say(tmp_path: Path) -> None:
         assert found["scores"][i].tolist() == [
             quality.scores(pixels)[figure] for figure in quality.FIGURES
         ]
-        assert found["key"][i] == cache.key(squares[i])
+        assert found["key"][i] == memo.item(squares[i])
     np.testing.assert_array_equal(squares.stack(np.array([3, 1])), [squares[3], squares[1]])
     assert squares.stack(np.array([], int)).shape == (0, 16, 16, 3)
 
@@ -129,4 +129,4 @@ def test_blurred_faces_are_another_look(tmp_path: Path) -> None:
         scan.looks(tmp_path / "ingest", **how(64, blur))["key"][0] for blur in (False, True)
     )
     shown = scan.Squares(tmp_path / "ingest", **how(64, blur_faces=True))[0]
-    assert plain != blurred == cache.key(shown)
+    assert plain != blurred == memo.item(shown)

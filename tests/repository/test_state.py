@@ -70,6 +70,17 @@ def test_so_is_one_that_only_runs_beside_the_pipeline(group: str, project: Path)
     assert f"conf/{group}/mine.yaml (in no commit)" in state.tags()["git.uncommitted"]
 
 
+def test_so_is_a_candidate_of_ones_own(project: Path) -> None:
+    shutil.copy(project / "conf/candidate/hog.yaml", project / "conf/candidate/mine.yaml")
+    assert state.tags()["git.dirty"] == "false"  # nobody has named it yet
+    params = project / "params.yaml"
+    params.write_text(
+        params.read_text().replace("candidates:\n", "candidates:\n  a: {use: mine}\n")
+    )
+    git(project, "commit", "--quiet", "--all", "--message", "mine")
+    assert state.tags()["git.uncommitted"] == "conf/candidate/mine.yaml (in no commit)"
+
+
 @pytest.mark.parametrize(
     "name", ["pipeline/features/mine.py", "pipeline/mine/__init__.py", "data/decisions/ada.csv"]
 )

@@ -350,7 +350,7 @@ def test_a_class_that_no_training_image_has_is_named(
     assert metrics["n_classes_without_a_training_image"] == 3
     note = reading._label_check(tmp_path / "out").findings.set_index("finding")["note"]
     assert note["classes without a training image"] == named
-    (tmp_path / "search.json").write_text('{"better_but_slow": []}')
+    (tmp_path / "search.json").write_text('{"better_but_slow": [], "left_out": []}')
     winner = candidate({**HOG, "input_px": 32})
     said = caveats.caveats(rows.assign(suspect=False), winner, tmp_path / "out", tmp_path)
     assert f"The model cannot say classes that no training image has: {named}." in said
