@@ -4,11 +4,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from mlflow.tracking import MlflowClient
 from toys import HOG, TIMM, UNCHANGED, candidate, samples
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
+from pipeline.runs import tracking
 from pipeline.search import screening
 from pipeline.search.trial import Budget, Data
 
@@ -90,8 +90,11 @@ SVM = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.1})
 def run_id(tmp_path: Path, empty_store: Path) -> str:
     """A stage's run in a store of one's own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    client = MlflowClient()
-    return str(client.create_run("0", run_name="model-search", tags={"seed": "0"}).info.run_id)
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    made = client.create_run(experiment.experiment_id, run_name="model-search", tags={"seed": "0"})
+    return str(made.info.run_id)
 
 
 def screened(run_id: str, **candidates: Candidate) -> pd.DataFrame:
@@ -151,7 +154,7 @@ def test_each_trial_is_a_run_below_the_stages_with_its_tags_curve_and_figures(ru
     mlp = candidate(HOG, frozen=True, head={"kind": "mlp", "hidden": 8})
     board = screened(run_id, hog=SVM, mlp=mlp)
     assert mlflow.active_run() is None
-    client = MlflowClient()
+    client = tracking.connect()
     experiments = [each.experiment_id for each in client.search_experiments()]
     found = {run.info.run_name: run for run in client.search_runs(experiments)}
     own = {name: run.data for name, run in found.items() if name != "model-search"}
