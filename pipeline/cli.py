@@ -133,10 +133,21 @@ def show_config(
         list[str] | None, typer.Argument(help="Sections; all when none is named.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Print nothing, only check.")] = False,
+    explain: Annotated[
+        str, typer.Option(metavar="KEY", help="Say what one key means, such as tune.trials.")
+    ] = "",
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")
+    ] = False,
 ) -> None:
     """Print the configuration that results from params.yaml over conf/, fully checked."""
     from omegaconf import OmegaConf
 
+    if explain or schema:
+        from pipeline.config import explain as explaining
+
+        print(explaining.explain(explain) if explain else explaining.schema_text(), end="\n")
+        return
     config = import_module("pipeline.config")
     config.check()
     if check:

@@ -4,6 +4,7 @@ compose    what a stage may see; schema: names, types and ranges of every sectio
 files      which file of conf/ each section uses, and what stands in it
 targets    the objects that `_target_` nodes build
 checks     everything that is checked before a stage runs; messages: how that is said
+explain    what a key means and may be
 places     where a project keeps what is no result
 """
 

@@ -1,0 +1,157 @@
+"""Sections of the stages that find a model: candidates, fit, model_search, tune."""
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from pipeline.config.schema.section import Metric, Section
+
+
+class Head(Section):
+    kind: Literal["linear", "mlp", "svm", "logistic"]
+    """What learns on the features."""
+    hidden: NonNegativeInt = 0
+    """Units of the hidden layer of an mlp."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of units left out at random while training."""
+    C: PositiveFloat = 1.0
+    """Inverse strength of regularisation of a support vector machine or logistic regression."""
+    strengths: list[PositiveFloat] = Field(default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0], min_length=1)
+    """Values of C that a logistic head chooses among, by cross-validation."""
+
+
+class Range(Section):
+    """One hyperparameter to search: from low to high, or one of the choices."""
+
+    low: float | None = None
+    """Smallest value to try."""
+    high: float | None = None
+    """Largest value to try."""
+    log: bool = False
+    """Whether values are drawn on a logarithmic scale."""
+    choices: list[bool | int | float | str] | None = None
+    """Values to choose from, instead of a range."""
+
+    def model_post_init(self, _: Any) -> None:
+        numbers = self.low is not None and self.high is not None
+        if numbers == (self.choices is not None):
+            raise ValueError("give either low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("low must be below high")
+
+
+class Fit(Section):
+    lr: PositiveFloat
+    """Highest learning rate of the one-cycle schedule (AdamW)."""
+    weight_decay: NonNegativeFloat
+    """Weight decay of AdamW."""
+    epochs: PositiveInt
+    """Full passes over the training images; the rate warms up and then falls to zero over
+    them.
+    """
+    batch_size: PositiveInt
+    """Images in a step, at most; all batches of an epoch are of nearly the same size."""
+    label_smoothing: float = Field(ge=0, lt=1)
+    """Fraction of each target that is spread over all classes."""
+    class_weights: Literal["none", "balanced"]
+    """none, or balanced: rare classes weigh more in the loss."""
+    backbone_lr_scale: PositiveFloat
+    """Learning rate of a backbone that is not frozen, as a multiple of lr."""
+
+
+class FitChanges(Section):
+    """What one candidate sets otherwise than conf/fit/."""
+
+    lr: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | None = None
+    backbone_lr_scale: PositiveFloat | None = None
+
+
+class Parts(Section):
+    """The parts of a candidate: what describes an image, what decides on that, what tune may
+    turn.
+    """
+
+    extractor: dict[str, Any]
+    """The module that turns an image into features, and its arguments."""
+    frozen: bool
+    """Whether the extractor stays as it is; false trains it, too."""
+    average_views: bool
+    """Whether answers are averaged over every view of augment.symmetry."""
+    head: Head
+    """What learns on the features."""
+    space: dict[str, Range] = {}
+    """What tune may turn: its place in the candidate, and its range."""
+
+    def model_post_init(self, _: Any) -> None:
+        if self.head.kind in ("svm", "logistic") and not self.frozen:
+            raise ValueError(f"head.kind {self.head.kind} needs frozen: true")
+        known = {f"fit.{name}" for name in Fit.model_fields}
+        known |= {f"head.{name}" for name in Head.model_fields}
+        known |= {f"extractor.{name}" for name in self.extractor} | {"average_views"}
+        for key in self.space.keys() - known:
+            raise ValueError(
+                f"space: there is no {key} to search; there are {', '.join(sorted(known))}"
+            )
+
+
+class CandidateFile(Parts):
+    """A file of conf/candidate/: of its fit it says only what differs from conf/fit/."""
+
+    fit: FitChanges = FitChanges()
+    """What this candidate needs otherwise than conf/fit/."""
+
+
+class Candidate(Parts):
+    """An extractor with its head, and how it is fitted, in full: what is compared, tuned, evaluated
+    and exported.
+    """
+
+    name: str
+    """Its name in params.yaml."""
+    fit: Fit
+    """How it is fitted, in full."""
+
+    @property
+    def title(self) -> str:
+        """What people call it: the network or descriptor, and how it is used."""
+        kind = self.extractor.get("name", self.extractor["_target_"].rpartition(".")[-1])
+        frozen = ", frozen" if self.frozen and "weights" in self.extractor else ""
+        head = {"svm": " + SVM", "logistic": " + logistic regression"}.get(self.head.kind, "")
+        return f"{kind}{frozen}{head}"
+
+
+class ModelSearch(Section):
+    train_fraction: float = Field(gt=0, le=1)
+    """Fraction of the training images that each candidate is trained on."""
+    metric: Metric
+    """What candidates are compared by, on the validation images."""
+    latency_budget_ms: PositiveFloat
+    """Median milliseconds for one image on this machine's CPU; a slower candidate is not
+    chosen.
+    """
+    latency_runs: PositiveInt
+    """Images that the latency is measured on."""
+
+
+class Tune(Section):
+    trials: PositiveInt
+    """Trials in total; a killed search goes on to this number."""
+    metric: Metric
+    """What trials are compared by, on the validation images."""
+    startup_trials: PositiveInt
+    """Random trials before the sampler learns, and before anything is pruned."""
+    prune_after_epochs: PositiveInt
+    """A trial that is worse than the median of the others after so many epochs is stopped."""
+    refit: Literal["dev", "train"]
+    """dev: the best is trained again on train and val together; train: on train alone."""
