@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning"),
 ]
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "conf" / "README.md").read_text()
 TURNED: dict[str, Any] = yaml.safe_load(SMOKE)
 # What goes with the candidate that is left out.
 LESS = {
