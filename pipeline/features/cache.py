@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pipeline import config
 from pipeline.compute import parallel
-from pipeline.features import weights
+from pipeline.features import identity
 from pipeline.pixels.symmetry import SYMMETRIES
 from pipeline.storage import memo, store
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SHARD = 512  # images
 NO_IMAGES = "there are no images to compute features of"
-LIBRARIES = ("torch", "torchvision", "timm", "openvino")
 Flips = tuple[int, ...]
 Images = Sequence[np.ndarray] | np.ndarray
 Keys = memo.Keys  # of memo.ITEM
@@ -49,7 +48,7 @@ def features(
     included. keys: those of the images (see image_keys), if they are known already.
     """
     keys = image_keys(images) if keys is None else keys
-    extractor = fingerprint(module)
+    extractor = identity.fingerprint(module)
     asked = (config.cache_folder(), extractor, symmetry, keys.tobytes())
     if asked not in _last:  # a search asks for the same ones in every trial
         _last.clear()
@@ -66,7 +65,7 @@ def exact(
     """
     keys = image_keys(images) if keys is None else keys
     allocate = partial(_on_disk, path, np.float32)
-    return _assembled(module, fingerprint(module), images, keys, symmetry, allocate)
+    return _assembled(module, identity.fingerprint(module), images, keys, symmetry, allocate)
 
 
 def write_features(
@@ -82,7 +81,7 @@ def write_features(
     keys = image_keys(images) if keys is None else keys
     if not len(keys):
         raise ValueError(NO_IMAGES)
-    question = _question(settings)
+    question = identity.question(settings)
     built = memo.get("extractors", question) if question else None
     if built is None or not _kept(str(built["extractor"]), keys, path):
         extractor = parallel.apart(_write, settings, images, keys, seed, path)
@@ -102,35 +101,6 @@ def image_keys(images: Images) -> Keys:
     return keys
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Of the weights, the architecture as printed, the plain settings, the code and the engine."""
-    from pipeline.features import engine
-
-    settings = {
-        k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, list, tuple))
-    }
-    state = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    return memo.key(
-        {"printed": str(module), "settings": settings, "names": [*state], "by": engine.name()},
-        *state.values(),
-        code=("pipeline.features.engine", type(module).__module__),
-        libraries=LIBRARIES,
-    )
-
-
-def _question(settings: Mapping[str, Any]) -> str | None:
-    """Of what the settings are built to; None where more than settings and code decides on that."""
-    if settings.get("weights") in ("hub", "random"):
-        return None
-    asked = {
-        "settings": dict(settings),
-        "weights": weights.content(settings),
-        "by": weights.computes(),
-    }
-    target = settings["_target_"].rpartition(".")[0]
-    return memo.key(asked, code=(__name__, target), libraries=LIBRARIES)
-
-
 def _kept(extractor: str, keys: Keys, path: Path) -> bool:
     """Whether the memo had the features of all images, which are then in the file."""
     missing: Missing = {(): np.arange(len(keys))}
@@ -147,7 +117,7 @@ def _write(settings: Mapping[str, Any], images: Images, keys: Keys, seed: int, p
     torch.manual_seed(seed)  # no runner could seed what was not imported
     module = config.build(settings, "candidate").eval()
     learning.learn(module, images, keys, seed)
-    extractor = fingerprint(module)
+    extractor = identity.fingerprint(module)
     _assembled(module, extractor, images, keys, "none", partial(_on_disk, path, np.float16))
     return extractor
 

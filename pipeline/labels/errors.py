@@ -17,13 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline.labels.folds import LEARN, StratifiedGroups, drawn
+from pipeline.labels.folds import AT_ONCE, LEARN, StratifiedGroups, drawn, scaled
 from pipeline.storage import memo, store, table
 
 # A ceiling, not a setting: the solver stops when it has converged, long before.
 MAX_ITERATIONS = 10_000
-# Bounds the memory: this many rows are taken up or judged at once.
-AT_ONCE = 4096
 MOST_SHARES = 2  # of each of the images learned from, on average
 
 Labels = Int64[np.ndarray, " n"]
@@ -209,7 +207,7 @@ def _judged(
 ) -> Probs:
     """What a model that has learned some rows says of the judged ones."""
     scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-    seen = _scaled(features, learned, scaler)
+    seen = scaled(features, learned, scaler)
     # Its steps are so small that several threads would mostly wait for each other.
     with threadpool_limits(1):
         model.fit(seen, labels, sample_weight=counted)
@@ -221,23 +219,6 @@ def _judged(
         )
         store.release(features)
     return probs
-
-
-def _scaled(
-    features: Features, rows: Int64[np.ndarray, " r"], scaler: StandardScaler
-) -> Float64[np.ndarray, "r d"]:
-    """The rows in double precision under the scaler, which is fitted to them; a part at a time, or
-    else there would be four copies.
-    """
-    wide = np.empty((len(rows), features.shape[1]))
-    parts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
-    for part in parts:
-        wide[part] = features[rows[part]]
-        store.release(features)
-        scaler.partial_fit(wide[part])
-    for part in parts:
-        wide[part] = scaler.transform(wide[part])
-    return wide
 
 
 def _issues(

@@ -6,11 +6,16 @@ Axes: n images, f folds, k classes.
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.storage import store
 
 # Bounds the memory and the time of a fit: a model learns from no more rows.
 LEARN = 20_000
+# Bounds the memory: this many rows are taken up or judged at once.
+AT_ONCE = 4096
 
 
 class StratifiedGroups(StratifiedGroupKFold):  # type: ignore[misc]
@@ -54,3 +59,20 @@ def drawn(
     within = chance.groupby(labels[rows]).rank(pct=True)
     within[chance.groupby(labels[rows]).rank() == 1] = 0
     return rows[np.sort(np.argsort(within.to_numpy(), kind="stable")[:LEARN])]
+
+
+def scaled(
+    features: Float[np.ndarray, "m d"], rows: Int64[np.ndarray, " r"], scaler: StandardScaler
+) -> Float64[np.ndarray, "r d"]:
+    """The rows in double precision under the scaler, which is fitted to them; a part at a time, or
+    else there would be four copies.
+    """
+    wide = np.empty((len(rows), features.shape[1]))
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
+    for part in parts:
+        wide[part] = features[rows[part]]
+        store.release(features)
+        scaler.partial_fit(wide[part])
+    for part in parts:
+        wide[part] = scaler.transform(wide[part])
+    return wide

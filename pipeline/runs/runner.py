@@ -54,10 +54,10 @@ def run(stage: str) -> None:
         start = time.perf_counter()
         _seed(cfg.seed)
         partial = _fresh(STATE / "partial" / stage)
-        takes = inspect.signature(function).parameters
-        if "scratch" in takes:
+        if "run_id" in inspect.signature(function).parameters:
+            inputs["run_id"] = own
+        if "scratch" in inspect.signature(function).parameters:
             inputs["scratch"] = _resumable(stage, cfg, wiring, tags)
-        inputs |= {"run_id": own} if "run_id" in takes else {}
         processes.collect_from_here()
         with _naming(partial):
             metrics = function(cfg, **inputs, out=partial)

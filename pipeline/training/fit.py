@@ -19,7 +19,8 @@ from pipeline.training import heads, loop, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Epoch, validation
 from pipeline.training.network import Network, build, logits
-from pipeline.training.samples import Described, Samples
+from pipeline.training.samples import Samples
+from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
 # The kinds of head that are solved for at once, and by what; all others learn in steps.

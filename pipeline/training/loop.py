@@ -25,7 +25,8 @@ from pipeline.training import augmentation, samples, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch
 from pipeline.training.network import Network
-from pipeline.training.samples import Described, FeatureRows, ImageRows, Samples, SeededOrder
+from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
+from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
 Loader = DataLoader[Any]

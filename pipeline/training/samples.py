@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64, Shaped, UInt64
+from jaxtyping import Float32, Float64, Int64, UInt64
 from pandas.util import hash_array
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -153,14 +153,6 @@ def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Sampl
     classes: list[str] = json.loads((preprocess_dev / "classes.json").read_text(encoding="utf-8"))
     train = load(preprocess_dev, classes, split="train") + load(augment / "extra", classes)
     return classes, train, load(preprocess_dev, classes, split="val")
-
-
-@dataclass(frozen=True)
-class Described:
-    """Samples with the features of each of their views."""
-
-    features: Shaped[np.ndarray, "n v d"]
-    samples: Samples
 
 
 class FeatureRows(Dataset[tuple[Tensor, ...]]):

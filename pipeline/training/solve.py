@@ -5,18 +5,19 @@ Axes: n images, v views of each, d features, k classes, r rows.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, Shaped
 from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import LinearSVC
 from torch import nn
 
 from pipeline.config.schema import Candidate, Fit
-from pipeline.training.samples import Described, Samples
+from pipeline.training.samples import Samples
 
 Notes = dict[str, float]
 ABSENT = -10.0  # logit of a class without a training image, which is never the answer
@@ -25,6 +26,14 @@ CHOOSE_BY = 10_000  # images by which a strength is chosen, at most
 AT_ONCE = 4096  # rows that are in memory in full precision
 Rows = Int64[np.ndarray, " _"]
 Shares = Float32[np.ndarray, "n k"]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Samples with the features of each of their views."""
+
+    features: Shaped[np.ndarray, "n v d"]
+    samples: Samples
 
 
 def class_weights(settings: Fit, train: Samples) -> Float32[np.ndarray, " k"] | None:

@@ -16,7 +16,8 @@ from toys import HOG, UNCHANGED, candidate, draw, samples
 from pipeline.config import targets
 from pipeline.training import heads, solve
 from pipeline.training.fit import Fitted, fit
-from pipeline.training.samples import Described, Samples
+from pipeline.training.samples import Samples
+from pipeline.training.solve import Described
 
 RANDOM = np.random.default_rng(0)
 CLOUDS = (RANDOM.normal(size=(60, 1, 4)) + np.arange(60)[:, None, None] % 3).astype(np.float16)
