@@ -124,11 +124,11 @@ def changed(repo: Repo) -> set[str]:
 
 @pytest.fixture(scope="module")
 def folder(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rebuilt project in which `other` is a further file of each group. Tests put back what they
-    edit.
+    """A rebuilt project in which `other` is a further file of each group, but for the candidates,
+    whose folder is followed. Tests put back what they edit.
     """
     folder = copy_built(built, tmp_path_factory.mktemp("reruns") / "project")
-    for file in IN_USE.values():
+    for file in (file for file in IN_USE.values() if file.parent != CANDIDATES):
         shutil.copy(folder / file, (folder / file).with_name("other.yaml"))
     return folder
 
@@ -171,7 +171,8 @@ def test_a_value_edited_in_conf_reruns_the_stages_that_use_its_file(
 def test_another_file_of_the_group_reruns_the_stages_that_use_the_section(
     section: str, folder: Path
 ) -> None:
-    other = {**TURNED, section: {**TURNED[section], "use": "other"}}
+    file = "hog" if IN_USE[section].parent == CANDIDATES else "other"
+    other = {**TURNED, section: {**TURNED[section], "use": file}}
     with edited(folder / "params.yaml", yaml.safe_dump(other)), Repo(folder) as repo:
         assert changed(repo) == USED_BY[section]
 

@@ -47,26 +47,29 @@ def _reach(module: str, reached: dict[str, Path]) -> None:
     if file is None:
         raise ValueError(f"there is no module {module}")
     reached[module] = file
-    for name in _imported(file):
+    for name in _imported(file) if _ours(module) else ():
         _reach(name, reached)
 
 
 def _imported(file: Path) -> Iterator[str]:
     """The modules of the package that a file imports, at its top or inside a function."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _ours(alias.name))
+        elif isinstance(node, ast.ImportFrom) and _ours(node.module or ""):
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [node.module, *(name for name in inner if _file(name))]
-        yield from (name for name in names if name.split(".")[0] == "pipeline")
+            yield from (str(node.module), *(name for name in inner if _file(name)))
+
+
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] == "pipeline"
 
 
 def _file(module: str) -> Path | None:
-    first, *rest = module.split(".")
-    if first != "pipeline":  # an extractor of a test
-        spec = find_spec(module) if not rest else None
-        return Path(spec.origin) if spec and spec.origin else None
-    place = ROOT.joinpath(*rest)
+    if not _ours(module):  # a library's module, of which only its own file counts
+        spec = find_spec(module)
+        return Path(spec.origin) if spec and spec.has_location and spec.origin else None
+    place = ROOT.joinpath(*module.split(".")[1:])
     return next(
         (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None
     )

@@ -105,8 +105,8 @@ def forget(kind: str, key: str) -> None:
 
 def read_rows(kind: str, key: str) -> Iterator[tuple[Keys, np.ndarray]]:
     """Keys and values of one file after the other."""
-    for file in sorted((_root() / kind / key).glob("*.npz")):
-        stored = _read(file)
+    for file in sorted(_below(_root() / kind / key)):
+        stored = _read(file) if file.suffix == ".npz" else None
         if stored and stored.keys() == {"keys", "values"}:
             yield stored["keys"], stored["values"]
 
@@ -140,14 +140,18 @@ class Rows:
 
 def files(kind: str | None = None) -> Iterator[tuple[str, File]]:
     """All files, or those of a kind, each with its kind; half-written ones included."""
-    for folder in sorted(_root().glob(kind or "*")):
-        if folder.name in NOT_OURS or not folder.is_dir():
-            continue
-        for path in folder.rglob("*"):
-            with suppress(FileNotFoundError):  # deleted meanwhile
+    for path in _below(_root() / kind if kind else _root()):
+        name = path.relative_to(_root()).parts[0]
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            if name not in NOT_OURS and path.parent != _root():
                 info = path.stat()
-                if path.is_file():
-                    yield folder.name, File(info.st_mtime_ns, info.st_size, path)
+                yield name, File(info.st_mtime_ns, info.st_size, path)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its folders; of one that is deleted meanwhile those met before."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)
 
 
 def limit_bytes() -> float:
@@ -193,7 +197,7 @@ def _read(file: Path) -> Arrays | None:
 
 def _write(file: Path, arrays: Arrays) -> None:
     for _ in range(2):  # once more where its folder is deleted meanwhile
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, FileExistsError):
             with store.whole(file) as half, half.open("wb") as opened:
                 np.savez(opened, **arrays)  # type: ignore[arg-type]
             break

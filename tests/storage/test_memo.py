@@ -238,6 +238,11 @@ def test_code_is_all_that_a_module_imports_of_the_package(
     assert (code.code_hash("pipeline.room.one") != before) == counts
 
 
+def test_of_a_library_its_own_file_is_the_code() -> None:
+    one, other = (code.code_hash(f"torch.nn.modules.{name}") for name in ("flatten", "linear"))
+    assert one != other
+
+
 def test_code_that_is_not_there_is_no_question(package: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no module pipeline.room.five"):
         code.code_hash("pipeline.room.five")
