@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from inspect import signature
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pipeline import cli, config
 
@@ -255,3 +259,21 @@ def test_text_is_utf_8_in_every_file_and_pipe_whatever_the_locale_says() -> None
     """Under ISO-8859-1 a file with an umlaut was one that no other machine reads."""
     files = sorted(Path("pipeline").rglob("*.py"))
     assert [call for file in files for call in without_encoding(file)] == []
+
+
+def test_the_lock_holds_whatever_the_project_says_it_needs() -> None:
+    """A fresh clone is installed from the lock alone."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    needed = map(Requirement, sum(extras, project["dependencies"]))
+    lock = Path("requirements.lock").read_text(encoding="utf-8")
+    pins = set(re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE))
+    unmet = [
+        str(need)
+        for need in needed
+        if not any(
+            name == canonicalize_name(need.name) and need.specifier.contains(version)
+            for name, version in pins
+        )
+    ]
+    assert not unmet
