@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
 from pipeline.config import schema
-from pipeline.pixels import colour, exif, jpeg, png, reasons, squares, tiff
+from pipeline.pixels import colour, directories, exif, jpeg, png, reasons, squares, tiff
 from pipeline.pixels.reasons import BadImage as BadImage
 from pipeline.pixels.squares import square as square
 
@@ -33,7 +33,16 @@ FORMATS: tuple[str, ...] = get_args(schema.ImageFormat)
 Image.MAX_IMAGE_PIXELS = None
 
 JPEGS = {"JPEG", "MPO"}  # MPO, of stereo and phone cameras: several JPEGs, the first one first
-PARTS = (colour, exif, jpeg, png, reasons, squares, tiff)  # that have a say in the pixels
+PARTS = (
+    colour,
+    directories,
+    exif,
+    jpeg,
+    png,
+    reasons,
+    squares,
+    tiff,
+)  # that have a say in the pixels
 
 
 class Probe(NamedTuple):
@@ -78,7 +87,7 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
             width,
             height,
             image.format or "",
-            _n_frames(image),
+            _n_frames(image, data),
             exif.has_gps(image),
             exif.has_metadata(image),
             exif.camera(image),
@@ -103,7 +112,7 @@ def opened(
     if not data:
         raise BadImage("0 bytes")
     if "TIFF" in formats:
-        tiff.check_order(data)
+        tiff.check_header(data)
     try:
         with Image.open(BytesIO(data), formats=tuple(formats)) as image:
             _check_size(image.width, image.height, max_pixels)
@@ -180,7 +189,9 @@ def _whiten_outside(gif: Image.Image, pixels: UInt8[np.ndarray, "h w 3"]) -> Non
     pixels[:, :left] = pixels[:, right:] = 255
 
 
-def _n_frames(image: Image.Image) -> int:
+def _n_frames(image: Image.Image, data: bytes) -> int:
+    if image.format == "TIFF":
+        return directories.n_pages(data)
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # a file cut off behind its first frame still has that frame

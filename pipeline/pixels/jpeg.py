@@ -19,6 +19,9 @@ MISSING = "damaged pixels: a part of the JPEG is missing or overwritten"
 SOS = b"\xff\xda"
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers with the size; 4, 8, 12 are tables
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+END = 0xD9
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a pixel, a fill byte or a restart
+MAX_SCANS = 100  # each goes over the whole image, and may have ten bytes; encoders write some ten
 
 
 def decode(data: bytes, mode: str, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
@@ -70,7 +73,20 @@ def _check_header(data: bytes, size: tuple[int, int]) -> None:
         raise BadImage("damaged: its header states two sizes")
 
 
+def _check_scans(data: bytes) -> None:
+    """That what is decoded in passes over the whole image is not decoded for hours."""
+    if not keeps_coefficients(data):
+        return
+    at, n_scans = 2, 0
+    while (marker := MARKER.search(data, at)) and data[marker.end() - 1] != END:
+        n_scans += marker.group() == SOS
+        if n_scans > MAX_SCANS:
+            raise BadImage(f"a JPEG of more than {MAX_SCANS} scans, which is not read")
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+
+
 def _strict(data: bytes, **options: Any) -> np.ndarray:
+    _check_scans(data)
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, **options))
     except ValueError as problem:

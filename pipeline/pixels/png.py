@@ -48,14 +48,21 @@ def check_end(image: Image.Image, data: bytes) -> None:
     width, height = image.size
     if image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
         return
+    if not _inflates_to(data, _n_bytes(data)):
+        raise BadImage("damaged pixels: the last lines of the PNG are missing")
+
+
+def _inflates_to(data: bytes, n_bytes: int) -> bool:
+    """Whether the compressed pixels are so many bytes; what is beyond, of which a few MB may hold
+    many GB, is not looked at.
+    """
     inflate, size = zlib.decompressobj(), 0
     for name, start, end in _chunks(data):
         rest = data[start:end] if name == b"IDAT" else b""
-        while rest:
+        while rest and size < n_bytes:
             size += len(inflate.decompress(rest, INFLATED_AT_ONCE))
             rest = inflate.unconsumed_tail
-    if size < _n_bytes(data):
-        raise BadImage("damaged pixels: the last lines of the PNG are missing")
+    return size >= n_bytes
 
 
 def _n_bytes(data: bytes) -> int:

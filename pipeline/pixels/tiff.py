@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import TiffImagePlugin
 
-from pipeline.pixels import jpeg
+from pipeline.pixels import directories, jpeg
 from pipeline.pixels.colour import Levels
 from pipeline.pixels.reasons import TRUNCATED, BadImage
 
@@ -96,10 +96,12 @@ def _checked(tags: dict[int, Any], data: bytes) -> Kind:
     return stated
 
 
-def check_order(data: bytes) -> None:
-    """Raise BadImage for a BigTIFF that Pillow takes for a broken TIFF."""
+def check_header(data: bytes) -> None:
+    """Raise BadImage for a BigTIFF that Pillow takes for a broken TIFF, and for too many pieces."""
     if data.startswith(BIG[0]):
         raise BadImage("a big-endian BigTIFF, which is not read: save it as TIFF")
+    if data.startswith(PREFIXES):
+        directories.check_pieces(data)
 
 
 def levels(stated: Kind | None) -> Levels:

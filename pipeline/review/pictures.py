@@ -48,7 +48,7 @@ class Pictures:
         data = self._packed[id] if id in self._packed else self._elsewhere(id)
         with Image.open(BytesIO(data), formats=images.FORMATS) as header:
             media_type = SHOWN_BY_BROWSERS.get(header.format or "")
-            still = getattr(header, "n_frames", 1) == 1 and header.mode in {"RGB", "L", "P"}
+            still = not getattr(header, "is_animated", False) and header.mode in {"RGB", "L", "P"}
             small = max(header.size) <= side_px or len(data) <= SENT_UNTOUCHED_BYTES // 10
         if media_type and still and small and len(data) <= SENT_UNTOUCHED_BYTES:
             return Picture(data, media_type)
