@@ -21,6 +21,7 @@ WRITE_PROTECTED = (
 )
 BROKEN = "look at the disk or its connection, then run it again"
 TOO_MANY = "raise the limit (`ulimit -n`), or set fewer workers (FIELDMARK_WORKERS)"
+IN_THE_WAY = "something else stands there: move it elsewhere, or name another place"
 ADVICE = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
@@ -32,6 +33,10 @@ ADVICE = {
     errno.ESTALE: BROKEN,
     errno.ENOTCONN: BROKEN,
     errno.ETIMEDOUT: BROKEN,
+    errno.EISDIR: IN_THE_WAY,  # a folder where a file should be, or the other way round
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EEXIST: IN_THE_WAY,
+    errno.ELOOP: IN_THE_WAY,
     errno.EMFILE: TOO_MANY,
     errno.ENFILE: TOO_MANY,
 }

@@ -73,7 +73,7 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, receive, guarded)
+            await self._app(_as_get(scope), receive, guarded)
         except Refusal as refusal:
             await refusal.response()(scope, receive, guarded)
         except asyncio.CancelledError:  # by uvicorn, where it may not wait any longer
@@ -101,6 +101,10 @@ class Guard:
                 {"Retry-After": "1"},
             )
         headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refusal(  # RFC 9112, 6.1: a proxy in front may see another end of the body
+                400, "framing", "say how long the body is in one way only", {"Connection": "close"}
+            )
         if self._hosts and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(400, "host", "this server is not known under that name")
         if pages.from_another_page(headers, opens_page=path == "/" and scope["method"] == "GET"):
@@ -126,6 +130,11 @@ class Guard:
             )
         if wait := self._keys.wait_s(name):
             raise busy("this API key asks faster than it may", wait)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """HEAD, with which load balancers ask for health, is GET; uvicorn leaves the body out."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def _check_size(headers: Headers) -> None:

@@ -122,7 +122,7 @@ class Keys:
         try:
             found = file.stat()
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        except FileNotFoundError:
+        except OSError:  # it is gone, or its folder is, or is closed
             stamp = None
         if stamp == self._stamp:
             return

@@ -4,6 +4,7 @@ import io
 import struct
 import time
 import zlib
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_such_a_jpeg_in_a_tiff_is_refused_too() -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     tifffile.imwrite(file, pixels, photometric="rgb", rowsperstrip=64)
     with tifffile.TiffFile(io.BytesIO(file.getvalue())) as stated:
-        tags = stated.pages[0].tags
+        tags = stated.pages.first.tags
         at = {name: tags[name].valueoffset for name in ("Compression", "StripOffsets")}
         counts, photometric = tags["StripByteCounts"], tags["PhotometricInterpretation"]
     data = bytearray(file.getvalue())
@@ -93,7 +94,7 @@ def test_a_tiff_of_countless_strips_is_refused_by_its_header(read: type, layout:
 
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_pages_are_counted_without_being_read(order: str, big: bool) -> None:
+def test_pages_are_counted_without_being_read(order: Literal["<", ">"], big: bool) -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file, byteorder=order, bigtiff=big) as writer:
         for _ in range(3):

@@ -15,6 +15,7 @@ from conftest import SMOKE, copy_project, write_forty_photos
 from exports import tiny_export
 from projects import browser_of, twelve
 
+from pipeline import config
 from pipeline.runs import failures
 from pipeline.storage import store
 
@@ -186,6 +187,20 @@ def test_a_full_disk_is_known_by_whatever_library_meets_it(
     wrapped.__cause__ = raised.value
     line = failures.explain(wrapped)
     assert line and failures.FULL in line and "\n" not in line
+
+
+@pytest.mark.parametrize("stands_there", ["a folder", "a file", "a loop"])
+def test_something_else_in_the_place_of_state_is_one_line(
+    stands_there: str, tmp_path: Path
+) -> None:
+    place = tmp_path / ".fieldmark"
+    {"a folder": place.mkdir, "a file": place.touch, "a loop": lambda: place.symlink_to(place)}[
+        stands_there
+    ]()
+    with pytest.raises(OSError) as raised:  # noqa: PT011
+        config.made(place / "cache") if stands_there != "a folder" else place.read_text()
+    line = failures.explain(raised.value)
+    assert line and str(place) in line and failures.IN_THE_WAY in line
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

@@ -49,6 +49,22 @@ def test_where_no_key_is_left_nobody_gets_in(how: str, tmp_path: Path) -> None:
     assert known  # the server still asks for one
 
 
+@pytest.mark.parametrize("how", ["deleted", "a file", "a loop"])
+def test_where_the_folder_of_the_keys_is_no_folder_any_more_nobody_gets_in(
+    how: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    key = keys.new("ada", folder / "keys")
+    known = opened(folder / "keys")
+    assert known.name(key) == "ada"
+    (folder / "keys").unlink()
+    folder.rmdir()
+    {"deleted": lambda: None, "a file": folder.touch, "a loop": lambda: folder.symlink_to(folder)}[
+        how
+    ]()
+    assert known.name(key) is None
+
+
 def test_a_slip_in_the_file_keeps_no_key_from_being_withdrawn(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
