@@ -4,6 +4,7 @@ A folder says what it is by its name and by what it holds. Where name and conten
 person decides, by `class_level`.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
@@ -15,13 +16,14 @@ WORDS = {
     "train": "train training trn traindata trainieren trainings learning lernen lern entrainement "
     "apprentissage entrenamiento entrenar aprendizaje treino treinamento addestramento allenamento "
     "apprendimento tranning traening treningowy trening uczenie trenovani oefenen egitim latih "
-    "pelatihan обучение обучающая обучающий обучающие тренировка тренировочная тренировочный "
+    "pelatihan træning trénovací تدريب التدريب εκπαίδευση אימון प्रशिक्षण huấnluyện koulutus "
+    "обучение обучающая обучающий обучающие тренировка тренировочная тренировочный "
     "тренировочные навчання 学習 訓練 トレーニング 训练 训练用 学习 훈련 학습",
-    "val": "val vali valid validation validate validating vld dev devel development validierung "
+    "val": "تحقق التحقق επικύρωση אימות validointi val vali valid validation validate validating vld dev devel development validierung "
     "validierungs validacion validar validacao validazione convalida validatie validering "
     "walidacja walidacyjny validace dogrulama validasi валидация валидационная валидационный "
     "проверка проверочная проверочный 検証 バリデーション 验证 驗證 검증",
-    "test": "test tests testing tst teste testes prueba pruebas testovaci testowy "
+    "test": "اختبار الاختبار δοκιμή בדיקה परीक्षण kiểmtra testi test tests testing tst teste testes prueba pruebas testovaci testowy "
     "тест тесты тестовая тестовый тестовые тестирование テスト 試験 测试 測試 테스트",
 }
 DOUBTFUL = "eval evaluation evaluate holdout heldout unseen 評価 评估 評估 оценка 평가"
@@ -29,9 +31,12 @@ DOUBTFUL = "eval evaluation evaluate holdout heldout unseen 評価 评估 評估
 AROUND = (
     "dataset datasets data set sets images image imgs img photos pictures pics samples sample "
     "frames videos clips split splits folder subset partition datensatz daten satz bilder menge "
-    "conjunto dados datos imagenes imagens donnees jeu ensemble dati immagini insieme dane veri "
+    "conjunto dados datos imagenes imagens donnees jeu ensemble dati immagini insieme dane veri zbior "
     "выборка данные набор データセット データ セット 用 数据集 數據集 数据 數據 集 데이터셋 데이터 세트 용"
 )
+# Beside the same other words, as in imagesTr and imagesTs.
+SHORT = {"tr": "train", "tra": "train", "ts": "test", "te": "test", "va": "val"}
+PARTED = re.compile(r"(?<=[a-z])(?=[A-Z])|[\W_]+")
 JOINTS = ("de", "da", "do", "di", "d", "s", "の", "的")  # conjunto de treino, Trainingsdaten
 PICTURES = "images image imgs img jpegimages jpgs photos pictures rgb"
 BESIDE = (
@@ -103,7 +108,20 @@ def doubt(names: Sequence[str], look: Callable[[int], Contents]) -> str:
         alone = not any(look(i).pictures for i, mark in enumerate(marks) if not mark)
         if all(len(w.folders) >= 2 - alone and not w.pictures for w in within):
             return f"{_some(named)} is the name of a split and holds folders{beside}"
+    if twins := _differ_in_splits(names):
+        return f"{_some(twins)} differ in the name of a split alone"
     return "" if named else _same_below(names, look)
+
+
+def _differ_in_splits(names: Sequence[str]) -> list[str]:
+    """Names of one or more words that are the same but for a split: seg_train and seg_test."""
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = [_normal(word) for word in PARTED.split(name) if word]
+        for i, word in enumerate(words if len(words) > 1 else []):
+            if split := _SPLITS.get(word) or SHORT.get(word, ""):
+                alike.setdefault((*words[:i], "", *words[i + 1 :]), {})[split] = name
+    return next((sorted(splits.values()) for splits in alike.values() if len(splits) > 1), [])
 
 
 def _same_below(names: Sequence[str], look: Callable[[int], Contents]) -> str:

@@ -3,6 +3,7 @@ reads like it.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -39,7 +40,6 @@ LITTER = {
     "system volume information",
     "lost+found",
     "lost.dir",
-    "found.000",
     # Python
     "__pycache__",
 }
@@ -50,6 +50,8 @@ BEGINNINGS = (
     "synophoto_thumb",
     "synofile_thumb",
 )
+FOUND = re.compile(r"found\.\d{3}")  # what CHKDSK saved, a folder each time
+BINS = {"RECYCLER", "RECYCLED"}  # of FAT; in small letters a class may be called so
 # Those that turn the order of the letters around them: a name would read as another.
 TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
@@ -57,7 +59,12 @@ TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A)
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is left out of every reading."""
     folded = name.casefold()
-    return folded in LITTER or folded.startswith(BEGINNINGS)
+    return (
+        folded in LITTER
+        or folded.startswith(BEGINNINGS)
+        or name in BINS
+        or FOUND.fullmatch(folded) is not None
+    )
 
 
 def printable(name: str) -> str:

@@ -6,6 +6,7 @@ cannot read or write as UTF-8, and waits for ever at a pipe.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,10 @@ NESTED = (
 IGNORED = (
     f"left out by DVC, because a {IGNORE} names it, but not by Fieldmark",
     f"move it elsewhere, or change {IGNORE}",
+)
+PIPELINE = (
+    "a file that DVC takes for a part of this project's pipeline",
+    "rename it or move it elsewhere",
 )
 MISPLACED = (
     "DVC stops at this name inside a folder that it hashes",
@@ -129,6 +134,8 @@ def _below(folder: Path, top: str, view: View, *, is_read: bool) -> Iterator[Obs
         elif entry.kind is Kind.LINK:
             if is_read_too and not walk.read_already(entry.path, top):
                 yield Obstacle(entry.path, *LINK)
+        elif _is_pipeline(entry):
+            yield Obstacle(entry.path, *PIPELINE)
         else:
             yield from _of_leaf(entry)
 
@@ -162,6 +169,21 @@ def _is_nested(path: Path) -> bool:
     project, place = _project(), Path(os.path.abspath(path))
     inside = project is not None and place != project and place.is_relative_to(project)
     return inside and os.path.lexists(path / ".dvc")
+
+
+def _is_pipeline(entry: Entry) -> bool:
+    """A dvc.yaml, whose stages DVC would run, or a .dvc file at which it would stop: one that is not
+    as `dvc add` writes it.
+    """
+    path = entry.path
+    if entry.kind is not Kind.FILE or not path.name.endswith(("dvc.yaml", ".dvc")):
+        return False
+    project = _project()
+    if project is None or not Path(os.path.abspath(path)).is_relative_to(project):
+        return False
+    if path.suffix == ".dvc":
+        return not re.search(rb"^outs:", path.read_bytes(), re.MULTILINE)
+    return path.name == "dvc.yaml"
 
 
 def _view(place: Path) -> View:

@@ -168,6 +168,8 @@ LITTER = [
     "@Recycle/1.jpg",
     "#recycle/1.jpg",
     "$RECYCLE.BIN/S-1-5-21/$R1.jpg",
+    "RECYCLER/Dc1.jpg",
+    "FOUND.012/FILE0000.jpg",
     "System Volume Information/1.jpg",
     "lost+found/1.jpg",
     "LOST.DIR/1.jpg",

@@ -135,3 +135,42 @@ def test_an_archive_is_asked_about_as_its_folder_would_be(tmp_path: Path) -> Non
     entries = list(archive.read(images=packed, class_level=2, **limits))
     assert {e.label for e in entries if isinstance(e, Item)} == {"a", "b"}
     assert [e.name for e in entries if isinstance(e, Skipped)] == ["about.txt"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seg_train", "seg_test", "seg_pred"),
+        ("imagesTr", "imagesTs", "labelsTr"),
+        ("DIV2K_train_HR", "DIV2K_valid_HR"),
+        ("x_train", "x_test"),
+        ("train_v2", "test_v2"),
+        ("train - Copy", "test - Copy"),
+        ("cropped-train", "cropped-val", "cropped-test"),
+        ("تدريب", "اختبار"),
+        ("huấn luyện", "kiểm tra"),
+    ],
+)
+def test_flat_folders_that_differ_in_a_split_alone_are_no_classes(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    make(tmp_path, *(f"{name}/{number}.jpg" for name in names for number in (1, 2)))
+    with pytest.raises(FieldmarkError, match="class_level"):
+        labels(tmp_path)
+    assert {label for label, _ in labels(tmp_path, class_level=1)} == {*names}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test tube", "beaker"),
+        ("training shoe", "tennis shoe"),
+        ("tr", "de", "va"),
+        ("test a", "a"),
+    ],
+)
+def test_classes_with_such_a_word_in_their_names_stay_classes(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    make(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert {label for label, _ in labels(tmp_path)} == {*names}

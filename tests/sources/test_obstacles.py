@@ -345,3 +345,24 @@ def test_a_pipe_that_came_after_the_last_repro_is_named_by_the_next(project: Pat
 def test_names_are_told_as_they_are_printed_elsewhere(images: Path) -> None:
     (images / "ant" / "a\nb").symlink_to("nowhere")
     assert printable("a\nb") in told(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "stops"),
+    [
+        ("dvc.yaml", "stages: {other: {cmd: rm -r data}}", True),
+        ("dvc.yaml", "stages: 5", True),
+        ("photo.jpg.dvc", "the camera's own", True),
+        ("photo.jpg.dvc", "outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: p.jpg\n", False),
+        ("my-dvc.yaml", "stages: 5", False),
+    ],
+)
+@pytest.mark.parametrize("folder", ["ant", ".hidden"])
+def test_what_dvc_takes_for_a_part_of_its_pipeline_is_told(
+    project: Path, folder: str, name: str, content: str, stops: bool
+) -> None:
+    place = project / "data" / "images" / folder
+    place.mkdir(exist_ok=True)
+    (place / name).write_text(content)
+    lines = map(str, obstacles.obstacles(place.parent))
+    assert any(f"{name}: a file that DVC takes for a part" in line for line in lines) == stops
