@@ -52,11 +52,27 @@ def check_images(dvc_encoding: str = "") -> None:
                 f"{PARAMS}: images: holds a user, password or query, and so will git and dvc.lock",
                 file=sys.stderr,
             )
+    elif output := _overlapping(images):
+        raise FieldmarkError(
+            f"{PARAMS}: images: {images!r} holds what stages write, or lies in it ({output}); name "
+            f"the folder or file that holds your images alone"
+        )
     elif not Path(images).exists():
         raise FieldmarkError(
             f"{PARAMS}: images: {images} is not there; name the folder or file that holds your "
             f"images"
         )
+
+
+def _overlapping(images: str) -> str:
+    """The output of a stage at, below or above the place; "" where there is none."""
+    place = Path(images).resolve()
+    outputs = [out for stage in wiring().values() for out in stage.get("outs", [])]
+    for output in outputs:
+        path = Path(output).resolve()
+        if path.is_relative_to(place) or place.is_relative_to(path):
+            return str(output)
+    return ""
 
 
 def inputs() -> list[str]:

@@ -99,8 +99,9 @@ class _Rows:
         """The item of a row, or why there is none."""
         if isinstance(row, str):
             return Skipped(f"{printable(listing)}:{line}", row)
-        path = _cell(row, self._columns.path)
+        path = ""
         try:
+            path = _cell(row, self._columns.path)
             return self._item(line, path, row)
         except BadRow as problem:
             name = printable(self._places.name(path)) if path else f"line {line}"
@@ -216,8 +217,11 @@ def _number(column: str, text: str) -> float:
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
-    """ "" where no column is named."""
-    return _text(row.get(column)) if column else ""
+    """ "" where no column is named; raises BadRow for what is no text or number."""
+    value = row.get(column) if column else None
+    if isinstance(value, list | dict | bytes):
+        raise BadRow(f"{column}: holds no text but {printable(str(value)[:40])}")
+    return _text(value)
 
 
 def _text(value: Any) -> str:

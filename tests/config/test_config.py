@@ -336,3 +336,15 @@ def test_a_copy_of_the_project_runs_its_own_code() -> None:
     command = Path(sys.executable).parent / "fieldmark"
     done = subprocess.run([command, "config"], capture_output=True, text=True, check=False)
     assert "the copy" in done.stderr
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    "images", ["", ".", "..", "data", "data/ingest", "data/export/plots", "./data/"]
+)
+def test_images_that_hold_what_stages_write_or_lie_in_it_are_refused(images: str) -> None:
+    """DVC calls it a loop, or an unexpected error."""
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(re.sub("(?m)^images:.*", f'images: "{images}"', text))
+    with pytest.raises(FieldmarkError, match="^params.yaml: images: .*what stages write"):
+        config.check_images()

@@ -168,6 +168,16 @@ def test_a_line_that_is_no_json_is_left_out(tmp_path: Path) -> None:
     assert [*reasons(file)] == ["labels.jsonl:2", "labels.jsonl:4"]
 
 
+@pytest.mark.parametrize("column", ["path", "label", "group", "split", "weight"])
+@pytest.mark.parametrize("value", ['{"a": 1}', '["1.jpg"]', "{}", "[]"])
+def test_a_list_or_an_object_is_no_cell(tmp_path: Path, column: str, value: str) -> None:
+    """Python would write it out, and `{'a': 1}` would be a class."""
+    row = {"path": '"1.jpg"', "label": '"a"', column: value}
+    text = ", ".join(f'"{name}": {cell}' for name, cell in row.items())
+    (reason,) = reasons(write(tmp_path, f"{{{text}}}\n", "labels.jsonl")).values()
+    assert reason.startswith(f"line 1, column {column}: holds no text but ")
+
+
 @pytest.mark.parametrize("name", ["\\u0000.jpg", "\\ud800.jpg"])
 def test_a_name_that_no_file_can_have_is_found_when_it_is_read(tmp_path: Path, name: str) -> None:
     (item,) = items(write(tmp_path, f'{{"path": "{name}", "label": "a"}}\n', "labels.jsonl"))
