@@ -1,6 +1,6 @@
 """Fieldmark: from a folder of images to a model in production, with every step on record.
 
-cli         the command `fieldmark`: one sub-command a stage, and what a person asks for
+cli         the command `fieldmark`; commands/ holds its sub-commands
 config/     params.yaml over conf/, checked against a schema; what one stage may see
 stages/     the eight stages: functions from folders and parameters to one folder
 repository/ git: what is in a commit, an old one checked out, a newer Fieldmark
@@ -14,30 +14,32 @@ features/   pretrained networks and classical descriptors as extractors, and wha
 training/   heads, the LightningModule, augmentation, fitting
 search/     comparing candidates, the Optuna study
 evaluation/ metrics, slices, abstention
-report/     the page that shows them
+report/     the page that renders them
 exported/   the exported folder: written, loaded and run
 promotion/  gates, the alias `production`, its history; rebuilding an old run
-serving/    a model in production: asked over HTTP or on its page
+serving/    a model in production, over HTTP and on its page
 monitor/    records of predictions, drift, accuracy, alerts, and the page that shows them
 review/     the page on which people settle labels
 feedback/   images that came back from production, on their way there
 prediction/ a model in production on the command line: files, videos, cameras
-web/        what pages of one file share and may load
+web/        what the pages share, and what they may load
 
-Every message that a user can act on is a FieldmarkError.
+Every error that a user can put right is a FieldmarkError.
 """
 
 import re
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(\S+)")
-HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")  # what stands before the path where no user does
-QUERY = re.compile(r"\?[^\s?=]+=\S*")  # of an address without its host, as libraries write it
+# What stands before the path of an address without a user.
+HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
+# The query of an address whose host a library left out.
+QUERY = re.compile(r"\?[^\s?=]+=\S*")
 
 
 class FieldmarkError(Exception):
     """Something the user can put right; the message says what is wrong and what to do.
 
-    What addresses in it hold of secrets is left out.
+    Secrets in the addresses that it names are left out.
     """
 
     def __init__(self, message: str) -> None:
@@ -45,13 +47,14 @@ class FieldmarkError(Exception):
 
 
 def redacted(text: str) -> str:
-    """The text with every address in it less its user, password, query and fragment."""
+    """The text, with no user, password, query or fragment in any address."""
     return ADDRESS.sub(_bare, text) if "://" in text else text
 
 
 def one_line(error: BaseException) -> str:
-    """What a library's exception says, less secrets, in one line of at most 300 characters; its
-    type where it says nothing.
+    """The message of a library's exception, without secrets, in one line.
+
+    It has at most 300 characters, and is the exception's type where there is no message.
     """
     text = QUERY.sub("", redacted(" ".join(str(error).split())))
     return text[:300] or type(error).__name__

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline import cli, config
+from pipeline import config
+from pipeline.commands import stages
 
 STAGES = [
     "ingest",
@@ -135,7 +136,7 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     assert snake in node["params"]
     assert f"conf/{snake}/${{{snake}.use}}.yaml" in node["deps"]
     assert Path(f"pipeline/stages/{snake}.py").exists()
-    assert stage in cli._STAGES
+    assert stage in stages.STAGES
 
 
 @pytest.mark.parametrize("stage", STAGES)

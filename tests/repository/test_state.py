@@ -11,6 +11,7 @@ from repositories import commit_all, git, into_sub_folder, owned_by_another
 from typer.testing import CliRunner
 
 from pipeline import FieldmarkError, cli
+from pipeline.commands import stages
 from pipeline.promotion import gates
 from pipeline.repository import state
 from pipeline.runs import provenance
@@ -183,7 +184,7 @@ def test_it_is_said_before_anything_is_built(
     assert isinstance(done.exception, FieldmarkError)
     assert "safe.directory" in str(done.exception)
     with pytest.raises(FieldmarkError, match="safe.directory"):
-        cli._run("ingest")  # DVC leaves the check out where params.yaml has not changed
+        stages.run("ingest")  # DVC leaves the check out where params.yaml has not changed
     assert not (project / "data/ingest").exists()
 
 
