@@ -15,5 +15,5 @@ STANDS_IN = {
 
 @pytest.mark.parametrize("command", STANDS_IN)
 def test_help_says_where_a_default_stands_that_is_no_constant(command: str) -> None:
-    said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
-    assert STANDS_IN[command] in said
+    text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert STANDS_IN[command] in text

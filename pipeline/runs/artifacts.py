@@ -1,4 +1,4 @@
-"""Which files of a stage's output go along with its run in MLflow, and what stays at home."""
+"""Which files of a stage's output go to its run in MLflow, and which stay on this machine."""
 
 import base64
 import re
@@ -17,8 +17,9 @@ KEPT_AT_HOME = (
 
 
 def names(folder: Path, *, pictures: bool) -> list[str]:
-    """The small readable files of a stage's output, relative to it; without pictures of the data
-    where those stay at home.
+    """The small readable files of a stage's output, relative to it.
+
+    Without `pictures`, the pictures of the data are left out.
     """
     files = [file for pattern in READABLE for file in sorted(folder.rglob(pattern))]
     return [

@@ -1,7 +1,8 @@
-"""What a stage tells the tracking server, one entry a call, so that each can be sent later as well.
+"""What a stage sends to the tracking server, one entry per call, so that it can be sent later.
 
-An entry is plain data: `what` names the function here that sends it, `run` the run it is about,
-by MLflow's id or, where the server was away when the run began, by the tag `handle` it will carry.
+An entry is plain data. `what` names the function here that sends it. `run` is the run it is about:
+MLflow's id or, where the server was away when the run began, the tag `handle` that the run will
+carry.
 """
 
 import json
@@ -20,21 +21,19 @@ from pipeline.runs import artifacts
 from pipeline.runs.pending import Entry
 
 EXPERIMENT = "fieldmark"
-HANDLE = "kept-"  # how the name of a run begins that the server does not know yet
+HANDLE = "kept-"  # the prefix of a run that the server does not know yet
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's own limits
 MODEL_FILES = ("signature.json", "thresholds.json", "reference.parquet", "card.md")
 
 
 def send(client: MlflowClient, entry: Entry) -> str:
-    """Send one entry; returns the id of a run, or the version of a model, that it makes, else
-    "".
-    """
-    known = {**entry, "run": _id(client, entry["run"])} if entry["what"] != "create" else entry
-    return _SEND[entry["what"]](client, known)
+    """Send one entry; returns the id of the run or version that it creates, else ""."""
+    resolved = {**entry, "run": _id(client, entry["run"])} if entry["what"] != "create" else entry
+    return _SEND[entry["what"]](client, resolved)
 
 
 def experiment(client: MlflowClient) -> str:
-    """The id of the experiment that all rebuilds and stages are in."""
+    """The id of the experiment of all rebuilds and stages."""
     there = client.get_experiment_by_name(EXPERIMENT)
     assert there is not None
     return str(there.experiment_id)
@@ -55,9 +54,7 @@ def _by_handle(client: MlflowClient, handle: str) -> str:
 
 
 def _create(client: MlflowClient, entry: Entry) -> str:
-    """A run that was made before is not made again: the answer may have been lost, or the
-    delivery.
-    """
+    """Create a run, unless an earlier delivery created it and its answer was lost."""
     tags = entry["tags"]
     if entry.get("again") and (there := _by_handle(client, tags["handle"])):
         return there
@@ -106,8 +103,9 @@ def _end(client: MlflowClient, entry: Entry) -> str:
 
 
 def _register(client: MlflowClient, entry: Entry) -> str:
-    """A new version with its files, tags and the alias `candidate`; one that a delivery cut off
-    registered before only gets the rest.
+    """A new version with its files, tags and the alias `candidate`.
+
+    Where an earlier delivery was cut off after it registered the version, only the rest is added.
     """
     folder, name = Path(entry["path"]), entry["name"]
     same = f"name = '{name}' and run_id = '{entry['run']}'"
@@ -126,7 +124,7 @@ def _new_version(client: MlflowClient, entry: Entry) -> str:
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_id=entry["run"], log_system_metrics=False):
         model_id = _log_model(Path(entry["path"]))
-    client.update_run(entry["run"], status="RUNNING")  # it goes on; `end` says how it ended
+    client.update_run(entry["run"], status="RUNNING")  # `end` closes it later
     for file in MODEL_FILES:
         client.log_model_artifact(model_id, str(Path(entry["path"]) / file))
     return str(mlflow.register_model(f"models:/{model_id}", entry["name"]).version)
@@ -157,7 +155,7 @@ def _log_model(folder: Path) -> str:
         signature=ModelSignature(specs["inputs"], specs["outputs"]),
         input_example=_noise(signature),
         pip_requirements=pins,
-        # what the pinned runtime has; another one is for the user to ask
+        # The pinned runtime has this one; another one is the user's choice.
         onnx_execution_providers=["CPUExecutionProvider"],
         metadata={"classes": signature["classes"]},
         save_as_external_data=False,

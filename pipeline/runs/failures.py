@@ -1,8 +1,7 @@
-"""What the machine refuses, in one line: a disk that is full, read-only or broken, a store that
-does not answer.
+"""Errors of the machine in one line: a disk that is full, read-only or broken, a silent store.
 
-Libraries wrap such a refusal in exceptions of their own, so what they raised it from is looked at
-too. An error that is no such refusal is a fault of the program, and keeps its traceback.
+Libraries wrap such an error in their own exceptions, so the causes are searched too. Any other
+error is a fault of the program, and keeps its traceback.
 """
 
 import errno
@@ -40,7 +39,7 @@ ADVICE = {
     errno.EMFILE: TOO_MANY,
     errno.ENFILE: TOO_MANY,
 }
-# How libraries that keep no errno put it: SQLite, numpy, Pillow, torch, Arrow, ONNX.
+# The words of libraries that drop errno: SQLite, numpy, Pillow, torch, Arrow, ONNX.
 WORDS = {
     r"no space left on device|disk quota exceeded|file too large": FULL,
     r"database or disk is full|\d+ requested and \d+ written|error writing bytes": FULL,
@@ -54,8 +53,9 @@ WORDS = {
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Around a command: ends it with exit code 2 and one line where `explain` has one, else with 1
-    and a traceback that holds no secret of an address.
+    """Around a command: end it with one line and exit code 2 where `explain` has one.
+
+    Otherwise it ends with exit code 1 and a traceback without secrets of addresses.
     """
     try:
         with _flushed():
@@ -83,7 +83,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What a disk refused, in one line with what to do; None for any other error."""
+    """Which operation of a disk failed, in one line with what to do; None for any other error."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in ADVICE:
             name = f" {_name(cause.filename)}" if cause.filename else ""
@@ -98,7 +98,7 @@ def refusal(error: BaseException) -> str | None:
 
 @contextmanager
 def _flushed() -> Iterator[None]:
-    """What is printed is out at the end, or the reason is: at exit Python would only mention it."""
+    """Flush the output at the end, and raise if that fails; Python would only warn at exit."""
     try:
         yield
     finally:
@@ -106,14 +106,15 @@ def _flushed() -> Iterator[None]:
             sys.stdout.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if error.errno == errno.EPIPE:  # the reader has had enough
+            if error.errno == errno.EPIPE:  # the reader closed the pipe
                 raise SystemExit(1) from error
             raise OSError(error.errno, error.strerror, "the standard output") from error
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause in one line: MLflow, requests and urllib3 wrap it in hundreds of letters,
-    a password in the address among them.
+    """The innermost cause in one line, without the password of an address.
+
+    MLflow, requests and urllib3 wrap it in hundreds of characters.
     """
     *_, innermost = _causes(error)
     return _short(innermost)

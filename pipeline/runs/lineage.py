@@ -1,6 +1,4 @@
-"""Which data and which MLflow run stand behind each stage's present output, by DVC's hashes in
-dvc.lock.
-"""
+"""Which data and which MLflow run belong to each stage's present output, by hash in dvc.lock."""
 
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ CAPTION = (
 
 
 def outputs() -> dict[str, str]:
-    """Folder of each stage's output -> DVC's hash of it; DVC writes it as each stage ends. Empty
-    before the first.
+    """DVC's hash of each stage's output, by folder; empty before the first rebuild.
+
+    DVC writes it as each stage ends.
     """
     locked: Any = OmegaConf.to_container(OmegaConf.load(LOCK)) if LOCK.exists() else {}
     return {
@@ -33,8 +32,9 @@ def outputs() -> dict[str, str]:
 
 
 def show() -> None:
-    """Print one row a stage: output hash, run, commit, start. Raises FieldmarkError before any `dvc
-    repro`.
+    """Print one row per stage: output hash, run, commit, start.
+
+    Raises FieldmarkError before the first `dvc repro`.
     """
     if not outputs():
         raise FieldmarkError(

@@ -1,10 +1,10 @@
-"""What a tracking server did not take, kept on disk in order, until it takes it.
+"""What a tracking server did not take, in order, until it takes it.
 
-.fieldmark/pending/<time>-<process>/   entries.jsonl  a line of JSON an entry; the first one says for
-                                                      which server and experiment they are
-                                       files/         copies of the files that entries name
-                                       done           how many entries were delivered
-                                       lock           held by the process that writes or delivers
+.fieldmark/pending/<time>-<process>/
+   entries.jsonl  one JSON line per entry; the first one names the server
+   files/         copies of the files that entries name
+   done           how many entries were delivered
+   lock           held by the process that writes or delivers
 """
 
 import json
@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 
 
 def folder() -> Path:
-    """Where they are kept, in the project folder."""
+    """The folder of all journals, in the project folder."""
     return config.home() / ".fieldmark" / "pending"
 
 
@@ -36,13 +36,13 @@ class Journal:
     def __init__(self, place: str) -> None:
         self.folder = folder() / f"{time.time_ns()}-{os.getpid()}"
         config.made(self.folder / FILES)
-        self._lock = FileLock(self.folder / LOCK)  # given back when the process ends, however
+        self._lock = FileLock(self.folder / LOCK)  # released whenever the process ends
         self._lock.acquire()
         self._n_files = 0
         self._append({"place": place})
 
     def add(self, entry: Entry) -> None:
-        """Keep an entry; of the files `names` in the folder `path` that it may name, copies."""
+        """Write an entry, with copies of the files `names` in `path` that it may name."""
         if "path" in entry:
             self._n_files += 1
             copy = self.folder / FILES / str(self._n_files)
@@ -51,7 +51,7 @@ class Journal:
         self._append(entry)
 
     def close(self) -> None:
-        """From now on another process may deliver them."""
+        """Let another process deliver the entries."""
         self._lock.release()
 
     def _append(self, entry: Entry) -> None:
@@ -62,10 +62,10 @@ class Journal:
 
 
 def deliver(place: str, send: Callable[[Entry], object]) -> int:
-    """Send what ended processes kept for this place, the oldest first; how many entries that were.
+    """Send the entries of ended processes for this place, oldest first; returns how many.
 
-    An entry that `send` raises on is kept with all after it, and the exception is raised. One may
-    be sent twice, where this process is killed in between.
+    Where `send` raises, that entry and all after it stay on disk, and the exception is raised. One
+    entry may be sent twice, if this process is killed in between.
     """
     n = 0
     for journal in sorted(folder().glob(f"*/{ENTRIES}")):
@@ -93,13 +93,13 @@ def _deliver(journal: Path, place: str, send: Callable[[Entry], object]) -> int:
 
 
 def _read(journal: Path) -> list[Entry]:
-    """All entries but one that a kill or a full disk cut off."""
+    """All entries, except one that a kill or a full disk cut off."""
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
 def _copy(source: Path, names: list[str], target: Path) -> None:
-    """Links where the disk can, which cost no room."""
+    """Link the files where the disk can, which takes no space; else copy them."""
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:

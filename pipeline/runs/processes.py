@@ -1,7 +1,6 @@
-"""Which `dvc` a stage belongs to, whether a process still lives, who uses this one, and when it
-collects garbage.
+"""Processes: which `dvc` started a stage, whether it lives, who runs it, when garbage is collected.
 
-A process is named by host, number and start, since its number alone is given to another one later.
+The name of a process is host, number and start: its number alone is reused later.
 """
 
 import atexit
@@ -22,7 +21,7 @@ from pipeline.runs import surroundings
 def rebuild() -> psutil.Process:
     """The nearest ancestor that is DVC; this process itself where a stage was started by hand.
 
-    Raises FieldmarkError where DVC started the stage and is already gone.
+    Raises FieldmarkError where DVC started the stage and has ended.
     """
     ancestors = psutil.Process().parents()
     dvc = next(
@@ -30,9 +29,8 @@ def rebuild() -> psutil.Process:
     )
     if dvc is not None or not os.environ.get("DVC_STAGE"):
         return dvc or psutil.Process()
-    if os.getppid() == 1 or os.getsid(os.getppid()) != os.getsid(
-        0
-    ):  # given to whoever takes in orphans here
+    adopted = os.getppid() == 1 or os.getsid(os.getppid()) != os.getsid(0)
+    if adopted:  # by the process that takes orphans here
         raise FieldmarkError("the `dvc` that started this stage is gone; run `dvc repro` again")
     return ancestors[0]  # DVC called from somebody's Python
 
@@ -48,8 +46,9 @@ def stop_with_rebuild() -> None:
 
 
 def put_off_garbage() -> None:
-    """No garbage collection until `collect_from_here`: what imports create stays, and searching it
-    again and again takes two seconds.
+    """Collect no garbage until `collect_from_here`.
+
+    The objects that imports create stay. Searching them again and again takes two seconds.
     """
     gc.disable()
 
@@ -58,19 +57,20 @@ def collect_from_here() -> None:
     """Collect garbage again, but only among objects created from now on."""
     gc.freeze()
     gc.enable()
-    atexit.register(gc.unfreeze)  # or libraries take it for leaked and say so at the end
+    atexit.register(gc.unfreeze)  # else libraries report it as leaked at the end
 
 
 def name(process: psutil.Process | None = None) -> str:
-    """`host/number/start` of a process, by default this one; the start counts from boot, as a clock
-    may be set.
+    """`host/number/start` of a process, by default this one.
+
+    The start counts from boot, since the clock may be set.
     """
     process = process or psutil.Process()
     return f"{socket.gethostname()}/{process.pid}/{process.create_time() - psutil.boot_time():.2f}"
 
 
 def ended(named: str) -> bool:
-    """Whether the process of this name is known to have ended; of other hosts nothing is known."""
+    """Whether the process of this name has surely ended; False for another host."""
     host, number, _ = named.rsplit("/", 2)
     if host != socket.gethostname():
         return False

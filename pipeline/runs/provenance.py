@@ -1,4 +1,4 @@
-"""Which code, libraries and machine make a result, for its record."""
+"""Which code, libraries and machine produced a result, for its record."""
 
 import json
 import os
@@ -27,7 +27,7 @@ RECORDED = (
 
 
 def code_tags() -> dict[str, str]:
-    """Commit of the code and what is in none (see repository.state), library versions, device."""
+    """Commit and uncommitted files (see repository.state), library versions, device."""
     return {
         **state.tags(),
         "libraries": json.dumps(libraries()),
@@ -37,35 +37,32 @@ def code_tags() -> dict[str, str]:
 
 
 def code_in_words() -> tuple[str, dict[str, str]]:
-    """The commit, with a note where the code holds edits that are in none or nobody knows, and the
-    versions of the libraries.
-    """
+    """The commit for a reader (see `in_words`), and the versions of the libraries."""
     return in_words(state.tags()), libraries()
 
 
 def in_words(code: Mapping[str, str]) -> str:
-    """The commit of such tags, for a reader."""
+    """The commit of such tags for a reader, with a note where the code may have been edited."""
     dirty = code.get("git.dirty", "unknown")
     added = {"false": "", "true": " (with uncommitted changes)"}
     return code.get("git.commit", "unknown") + added.get(dirty, " (unknown whether edited)")
 
 
 def mark(code: Mapping[str, str]) -> str:
-    """The commit of such tags for a table: seven letters, + where it was edited, ? where nobody
-    knows.
-    """
+    """The commit of such tags for a table: seven characters, + if edited, ? if unknown."""
     edited = {"false": "", "true": "+"}.get(code.get("git.dirty", "unknown"), "?")
     return code.get("git.commit", "-")[:7] + edited
 
 
 def libraries() -> dict[str, str]:
-    """Version by package, of those that change figures."""
+    """Version by package, of the packages that change figures."""
     return {name: _version(name) for name in RECORDED}
 
 
 def device() -> str:
-    """The processor, and the GPU where the stage is one that could use it; one that is overruled is
-    not even asked.
+    """The processor, and the GPU where this process could use it.
+
+    With FIELDMARK_ACCELERATOR=cpu the GPU is not queried.
     """
     torch = sys.modules.get("torch")
     overruled = os.environ.get("FIELDMARK_ACCELERATOR") == "cpu"

@@ -1,8 +1,8 @@
 """Runs one stage: configuration, seed, MLflow run, a clean output folder, metrics.
 
-A stage reads nothing of this: it gets each `data/...` dependency of dvc.yaml as a keyword argument
-spelled like its path, `images` where the folder of photos is among them, one output folder `out`,
-and, if it asks for them, `scratch` and `run_id`, below which it logs its trials.
+A stage knows nothing of this. It gets each `data/...` dependency of dvc.yaml as a keyword argument
+spelled like its path, `images` where it reads the folder of photos, and one output folder `out`. If
+it has the parameters, it also gets `scratch`, and `run_id`, below which it logs its trials.
 """
 
 import importlib
@@ -29,13 +29,13 @@ from pipeline.storage.code import files_hash
 
 STATE = Path(".fieldmark")
 DATA = "data/ingest"  # the output whose hash names the data
-PATIENCE_S = 15.0  # what a killed run leaves behind ends within this time
+PATIENCE_S = 15.0  # the processes of a killed run end within this time
 
 
 def run(stage: str) -> None:
     """Run one stage of dvc.yaml in the folder that holds it.
 
-    Everything is written below .fieldmark/ and renamed into data/ when it is whole, so a kill
+    Everything is written below .fieldmark/ and renamed into data/ when it is complete, so a kill
     leaves nothing that looks finished. Raises FieldmarkError for what the user can put right, also
     where git does not say which code this is.
     """
@@ -45,9 +45,10 @@ def run(stage: str) -> None:
     whole = config.load()
     cfg = whole.only(*wiring["params"])
     inputs = _inputs(wiring, cfg)
-    if "images" in inputs:  # also where the stage alone is asked for
+    if "images" in inputs:  # also where the stage runs alone
         obstacles.check([inputs["images"]])
     out = Path(wiring["outs"][0])
+    # By its name: this room lies below the stages, and may not import them.
     function = importlib.import_module(f"pipeline.stages.{stage.replace('-', '_')}").run
     tags = {"seed": str(cfg.seed), **provenance.code_tags(), **_hashes(wiring)}
     with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()) as own:
@@ -66,18 +67,22 @@ def run(stage: str) -> None:
         )
         _publish(partial, out)
         seconds = time.perf_counter() - start
-        tracking.log_result(metrics)
-        tracking.log_metrics({"stage_seconds": seconds})
-        tracking.log_files(out, share_pictures=whole.export.share_pictures)
-        made = _dvc_hash(out)
-        tracking.tag(
-            {"out.hash": made, "device": provenance.device()}
-        )  # a stage may have imported torch late
-        if str(out) == DATA:
-            tracking.tag_data(made)
+        _record(out, metrics, seconds, share_pictures=whole.export.share_pictures)
     shutil.rmtree(STATE / "scratch" / stage, ignore_errors=True)
-    shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-    print(f"{stage}: {shown} ({seconds:.0f} s)")
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+    print(f"{stage}: {figures} ({seconds:.0f} s)")
+
+
+def _record(out: Path, metrics: dict[str, float], seconds: float, *, share_pictures: bool) -> None:
+    """Log the stage's figures, files and output hash on its run."""
+    tracking.log_result(metrics)
+    tracking.log_metrics({"stage_seconds": seconds})
+    tracking.log_files(out, share_pictures=share_pictures)
+    output_hash = _dvc_hash(out)
+    # The device once more: a stage may have imported torch late.
+    tracking.tag({"out.hash": output_hash, "device": provenance.device()})
+    if str(out) == DATA:
+        tracking.tag_data(output_hash)
 
 
 def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path | str]:
@@ -116,8 +121,9 @@ def _fresh(folder: Path) -> Path:
 def _resumable(
     stage: str, cfg: config.Config, wiring: dict[str, Any], tags: dict[str, str]
 ) -> Path:
-    """A folder that survives a kill, and is emptied when configuration, code, libraries or inputs
-    are no longer the same.
+    """A folder that survives a kill.
+
+    It is emptied when configuration, code, libraries or inputs have changed.
     """
     folder, key = STATE / "scratch" / stage, STATE / "scratch" / stage / "belongs-to.json"
     same = {"config": cfg.plain(), "code": _code_hash(wiring), "libraries": tags["libraries"]}
@@ -133,8 +139,9 @@ def _resumable(
 
 
 def _code_hash(wiring: dict[str, Any]) -> str:
-    """Of the files that dvc.yaml names as the stage's code; a commit would not tell one uncommitted
-    edit from the next.
+    """The hash of the files that dvc.yaml names as the stage's code.
+
+    The commit would not tell one uncommitted edit from the next.
     """
     code = [Path(dep) for dep in wiring["deps"] if dep.startswith("pipeline/")]
     files = sorted(
@@ -147,9 +154,7 @@ def _code_hash(wiring: dict[str, Any]) -> str:
 
 
 def _publish(partial: Path, out: Path) -> None:
-    """Two renames, so that a kill leaves the old output, the new one or none, but no half of
-    one.
-    """
+    """Two renames, so that a kill leaves the old output, the new one or none, but never half."""
     out.parent.mkdir(parents=True, exist_ok=True)
     old = _fresh(STATE / "replaced" / out.name) / "old"
     if out.exists():
@@ -160,7 +165,7 @@ def _publish(partial: Path, out: Path) -> None:
 
 @contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """A disk that is full does not say for which file; then it is said of the folder."""
+    """A full disk does not say for which file; then the error names the folder."""
     try:
         yield
     except OSError as error:
@@ -185,13 +190,13 @@ def _alone(stage: str) -> Iterator[None]:
 
 def _hashes(wiring: dict[str, Any]) -> dict[str, str]:
     """DVC's hashes of the stages' outputs that this one reads."""
-    made = lineage.outputs()
+    hashes = lineage.outputs()
     used = {
         path: md5
-        for path, md5 in made.items()
+        for path, md5 in hashes.items()
         if any(d == path or d.startswith(path + "/") for d in wiring["deps"])
     }
-    first = {"data.hash": made[DATA]} if DATA in made and used else {}
+    first = {"data.hash": hashes[DATA]} if DATA in hashes and used else {}
     return {**first, **{f"in.{Path(path).name}": md5 for path, md5 in used.items()}}
 
 

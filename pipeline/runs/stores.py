@@ -1,8 +1,8 @@
-"""The tracking store in use: found, asked whether it answers, and made ready.
+"""The tracking store in use: located, probed, and prepared.
 
-It is SQLite in the project folder unless MLFLOW_TRACKING_URI names another. One behind a network
-may be away; nobody waits longer than `PATIENCE_S` to hear that, unless they set MLflow's own
-MLFLOW_HTTP_REQUEST_TIMEOUT.
+It is SQLite in the project folder unless MLFLOW_TRACKING_URI names another. A store behind a
+network may be away: nobody waits longer than `PATIENCE_S` to learn that, unless they set MLflow's
+own MLFLOW_HTTP_REQUEST_TIMEOUT.
 """
 
 import logging
@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import FieldmarkError, config, redacted
 from pipeline.runs import failures
 
-# They announce every retry, and MLflow logs with a traceback what it raises then.
+# They print every retry, and MLflow logs its own exception with a traceback.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)
@@ -38,7 +38,8 @@ HOLD_PATHS = (
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )
-CLOUD = {"botocore", "boto3", "google", "azure"}  # clients of where a server lets artifacts be put
+# The clients of the stores that a server puts artifacts in.
+CLOUD = {"botocore", "boto3", "google", "azure"}
 
 
 class Away(FieldmarkError):
@@ -61,34 +62,31 @@ def is_remote(uri: str) -> bool:
 
 
 def place(uri: str) -> str:
-    """The address without user, password and query, fit to be printed and kept."""
+    """The address without user, password and query, fit to be printed and recorded."""
     parts = urlsplit(uri)
     host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
     return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an exception says that the store, or what keeps its artifacts, did not take
-    something.
-    """
-    known = (
+    """Whether an exception means that the store, or its artifact store, did not take something."""
+    kinds = (
         MlflowException,
         sqlalchemy.exc.SQLAlchemyError,
         requests.RequestException,
         ConnectionError,
         TimeoutError,
     )
-    return isinstance(error, known) or type(error).__module__.partition(".")[0] in CLOUD
+    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in CLOUD
 
 
 def connect(experiment: str) -> MlflowClient:
-    """A client of the store, with the experiment made if it is not there, and its runs going
-    there.
+    """A client of the store, with the experiment, which is created where it is missing.
 
     Raises Away, within seconds, where the store is behind a network and does not answer.
     """
     uri = address()
-    mlflow.set_tracking_uri(uri)  # which sets the variable, too
+    mlflow.set_tracking_uri(uri)  # this sets the variable, too
     if redacted(uri) != uri:  # MLflow prints the address of every run, with user and password
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     if is_remote(uri):
@@ -98,7 +96,7 @@ def connect(experiment: str) -> MlflowClient:
     own = uri == beside_project()
     lock = config.home() / ".fieldmark" / "store.lock"
     config.made(lock.parent)
-    with FileLock(lock):  # two queued experiments that make the tables at once would break them
+    with FileLock(lock):  # two queued experiments that create the tables at once would break them
         client = MlflowClient()
         _make_experiment(
             client, experiment, (config.home() / "mlartifacts").as_uri() if own else None
@@ -108,7 +106,7 @@ def connect(experiment: str) -> MlflowClient:
 
 
 def _open(file: Path) -> None:
-    """Raise FieldmarkError where the database cannot be written: MLflow would try for minutes."""
+    """Raise FieldmarkError where the database cannot be written; MLflow would retry for minutes."""
     try:
         with closing(sqlite3.connect(file, timeout=30)) as store:
             store.execute("BEGIN IMMEDIATE")
@@ -123,8 +121,8 @@ def _open(file: Path) -> None:
 def _knock(uri: str, experiment: str) -> None:
     """Raise Away where the store does not answer in time.
 
-    In a thread, since neither the look-up of a host's name nor a database's driver takes a time
-    limit.
+    It runs in a thread, since neither the lookup of a host's name nor a database's driver takes a
+    time limit.
     """
     problems: list[BaseException] = []
 
@@ -149,13 +147,13 @@ def _knock(uri: str, experiment: str) -> None:
 
 
 def _patience() -> int:
-    """Seconds; MLflow's own limit where somebody set it."""
+    """Seconds to wait; MLflow's own limit where somebody set it."""
     return int(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or PATIENCE_S)
 
 
 @contextmanager
 def _one_try() -> Iterator[None]:
-    """MLflow reads its limits from the environment at each request."""
+    """Set MLflow's limits to one short try; it reads them from the environment at each request."""
     limits = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_patience()),
@@ -180,14 +178,12 @@ def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> 
         try:
             client.create_experiment(name, artifact_location=artifacts)
         except MlflowException as error:
-            if client.get_experiment_by_name(name) is None:  # another machine did not just make it
+            if client.get_experiment_by_name(name) is None:  # no other machine has just created it
                 raise error
 
 
 def _follow(noted: str, artifacts: str) -> None:
-    """In a project folder that was moved or copied, let MLflow's absolute paths name the
-    `mlartifacts` beside its store.
-    """
+    """Let MLflow's absolute paths name the `mlartifacts` beside a moved or copied store."""
     own = config.home() / "mlartifacts"
     if not own.is_dir() or not noted.endswith("/mlartifacts"):
         return

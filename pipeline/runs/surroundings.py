@@ -1,4 +1,4 @@
-"""What a command takes for granted and not every machine has: UTF-8, a name, a home.
+"""What a command needs and not every machine has: UTF-8, a name, a home.
 
 A container may have none of them: no locale, an account that is only a number, no home.
 """
@@ -17,9 +17,7 @@ HOME = Path(".fieldmark/home")
 
 
 def settle() -> None:
-    """Provide what is missing, for this process and those it starts; may start the command
-    anew.
-    """
+    """Provide what is missing, for this process and its children; may restart the command."""
     _speak_utf8()
     if os.name == "posix":
         _have_name()
@@ -27,8 +25,9 @@ def settle() -> None:
 
 
 def dvc_encoding() -> str:
-    """The encoding in which the `dvc` of this stage has file names; "" where that is UTF-8, or
-    where no `dvc` started this.
+    """The encoding of file names of the `dvc` that started this stage.
+
+    It is "" where that is UTF-8, or where no `dvc` started this.
     """
     return os.environ.get(STARTED_IN, "") if os.environ.get("DVC_STAGE") else ""
 
@@ -37,15 +36,15 @@ def account() -> str:
     """The name of the account, or its number where the machine knows no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # by Python's version and system
+    except (KeyError, OSError, ImportError):  # which one depends on Python's version and system
         return f"uid-{os.getuid()}"
 
 
 def _speak_utf8() -> None:
     """File names, files, pipes and arguments in UTF-8, whatever the locale says.
 
-    Python decides on the encoding of file names as it starts, so it is started again where it
-    decided otherwise.
+    Python chooses the encoding of file names as it starts. Where that is another one, Python is
+    started again.
     """
     chosen = {
         codecs.lookup(name).name for name in (locale.getencoding(), sys.getfilesystemencoding())
@@ -61,14 +60,14 @@ def _speak_utf8() -> None:
 def _have_name() -> None:
     """MLflow, DVC and torch ask for the account's name, and fail without one."""
     if (name := account()).startswith("uid-"):
-        os.environ["LOGNAME"] = name  # which getpass reads first
+        os.environ["LOGNAME"] = name  # getpass reads it first
 
 
 def _have_home() -> None:
-    """A folder of ours for libraries that keep something there.
+    """A folder of ours for libraries that keep files in the home.
 
-    A home that is there stays the home, since credentials may lie in it, but where it cannot be
-    written, what only is a cache goes elsewhere.
+    An existing home stays the home, since credentials may lie in it. Where it cannot be written,
+    caches go elsewhere.
     """
     home = Path("~").expanduser() if os.environ.get("HOME") else _home_of_account()
     if home is not None and home.is_dir() and os.access(home, os.W_OK):
@@ -76,7 +75,7 @@ def _have_home() -> None:
     own = HOME.resolve()
     try:
         own.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:  # what needs the folder says so
+    except OSError:  # whatever needs the folder will fail with its own message
         return
     if home is None or not home.is_dir():
         os.environ["HOME"] = str(own)

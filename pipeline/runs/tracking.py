@@ -1,13 +1,11 @@
-"""MLflow: one parent run a rebuild, a child a stage, a grandchild a trial.
+"""MLflow: one parent run per rebuild, one child per stage, one grandchild per trial.
 
-MLflow only watches: nothing in data/ depends on it, and a stage outlives a server that goes away
+MLflow only observes: nothing in data/ depends on it, and a stage goes on when the server goes away
 (see pending). The store is SQLite in the project folder unless MLFLOW_TRACKING_URI names another.
 Every run carries the tags git.commit, git.dirty, data.hash (once there are data), seed, libraries,
 python, device and process, and its whole configuration as parameters and as config.json.
 """
 
-import os
-import socket
 import sys
 import time
 import uuid
@@ -19,45 +17,12 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
-from pipeline.runs import artifacts, failures, pending, processes, stores
-from pipeline.runs.entries import EXPERIMENT, HANDLE, MODEL_FILES, experiment, send
-
-
-class _Line:
-    """What this process tells the store; from the first entry that a server does not take, all go
-    to disk, so that they stay in order.
-    """
-
-    def __init__(self, client: MlflowClient) -> None:
-        self._client = client
-        self._journal: pending.Journal | None = None
-
-    def send(self, what: str, run: str, **values: Any) -> str:
-        """As `entries.send`; "" where the entry was kept."""
-        entry = {"what": what, "run": run, **values}
-        uri = stores.address()
-        if self._journal is None:
-            try:
-                return send(self._client, entry)
-            except Exception as error:
-                if not (stores.is_remote(uri) and stores.is_away(error)):
-                    raise
-                self._journal = pending.Journal(stores.place(uri))
-                print(
-                    f"fieldmark: {stores.place(uri)} went away ({failures.reason(error)}); what it "
-                    f"did not take is kept in .fieldmark/pending, for the next command that "
-                    f"reaches it",
-                    file=sys.stderr,
-                )
-        self._journal.add({**entry, "again": True})
-        return ""
-
-    def close(self) -> None:
-        """Nothing more is sent; what was kept may be delivered."""
-        if self._journal is not None:
-            self._journal.close()
+from pipeline.runs import artifacts, processes, rebuilds, stores
+from pipeline.runs.delivery import Line
+from pipeline.runs.delivery import connect as connect
+from pipeline.runs.entries import EXPERIMENT as EXPERIMENT
+from pipeline.runs.entries import HANDLE, MODEL_FILES, experiment
 
 
 @dataclass(frozen=True)
@@ -66,51 +31,27 @@ class _Open:
 
     run: str
     tags: Mapping[str, str]
-    line: _Line
+    line: Line
 
 
 _open: list[_Open] = []  # the innermost run last
-
-
-def connect(experiment: str = EXPERIMENT) -> MlflowClient:
-    """A client of the store, with the experiment made if it is not there, and its runs going
-    there; what the store did not take before is delivered.
-
-    Raises FieldmarkError, within seconds, where the store does not answer.
-    """
-    client = stores.connect(experiment)
-    place = stores.place(stores.address())
-    if pending.folder().exists():
-        try:
-            if n := pending.deliver(place, lambda entry: send(client, entry)):
-                print(f"{place} now has the {n} entries it did not take before", file=sys.stderr)
-        except Exception as error:
-            if not isinstance(error, KeyError | ValueError) and not stores.is_away(error):
-                raise
-            print(
-                f"fieldmark: {place} did not take what is kept in .fieldmark/pending "
-                f"({failures.reason(error)}); it stays there, and may be deleted",
-                file=sys.stderr,
-            )
-    return client
 
 
 @contextmanager
 def stage_run(
     stage: str, tags: Mapping[str, str], settings: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A run of one stage below the parent run of the rebuild it belongs to; FAILED when the body
-    raises.
+    """A run of one stage below the run of its rebuild; FAILED when the body raises.
 
     settings: the sections of the stage; whole: all sections, which the rebuild records. Raises
-    FieldmarkError where the store does not answer; where it goes away after that, nothing is lost.
+    FieldmarkError where the store does not answer. Where it goes away later, nothing is lost.
     """
     client = connect()
-    _close_dead(client)
+    rebuilds.close_dead(client)
     above = {key: value for key, value in tags.items() if not key.startswith("in.")}
-    parent = _parent(client, above, whole)
+    parent = rebuilds.run_id(client, above, whole)
     client.update_run(parent, status="RUNNING")
-    line, status = _Line(client), "FAILED"
+    line, status = Line(client), "FAILED"
     own = {"stage": stage, "process": processes.name(), **tags}
     try:
         with _run(line, stage, parent, own, settings) as run:
@@ -123,11 +64,12 @@ def stage_run(
 
 @contextmanager
 def trial_run(parent: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """A run below the run `parent`, of this process or another, with its tags: one candidate, one
-    trial or the final fit, with its whole configuration. Gives its id; FAILED when the body raises.
-    parent: "" where it is below none.
+    """A run below the run `parent`: one candidate, one trial or the final fit; yields its id.
+
+    parent: a run of this process or another, whose tags it gets; "" where it is below none.
+    settings: its whole configuration. It is FAILED when the body raises.
     """
-    above = _of(parent) if parent else _Open("", {}, _Line(connect()))
+    above = _of(parent) if parent else _Open("", {}, Line(connect()))
     tags = {key: value for key, value in above.tags.items() if key != "stage"}
     with _run(above.line, name, parent, tags, settings) as run:
         yield run
@@ -137,7 +79,7 @@ def trial_run(parent: str, name: str, settings: Mapping[str, Any]) -> Iterator[s
 
 @contextmanager
 def _run(
-    line: _Line, name: str, parent: str, tags: Mapping[str, str], settings: Mapping[str, Any]
+    line: Line, name: str, parent: str, tags: Mapping[str, str], settings: Mapping[str, Any]
 ) -> Iterator[str]:
     handle = f"{HANDLE}{uuid.uuid4().hex}"
     full = {
@@ -163,16 +105,18 @@ def _run(
 def log_metrics(
     metrics: Mapping[str, float], step: int | None = None, run_id: str | None = None
 ) -> None:
-    """Numbers of a run, the innermost of this process by default, as they are named: flat, with `/`
-    between the split and the metric.
+    """Numbers of a run, by flat names with `/` between split and metric.
+
+    run_id: the innermost run of this process by default.
     """
     points = [(key, float(value), step or 0) for key, value in metrics.items()]
     _send_metrics(points, run_id)
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
-    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared; of two
-    stages' numbers of one name it keeps the later.
+    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared.
+
+    Where two stages have a number of one name, the rebuild keeps the later one.
     """
     log_metrics(metrics)
     above = _open[-1].tags["mlflow.parentRunId"]
@@ -199,25 +143,27 @@ def _send_metrics(points: list[tuple[str, float, int]], run_id: str | None) -> N
 
 
 def _of(run_id: str | None) -> _Open:
-    """The run of that id, the innermost by default; one that another process opened is asked of the
-    store.
+    """The run of that id, by default the innermost of this process.
+
+    A run that another process opened is read from the store.
     """
     if run_id is None:
         return _open[-1]
     for run in _open:
         if run.run == run_id:
             return run
-        if run.tags["mlflow.parentRunId"] == run_id:  # the rebuild's, which is on the same line
+        if run.tags["mlflow.parentRunId"] == run_id:  # the rebuild's, on the same line
             return _Open(run_id, {}, run.line)
     client = connect()
     tags = client.get_run(run_id).data.tags
     own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
-    return _Open(run_id, own, _Line(client))
+    return _Open(run_id, own, Line(client))
 
 
 def log_files(folder: Path, *, share_pictures: bool) -> None:
-    """The small readable files of a stage's output, as artifacts of its run. A server gets pictures
-    of the data only where they may be shared.
+    """The small readable files of a stage's output, as artifacts of its run.
+
+    A server gets pictures of the data only where they may be shared.
     """
     pictures = share_pictures or not stores.is_remote(stores.address())
     names = artifacts.names(folder, pictures=pictures)
@@ -231,17 +177,17 @@ def tag(tags: Mapping[str, str], run_id: str | None = None) -> None:
 
 
 def tag_data(data_hash: str) -> None:
-    """The hash of the data that the active run has just made, also on the run of its rebuild."""
+    """The hash of the data that the active run produced, also on the run of its rebuild."""
     for run in (_open[-1].run, _open[-1].tags["mlflow.parentRunId"]):
         _open[-1].line.send("tags", run, tags={"data.hash": data_hash})
 
 
 def register(folder: Path, name: str, *, tags: Mapping[str, str]) -> str:
-    """Register `folder`/model.onnx as a new version of `name` with the alias `candidate`; returns
-    the version and says so, "" where the server went away and gets it later.
+    """Register `folder`/model.onnx as a new version of `name`, with the alias `candidate`.
 
-    Lineage and figures go onto the version as tags. Its input example is noise: an image of the
-    data would go wherever the model goes.
+    Returns the version and prints it; "" where the server went away and gets it later. Lineage and
+    figures become tags of the version. Its input example is noise: an image of the data would go
+    wherever the model goes.
     """
     active = _open[-1]
     version = active.line.send(
@@ -258,8 +204,9 @@ def register(folder: Path, name: str, *, tags: Mapping[str, str]) -> str:
 
 
 def download(uri: str, to: Path) -> Path:
-    """The files of a model (`models:/fieldmark@production`, `models:/fieldmark/3`) below `to`, laid
-    out as in data/export.
+    """The files of a model below `to`, laid out as in data/export.
+
+    uri: for example `models:/fieldmark@production` or `models:/fieldmark/3`.
     """
     connect()
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(to)))
@@ -268,13 +215,14 @@ def download(uri: str, to: Path) -> Path:
 def alias_version(name: str, alias: str) -> str:
     """The version that an alias of a registered model names, "" where there is none."""
     client = connect()
-    known = client.search_registered_models(f"name = '{name}'")
-    return str(known[0].aliases.get(alias, "")) if known else ""
+    models = client.search_registered_models(f"name = '{name}'")
+    return str(models[0].aliases.get(alias, "")) if models else ""
 
 
 def run_that_made(stage: str, output: str) -> Run | None:
-    """The newest run of the stage whose output has this DVC hash: finds stages restored from DVC's
-    cache too.
+    """The newest run of the stage whose output has this DVC hash.
+
+    It also finds the run of a stage that was restored from DVC's cache.
     """
     client = connect()
     query = (
@@ -288,34 +236,6 @@ def run_that_made(stage: str, output: str) -> Run | None:
 def when(run: Run) -> str:
     """The start of a run in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.info.start_time / 1000))
-
-
-def _parent(client: MlflowClient, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The run of the `dvc repro` (or the lone stage) that this process belongs to, made when it is
-    the first.
-    """
-    rebuild = processes.name(processes.rebuild())
-    same = client.search_runs([experiment(client)], f"tags.rebuild = '{rebuild}'", max_results=1)
-    if same:
-        return str(same[0].info.run_id)
-    name = os.environ.get("DVC_EXP_NAME") or time.strftime(
-        "%m-%d %H:%M:%S rebuild"
-    )  # MLflow's list shows 17 letters
-    own = {"rebuild": rebuild, "process": rebuild, "mlflow.runName": name, **tags}
-    run_id = str(client.create_run(experiment(client), run_name=name, tags=own).info.run_id)
-    send(client, {"what": "settings", "run": run_id, "settings": dict(settings)})
-    return run_id
-
-
-def _close_dead(client: MlflowClient) -> None:
-    """Mark as KILLED what runs of this host's ended processes left as RUNNING."""
-    left = f"attributes.status = 'RUNNING' and tags.process LIKE '{socket.gethostname()}/%'"
-    for run in client.search_runs([experiment(client)], left):
-        ended = processes.ended(run.data.tags["process"])
-        if (
-            ended and client.get_run(run.info.run_id).info.status == "RUNNING"
-        ):  # not finished since the search
-            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _now() -> int:

@@ -109,10 +109,10 @@ def silent() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def unavailable() -> Iterator[str]:
     """A proxy whose server is away."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Unavailable) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Unavailable) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize("how", ["refusing", "silent", "unavailable"])
@@ -291,12 +291,12 @@ def test_a_line_that_a_full_disk_cut_off_costs_nothing_but_itself(project: Path)
 
 
 def test_files_are_kept_as_they_were_when_they_were_logged(project: Path) -> None:
-    made = project / "made"
-    (made / "plots").mkdir(parents=True)
-    (made / "plots" / "a.csv").write_text("old")
-    entry = {"what": "files", "run": "r", "path": str(made), "names": ["plots/a.csv"]}
+    output = project / "made"
+    (output / "plots").mkdir(parents=True)
+    (output / "plots" / "a.csv").write_text("old")
+    entry = {"what": "files", "run": "r", "path": str(output), "names": ["plots/a.csv"]}
     kept("http://a", entry)
-    shutil.rmtree(made)
+    shutil.rmtree(output)
     texts: list[str] = []
     pending.deliver(
         "http://a", lambda sent: texts.append((Path(sent["path"]) / "plots/a.csv").read_text())

@@ -55,10 +55,10 @@ def test_of_other_hosts_nothing_is_known() -> None:
 
 def test_a_stage_whose_dvc_is_gone_before_it_looks_does_not_start(tmp_path: Path) -> None:
     """Nothing would ever stop it, and the next `dvc repro` would find the stage running."""
-    said = tmp_path / "said"
-    command = f"STARTED_BY=$$ DVC_STAGE=tune {sys.executable} -c '{ORPHAN}' 2> {said} &"
+    message = tmp_path / "said"
+    command = f"STARTED_BY=$$ DVC_STAGE=tune {sys.executable} -c '{ORPHAN}' 2> {message} &"
     subprocess.run(["sh", "-c", command], check=True)
     wait_until(
-        lambda: said.exists() and "is gone; run `dvc repro` again" in said.read_text(),
+        lambda: message.exists() and "is gone; run `dvc repro` again" in message.read_text(),
         "the orphan's word",
     )

@@ -294,5 +294,5 @@ def test_a_folder_of_images_below_data_is_given_as_images_however_it_is_written(
     Path("data/photos").mkdir()
     params = yaml.safe_load(Path("params.yaml").read_text())
     Path("params.yaml").write_text(yaml.safe_dump({**params, "images": place}))
-    given = runner._inputs(config.wiring()["ingest"], config.load())
-    assert given == {"images": Path("data/photos"), "feedback": Path("data/feedback")}
+    inputs = runner._inputs(config.wiring()["ingest"], config.load())
+    assert inputs == {"images": Path("data/photos"), "feedback": Path("data/feedback")}

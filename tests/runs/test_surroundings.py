@@ -33,8 +33,10 @@ def latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a locale in ISO-8859-1."""
     folder = tmp_path_factory.mktemp("locales")
     command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US.ISO-8859-1")]
-    made = shutil.which("localedef") and subprocess.run(command, capture_output=True, check=False)
-    if not made or made.returncode:
+    localedef = shutil.which("localedef") and subprocess.run(
+        command, capture_output=True, check=False
+    )
+    if not localedef or localedef.returncode:
         pytest.skip("no localedef here, or none of its sources, to make a locale in ISO-8859-1")
     return {"LOCPATH": str(folder), "LC_ALL": "en_US.ISO-8859-1"}
 
@@ -49,8 +51,8 @@ def locale_(request: pytest.FixtureRequest) -> dict[str, str]:
 
 def environment(**more: str) -> dict[str, str]:
     """This one, without what says who and in which language."""
-    told = ("LANG", "LC_", "LOCPATH", "PYTHONUTF8", "PYTHONIOENCODING", "MLFLOW", "FIELDMARK")
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(told)}
+    prefixes = ("LANG", "LC_", "LOCPATH", "PYTHONUTF8", "PYTHONIOENCODING", "MLFLOW", "FIELDMARK")
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
     return {**ours, **more}
 
 
@@ -85,8 +87,8 @@ def test_classes_in_any_script_are_taken_in_and_printed_in_utf_8_under_every_loc
     assert done.returncode == 0, done.stderr.decode()
     assert "class кофе: 11" in done.stdout.decode() and "class Grüße: 10" in done.stdout.decode()
     (coffee / "data" / "ingest").mkdir()
-    made = fieldmark(coffee, environment(**locale_), "ingest")
-    assert made.returncode == 0, made.stderr.decode()
+    ingest = fieldmark(coffee, environment(**locale_), "ingest")
+    assert ingest.returncode == 0, ingest.stderr.decode()
     assert set(table.read(coffee / "data" / "ingest")["label"]) >= {"кофе", "Grüße"}
 
 
@@ -153,8 +155,8 @@ def test_an_account_without_a_name_promotes_and_is_on_record_by_its_number(
     env = nobody | ({"HOME": home} if home else {}) | {"GIT_CONFIG_NOSYSTEM": "1"}
     done = fieldmark(folder, env, "promote", "--force", "--why", "it must", before=NOBODY)
     assert done.returncode == 0, done.stderr.decode()
-    shown = fieldmark(folder, env, "history", before=NOBODY).stdout.decode()
-    assert "uid-12345" in shown and "it must" in shown
+    history = fieldmark(folder, env, "history", before=NOBODY).stdout.decode()
+    assert "uid-12345" in history and "it must" in history
     assert not (folder / "~").exists()
 
 
@@ -178,5 +180,5 @@ def test_make_gives_dvc_what_it_takes_for_granted(nobody: dict[str, str], tmp_pa
     """DVC asks for the name of the account and for its home, and ends with a traceback."""
     command = [*NOBODY, "make", "--file", str(ROOT / "Makefile"), "--eval", "show: ; @env", "show"]
     done = subprocess.run(command, cwd=tmp_path, env=nobody, capture_output=True, check=True)
-    given = set(done.stdout.decode().splitlines())
-    assert {"PYTHONUTF8=1", "LOGNAME=uid-12345", f"HOME={tmp_path}/.fieldmark/home"} <= given
+    listed = set(done.stdout.decode().splitlines())
+    assert {"PYTHONUTF8=1", "LOGNAME=uid-12345", f"HOME={tmp_path}/.fieldmark/home"} <= listed

@@ -89,10 +89,10 @@ EVERY_RUN = {"git.commit", "git.dirty", "data.hash", "seed", "libraries", "pytho
 
 def runs(folder: Path) -> dict[str, Run]:
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    found = client.search_runs(
+    runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()]
     )
-    return {run.info.run_id: run for run in found}
+    return {run.info.run_id: run for run in runs}
 
 
 def below(parent: Run, everything: dict[str, Run]) -> list[str]:
@@ -144,11 +144,11 @@ def test_lineage_names_the_run_that_made_each_present_output(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{built / 'mlflow.db'}")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(built)
-    said = CliRunner().invoke(cli.app, ["lineage"], catch_exceptions=False).stdout
+    output = CliRunner().invoke(cli.app, ["lineage"], catch_exceptions=False).stdout
     everything = {stage: named(stage, runs(built)) for stage in STAGES}
     assert [
         stage
         for stage, run in everything.items()
-        if run.info.run_id not in said or tracking.when(run)[:16] not in said
+        if run.info.run_id not in output or tracking.when(run)[:16] not in output
     ] == []
-    assert "…" not in said
+    assert "…" not in output
