@@ -1,9 +1,9 @@
 """Which version is in production, and on what evidence.
 
-gates       what a version must show; comparison does so beside production on the same images
+gates       what a version must show; comparison: against production on the same images
 moves       promote and rollback: the alias `production`, moved one at a time
 records     the history: a run in MLflow for each move, written before it
 registry    the registered model's versions and aliases
 tables      what `fieldmark models` and `fieldmark history` print
-recorded    what a run on record was made of; reproduce: runs it again from its commit and data
+recorded    commit, data and figures of an old run; reproduce: runs it again
 """

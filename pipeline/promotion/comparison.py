@@ -1,6 +1,4 @@
-"""Two registered versions on the same test images, each as it is served: its ONNX file in ONNX
-Runtime.
-"""
+"""Two registered versions on the same test images, each as it is served, in ONNX Runtime."""
 
 import json
 import tempfile
@@ -26,7 +24,7 @@ ANYWAY = "--force --why TEXT promotes it without a comparison"
 
 @dataclass(frozen=True)
 class Pair:
-    """n images; `gained` only the new version has right, `lost` only production has."""
+    """n images; only the new version is right on `gained`, only production on `lost`."""
 
     n: int
     gained: int
@@ -34,8 +32,9 @@ class Pair:
 
     @property
     def p_worse(self) -> float:
-        """The chance of so many lost, or more, if both were equally good: exact McNemar test,
-        one-sided (McNemar 1947).
+        """The chance of so many lost images, or more, if both versions were equally good.
+
+        The exact McNemar test, one-sided (McNemar 1947).
         """
         differing = self.gained + self.lost
         return (
@@ -47,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Served:
-    """A version's file with the classes it names and the preprocessing it was trained behind."""
+    """A version's file, the classes it names and the preprocessing it was trained with."""
 
     title: str
     file: Path
@@ -55,8 +54,8 @@ class Served:
     preprocess: dict[str, Any]
 
 
-def compare(cfg: Config, wanted: ModelVersion, now: ModelVersion) -> Pair:
-    """Which of the test images in data/preprocess/test each version has right.
+def compare(cfg: Config, version: ModelVersion, production: ModelVersion) -> Pair:
+    """On which of the test images in data/preprocess/test each version is right.
 
     Raises FieldmarkError that says why they cannot be compared and what to do.
     """
@@ -65,16 +64,14 @@ def compare(cfg: Config, wanted: ModelVersion, now: ModelVersion) -> Pair:
             f"there are no test images in {TEST}; `dvc repro preprocess` makes them, then "
             f"promote again"
         )
-    labels, images = (
-        table.read(TEST)["label"].to_numpy(dtype=object),
-        store.read_array(TEST / "images.npy"),
-    )
+    labels = table.read(TEST)["label"].to_numpy(dtype=object)
+    images = store.read_array(TEST / "images.npy")
     if len(labels) == 0:
         raise FieldmarkError(
             f"there is no image in {TEST}; add labelled images and run `dvc repro`"
         )
     with tempfile.TemporaryDirectory() as folder:
-        pair = [_fetch(version, Path(folder) / str(version.version)) for version in (wanted, now)]
+        pair = [_fetch(one, Path(folder) / str(one.version)) for one in (version, production)]
         for served in pair:
             _check(
                 served,
@@ -84,8 +81,8 @@ def compare(cfg: Config, wanted: ModelVersion, now: ModelVersion) -> Pair:
         if set(pair[0].classes) != set(pair[1].classes):
             differing = ", ".join(sorted(set(pair[0].classes) ^ set(pair[1].classes)))
             raise FieldmarkError(
-                f"the two do not tell the same classes apart ({differing}): no image is the "
-                f"same task for both; {ANYWAY}"
+                f"the two versions do not have the same classes ({differing}), so they cannot be "
+                f"compared; {ANYWAY}"
             )
         new, old = (_predict(served, images) == labels for served in pair)
     return Pair(len(labels), int((new & ~old).sum()), int((old & ~new).sum()))
@@ -105,7 +102,7 @@ def _fetch(version: ModelVersion, to: Path) -> Served:
         )
     except (*NO_ANSWER, KeyError, ValueError) as error:
         raise FieldmarkError(
-            f"the files of {title} are not all there ({one_line(error)}); {ANYWAY}"
+            f"some files of {title} are missing ({one_line(error)}); {ANYWAY}"
         ) from error
 
 
@@ -129,12 +126,12 @@ def _check(served: Served, preprocess: dict[str, Any], labels: set[str]) -> None
 def _predict(served: Served, images: np.ndarray) -> np.ndarray:
     """The class names (n,) of uint8 images (n, h, w, 3); the first one on a tie."""
     try:
-        ready = ort.InferenceSession(served.file, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(served.file, providers=["CPUExecutionProvider"])
         parts = [
-            ready.run(["probs"], {"images": np.stack(part)})[0]
+            session.run(["probs"], {"images": np.stack(part)})[0]
             for part in store.chunks(images, BATCH)
         ]
-    except Exception as error:  # ONNX Runtime has a dozen of them without a common base
+    except Exception as error:  # ONNX Runtime's dozen exceptions have no common base
         raise FieldmarkError(
             f"{served.title} does not run on {TEST} ({one_line(error)}); run `dvc repro`, or "
             f"{ANYWAY}"

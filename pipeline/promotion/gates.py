@@ -1,8 +1,7 @@
-"""What a version must show before it goes into production: figures of its tags, and a comparison on
-the same images.
+"""What a version must show before production: its figures, and a comparison on the same images.
 
-A figure that is missing fails its gate; only robustness counts where it was measured, and passes
-where it was not.
+A missing figure fails its gate. Only robustness counts just where it was measured, and passes where
+it was not.
 """
 
 import math
@@ -19,16 +18,15 @@ from pipeline.config import Config
 from pipeline.promotion import comparison
 from pipeline.repository import state
 
-AGAIN = "dvc repro && dvc repro --force --single-item export"  # a commit alone makes no stage stale
+# Forced, since a commit alone makes no stage out of date.
+AGAIN = "dvc repro && dvc repro --force --single-item export"
 
 Tags = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate's verdict: the figure and its limit as shown, and what to do where it did not
-    pass.
-    """
+    """One gate's verdict: figure and limit as printed, and what to do where it did not pass."""
 
     name: str
     figure: str
@@ -39,15 +37,17 @@ class Gate:
 
 
 def judge(
-    cfg: Config, wanted: ModelVersion, now: ModelVersion | None, before: str | None
+    cfg: Config, version: ModelVersion, now: ModelVersion | None, before: str | None
 ) -> list[Gate]:
-    """Every gate, in the order shown. `before` is the version last in production, which may no
-    longer exist as `now`.
+    """Every gate, in the order printed.
+
+    now: the version in production. before: the version last in production, which may no longer
+    exist.
     """
-    limits, tags = cfg.promotion, wanted.tags
+    limits, tags = cfg.promotion, version.tags
     return [
         _figure("accuracy, lower bound", tags, "test/accuracy_low", at_least=limits.min_accuracy),
-        _beside_production(cfg, wanted, now, before),
+        _beside_production(cfg, version, now, before),
         _figure("calibration (ECE)", tags, "test/ece", at_most=limits.max_ece),
         _figure("latency, ms", tags, "latency/p50_ms", at_most=limits.max_latency_ms),
         *_robustness(tags, limits.robustness_floors),
@@ -83,15 +83,15 @@ def show(gates: list[Gate], title: str) -> None:
             console.print(f"{gate.name}: {gate.advice}", markup=False)
 
 
-def told(gates: list[Gate]) -> str:
-    """The table as text, a line a gate, for the record."""
+def as_text(gates: list[Gate]) -> str:
+    """The gates as text, one line per gate, for the record."""
     return "\n".join(
         f"{'passed' if g.passed else 'refused'}: {g.name}: {g.figure} ({g.limit})" for g in gates
     )
 
 
 def figures(gates: list[Gate]) -> dict[str, float]:
-    """Name -> figure of the gates that have one, named as MLflow allows."""
+    """Name -> figure of the gates that have one; the names are such as MLflow allows."""
     return {
         gate.name.replace(",", "").replace("(", "").replace(")", ""): gate.value
         for gate in gates
@@ -125,14 +125,18 @@ def _number(tags: Tags, tag: str) -> float | None:
 
 def _robustness(tags: Tags, floors: Mapping[str, float]) -> list[Gate]:
     measured = sorted({tag for tag in tags if tag.startswith("robustness/")})
-    asked = [_figure(tag, tags, tag, at_least=floors[tag]) for tag in measured if tag in floors]
-    rest = [Gate(tag, tags[tag], "no floor set", True) for tag in measured if tag not in floors]
+    judged = [_figure(tag, tags, tag, at_least=floors[tag]) for tag in measured if tag in floors]
+    without_floor = [
+        Gate(tag, tags[tag], "no floor set", True) for tag in measured if tag not in floors
+    ]
     missing = [
         Gate(tag, "not measured", f"{floor:g} or more", True)
         for tag, floor in sorted(floors.items())
         if tag not in tags
     ]
-    return asked + rest + missing or [Gate("robustness", "not measured", "no floor set", True)]
+    return judged + without_floor + missing or [
+        Gate("robustness", "not measured", "no floor set", True)
+    ]
 
 
 def _commit(tags: Tags) -> Gate:
@@ -140,26 +144,26 @@ def _commit(tags: Tags) -> Gate:
     clean = commit not in {"missing", "none", "unknown"} and dirty == "false"
     edits = {"false": "", "true": ", edited"}.get(dirty, ", unknown whether edited")
     if dirty == "unknown" and "git.unknown" in tags:
-        first = tags["git.unknown"]
+        remedy = tags["git.unknown"]
     elif "git.uncommitted" in tags:
-        first = f"commit {tags['git.uncommitted']}"
-        first += "; `git add --force` what no commit holds" if state.LACKING in first else ""
+        remedy = f"commit {tags['git.uncommitted']}"
+        remedy += "; `git add --force` what no commit holds" if state.LACKING in remedy else ""
     else:
-        first = "commit what was edited"
-    advice = "" if clean else f"{first}; then register it again: {AGAIN}"
+        remedy = "commit what was edited"
+    advice = "" if clean else f"{remedy}; then register it again: {AGAIN}"
     return Gate("clean commit", commit[:10] + edits, "no edits", clean, advice)
 
 
 def _beside_production(
-    cfg: Config, wanted: ModelVersion, now: ModelVersion | None, before: str | None
+    cfg: Config, version: ModelVersion, now: ModelVersion | None, before: str | None
 ) -> Gate:
     name, limit = "beside production", f"p {cfg.promotion.alpha:g} or more"
     if now is None:
         gone = f"version {before} was deleted" if before else "nothing in production"
         return Gate(name, gone, limit, True)
     try:
-        pair = comparison.compare(cfg, wanted, now)
+        pair = comparison.compare(cfg, version, now)
     except FieldmarkError as error:
         return Gate(name, "not compared", limit, False, str(error))
-    shown = f"p {pair.p_worse:.3g}: of {pair.n} images {pair.gained} gained, {pair.lost} lost"
-    return Gate(name, shown, limit, pair.p_worse >= cfg.promotion.alpha, value=pair.p_worse)
+    figure = f"p {pair.p_worse:.3g}: of {pair.n} images {pair.gained} gained, {pair.lost} lost"
+    return Gate(name, figure, limit, pair.p_worse >= cfg.promotion.alpha, value=pair.p_worse)

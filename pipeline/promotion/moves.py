@@ -1,14 +1,15 @@
-"""Promote and rollback: the alias `production`, moved one at a time, each move on record before it
-is made.
+"""Promote and rollback: the alias `production`, moved one at a time, each move on record first.
 
-The alias is one row of the store, so there are never two and, between two, never none. Whoever
-moves it writes a record first, looks whether the alias is still where the gates found it, moves it,
-and closes the record. In a local store a file lock lets one process at a time do so, and the next
-waits. On a server, where machines share no lock, an unfinished record is the claim: who finds
-another's withdraws. MLflow moves an alias without asking what it was, so milliseconds are left
-between the last look and the move: for whoever moves the alias by hand, which `fieldmark history`
-marks, and for a machine that slept until another took it for dead, which notices after its move and
-adds a record of it.
+The alias is one row of the store, so there are never two of them, and none is missing between two
+versions. Each move has four steps: write a record, check that the alias is still where the gates
+saw it, move it, close the record. In a local store, a file lock lets one process at a time do so,
+and the next waits. On a server, machines share no lock, and an unfinished record is the claim:
+whoever finds another's withdraws.
+
+MLflow moves an alias without checking its old value, so milliseconds remain between the last check
+and the move. In them somebody may move the alias by hand, which `fieldmark history` marks. A
+machine that slept until another took it for dead notices that after its move, and adds a record of
+it.
 """
 
 from collections.abc import Iterator
@@ -42,25 +43,24 @@ def promote(
     why: str = "",
     take_over: bool = False,
 ) -> None:
-    """Measure and print the gates of a version (number or alias), and put it into production where
-    all pass, or by force.
+    """Judge a version (number or alias), and put it into production where all gates pass.
 
-    `take_over` closes what another machine left unfinished. Raises Refused where a gate fails or
-    somebody else moves it, FieldmarkError where the store does not answer or there is no such
-    version.
+    `force` promotes it anyway. `take_over` closes what another machine left unfinished. Raises
+    Refused where a gate fails or somebody else moves the alias, FieldmarkError where the store does
+    not answer or there is no such version.
     """
     if force and not why.strip():
         raise FieldmarkError("--force needs --why TEXT; it stays on record")
     with _alone_with_store(cfg.export.registered_name, take_over) as registry:
-        wanted, now, history = registry.find(version), registry.production(), records.read(registry)
-        before, after = _number(now) or records.last(history), str(wanted.version)
+        chosen, now, history = registry.find(version), registry.production(), records.read(registry)
+        before, after = _number(now) or records.last(history), str(chosen.version)
         if _number(now) == after:
             raise FieldmarkError(f"version {after} is in production already")
         with records.opened(
-            registry, "promote", before=before, after=after, why=why, known=history, forced=force
+            registry, "promote", before=before, after=after, why=why, past=history, forced=force
         ) as record:
-            judged = gates.judge(cfg, wanted, now, before)
-            records.note_gates(registry, record, gates.told(judged), gates.figures(judged))
+            judged = gates.judge(cfg, chosen, now, before)
+            records.note_gates(registry, record, gates.as_text(judged), gates.figures(judged))
             gates.show(
                 judged, f"{registry.name}: version {after}, in production: {before or 'none'}"
             )
@@ -77,10 +77,10 @@ def promote(
 
 
 def rollback(cfg: Config, *, why: str = "", take_over: bool = False) -> None:
-    """Put the version back that was in production before, or the newest such one that still exists.
+    """Put back the version that was in production before, or the newest such that still exists.
 
     `take_over` closes what another machine left unfinished. Raises FieldmarkError where there is
-    none, Refused where somebody else moves it.
+    none, Refused where somebody else moves the alias.
     """
     with _alone_with_store(cfg.export.registered_name, take_over) as registry:
         now, history = registry.production(), records.read(registry)
@@ -96,7 +96,7 @@ def rollback(cfg: Config, *, why: str = "", take_over: bool = False) -> None:
         for gone in turns[: turns.index(target)]:
             print(f"version {gone} was in production and no longer exists")
         with records.opened(
-            registry, "rollback", before=before, after=target, why=why, known=history
+            registry, "rollback", before=before, after=target, why=why, past=history
         ) as record:
             _move(registry, _number(now), record)
     print(
@@ -109,24 +109,22 @@ def _number(version: ModelVersion | None) -> str | None:
 
 
 def _move(registry: Registry, expected: str | None, record: Record) -> None:
-    """Set the alias where it still is as expected; then `previous`, which says where a rollback
-    would lead.
-    """
-    if (found := registry.aliases().get(PRODUCTION)) != expected:
-        raise Refused(f"`production` moved from {expected} to {found} in the meantime; try again")
+    """Move the alias, if it still is as expected; then `previous`, where a rollback would lead."""
+    if (current := registry.aliases().get(PRODUCTION)) != expected:
+        raise Refused(f"`production` moved from {expected} to {current} in the meantime; try again")
     registry.point(PRODUCTION, record.after)
     for alias in registry.aliases():
         if alias.lower() == PRODUCTION != alias:
-            print(f"took away the alias {alias}: there is one production, in lower case")
+            print(f"removed the alias {alias}: there is one production, in lower case")
             registry.point(alias, None)
     _point_previous(registry, record)
 
 
-def _point_previous(registry: Registry, made: Record | None = None) -> None:
-    """`made` counts as moved though it is not closed yet: until then nobody else is here."""
+def _point_previous(registry: Registry, moved: Record | None = None) -> None:
+    """Set the alias `previous`. `moved` counts as moved though its record is not closed yet."""
     aliases, there = registry.aliases(), {str(version.version) for version in registry.versions()}
     past = [
-        replace(one, status="FINISHED") if made and one.run_id == made.run_id else one
+        replace(one, status="FINISHED") if moved and one.run_id == moved.run_id else one
         for one in records.read(registry)
     ]
     turns = records.formers(past, aliases.get(PRODUCTION))
@@ -137,7 +135,7 @@ def _point_previous(registry: Registry, made: Record | None = None) -> None:
 
 @contextmanager
 def _alone_with_store(name: str, take_over: bool) -> Iterator[Registry]:
-    """The registry, with what ended processes left unfinished closed before."""
+    """The registry, after the unfinished records of ended processes are closed."""
     with answering("once it answers, `fieldmark history` says which version is in production"):
         registry = connect(name)
         with _locked(registry) as alone:
@@ -148,8 +146,9 @@ def _alone_with_store(name: str, take_over: bool) -> Iterator[Registry]:
 
 @contextmanager
 def _locked(registry: Registry) -> Iterator[bool]:
-    """Hold the lock; whether it keeps out everybody else who uses the store, as it does beside a
-    local database.
+    """Hold the lock; yields whether it keeps out everybody who uses the store.
+
+    It does beside a local database.
     """
     uri = mlflow.get_tracking_uri()
     local = _is_local(uri)

@@ -1,9 +1,8 @@
-"""The history of the alias `production`: a run in MLflow for each move, written before the move and
-never changed after it.
+"""The history of the alias `production`: one run in MLflow per move, never changed after it.
 
-RUNNING   under way, or left by a process that died; the next move finds out which and closes it
+RUNNING   under way, or left by a process that died; the next move finds out and closes it
 FINISHED  the alias moved
-FAILED    it did not: refused by a gate, or something broke
+FAILED    it did not: a gate refused it, or something broke
 
 Tags: what (promote or rollback), who, when, why, from, to, model, forced, gates, outcome, process.
 """
@@ -27,12 +26,12 @@ STALE_S = 3600  # another machine's unfinished record is taken for dead after th
 
 
 class Refused(FieldmarkError):
-    """A move that the gates did not allow, or that somebody else came before."""
+    """A move that a gate did not allow, or that came after somebody else's."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One move, asked for or made; versions are None where there was none."""
+    """One move, attempted or done; versions are None where there was none."""
 
     run_id: str
     when: float
@@ -53,17 +52,18 @@ class Record:
 
 
 def read(registry: Registry) -> list[Record]:
-    """The records of this model, oldest first; those that were deleted in MLflow too, while its
-    database holds them.
+    """The records of this model, oldest first.
+
+    Those that were deleted in MLflow are included, as long as its database holds them.
     """
     query = f"tags.model = '{registry.name}'"
     order = ["attributes.start_time ASC"]
-    found = every(
+    runs = every(
         lambda token: registry.client.search_runs(
             [registry.experiment], query, ViewType.ALL, order_by=order, page_token=token
         )
     )
-    return [_of(run) for run in found]
+    return [_of(run) for run in runs]
 
 
 @contextmanager
@@ -74,39 +74,34 @@ def opened(
     before: str | None,
     after: str,
     why: str,
-    known: Sequence[Record],
+    past: Sequence[Record],
     forced: bool = False,
 ) -> Iterator[Record]:
-    """A new record for as long as the move takes; FINISHED when `production` is where it should go,
-    else FAILED.
+    """A new record for as long as the move takes.
 
-    Raises Refused where another record is under way, or one that is not `known` has moved the
-    alias: of two that write theirs before they look, one at least sees the other. Raises it too
-    where another machine took this one for dead.
+    It ends as FINISHED where `production` is where it should go, else as FAILED. Raises Refused
+    where another record is under way, or where one that is not in `past` has moved the alias: of
+    two processes that write their records before they look, at least one sees the other. Raises it
+    too where another machine took this one for dead.
     """
-    who = processes.person()
     tags = {
         "what": what,
-        "who": who,
         "why": why.strip() or "not said",
         "from": before or NONE,
         "to": after,
-        "model": registry.name,
         "forced": str(forced).lower(),
-        "process": processes.name(),
-        "mlflow.user": who,
     }
-    record = _create(registry, tags, known)
+    record = _create(registry, tags, past)
     try:
-        _look_around(registry, record, known)
+        _look_around(registry, record, past)
         yield record
     except Refused as refusal:
         with suppress(*NO_ANSWER):  # then the record stays RUNNING, and the next move closes it
-            _close(registry, record, moved=False, outcome=_told(refusal))
+            _close(registry, record, moved=False, outcome=_summary(refusal))
         raise
     except BaseException as error:
         with suppress(*NO_ANSWER):
-            settle(registry, record, _told(error))
+            settle(registry, record, _summary(error))
         raise
     if (now := _of(registry.client.get_run(record.run_id))).status == "FAILED":
         _add_overtaken(registry, now)
@@ -115,7 +110,7 @@ def opened(
 
 
 def settle(registry: Registry, record: Record, problem: str = "") -> None:
-    """Close a record by what the alias says, whatever the process that wrote it came to."""
+    """Close a record by what the alias says, whatever happened to the process that wrote it."""
     moved = registry.aliases().get(PRODUCTION) == record.after
     _close(
         registry,
@@ -126,35 +121,39 @@ def settle(registry: Registry, record: Record, problem: str = "") -> None:
 
 
 def settle_dead(registry: Registry, *, all_dead: bool) -> bool:
-    """Close what ended processes left, which may be said of everything unfinished; whether there
-    was any.
+    """Close the records that ended processes left RUNNING; returns whether there were any.
+
+    all_dead: every unfinished record belongs to an ended process.
     """
     now = time.time()
-    left = [
+    dead = [
         record
         for record in read(registry)
         if record.status == "RUNNING" and (all_dead or _ended(record, now))
     ]
-    for record in left:
+    for record in dead:
         settle(registry, record, CUT_OFF)
-    return bool(left)
+    return bool(dead)
 
 
 def _ended(record: Record, now: float) -> bool:
     return processes.ended(record.tags["process"]) or now - record.when > STALE_S
 
 
-def _create(registry: Registry, tags: Mapping[str, str], known: Sequence[Record]) -> Record:
-    """A record that comes after the known ones, also where the clock of the machine that wrote
-    those is ahead.
-    """
+def _create(registry: Registry, tags: Mapping[str, str], past: Sequence[Record]) -> Record:
+    """A record later than all past ones, even where another machine's clock is ahead."""
     now = datetime.now(UTC)
-    start = max([int(now.timestamp() * 1000), *(1 + round(record.when * 1000) for record in known)])
-    title = {
+    start = max([int(now.timestamp() * 1000), *(1 + round(record.when * 1000) for record in past)])
+    who = processes.person()
+    by_whom = {
+        "who": who,
         "when": now.isoformat(timespec="seconds"),
+        "model": registry.name,
+        "process": processes.name(),
+        "mlflow.user": who,
         "mlflow.runName": f"{tags['what']} {tags['from']} to {tags['to']}",
     }
-    return _of(registry.client.create_run(registry.experiment, start, {**tags, **title}))
+    return _of(registry.client.create_run(registry.experiment, start, {**tags, **by_whom}))
 
 
 def _close(registry: Registry, record: Record, *, moved: bool, outcome: str) -> None:
@@ -162,8 +161,8 @@ def _close(registry: Registry, record: Record, *, moved: bool, outcome: str) -> 
     registry.client.set_terminated(record.run_id, "FINISHED" if moved else "FAILED")
 
 
-def _look_around(registry: Registry, record: Record, known: Sequence[Record]) -> None:
-    seen = {record.run_id, *(other.run_id for other in known)}
+def _look_around(registry: Registry, record: Record, past: Sequence[Record]) -> None:
+    expected = {record.run_id, *(other.run_id for other in past)}
     for other in read(registry):
         if other.status == "RUNNING" and other.run_id != record.run_id:
             host = other.tags["process"].partition("/")[0]
@@ -172,7 +171,7 @@ def _look_around(registry: Registry, record: Record, known: Sequence[Record]) ->
                 f"{other.tags['when']}; try again when that is done; "
                 "where you know that it died, --take-over closes its record"
             )
-        if other.moved and other.run_id not in seen:
+        if other.moved and other.run_id not in expected:
             raise Refused(
                 f"{other.tags['who']} moved `production` to {other.after} at this moment; look "
                 f"again before you try again"
@@ -180,15 +179,13 @@ def _look_around(registry: Registry, record: Record, known: Sequence[Record]) ->
 
 
 def _add_overtaken(registry: Registry, record: Record) -> None:
-    """A second record, after those of whoever took this process for dead and moved the alias before
-    it did.
-    """
+    """A second record, after those of the machine that took this process for dead."""
     if (now := registry.aliases().get(PRODUCTION)) != record.after:
         raise Refused(
             f"another machine took this one for dead, and `production` is {now} now; try again"
         )
-    known = read(registry)
-    again = _create(registry, {**record.tags, "from": last(known) or NONE}, known)
+    past = read(registry)
+    again = _create(registry, {**record.tags, "from": last(past) or NONE}, past)
     _close(registry, again, moved=True, outcome=OVERTOOK)
     print(
         f"another machine had taken this one for dead and moved `production` to "
@@ -196,15 +193,15 @@ def _add_overtaken(registry: Registry, record: Record) -> None:
     )
 
 
-def _told(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     return str(error).partition(";")[0] or type(error).__name__
 
 
-def note_gates(registry: Registry, record: Record, said: str, figures: Mapping[str, float]) -> None:
-    """The gates as text, and their figures as metrics so that MLflow's page can compare them."""
+def note_gates(registry: Registry, record: Record, text: str, figures: Mapping[str, float]) -> None:
+    """Record the gates as text, and their figures as metrics, which MLflow can compare."""
     now = int(time.time() * 1000)
     metrics = [Metric(f"gate/{name}", value, now, 0) for name, value in figures.items()]
-    registry.client.log_batch(record.run_id, metrics=metrics, tags=[RunTag("gates", said)])
+    registry.client.log_batch(record.run_id, metrics=metrics, tags=[RunTag("gates", text)])
 
 
 def last(records: Sequence[Record]) -> str | None:
@@ -213,11 +210,10 @@ def last(records: Sequence[Record]) -> str | None:
 
 
 def formers(records: Sequence[Record], current: str | None) -> list[str]:
-    """Where rollbacks lead from `current`, nearest first: each takes back the promotion before
-    those taken back already.
+    """Where rollbacks lead from `current`, nearest first.
 
-    A version that came into production by another way than a recorded move counts from where a
-    record names it.
+    Each rollback takes back the last promotion that is not taken back yet. A version that came into
+    production without a record counts from where a record names it.
     """
     stack: list[str] = []
     for record in (record for record in records if record.moved):

@@ -17,8 +17,8 @@ from pipeline.runs import failures, tracking
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
 EXPERIMENT = "fieldmark-promotions"
 T = TypeVar("T")
-# What a store raises that does not answer: MLflow's own, the database's, the network's and the file
-# system's.
+# What is raised where a store does not answer: by MLflow, the database, the network and the file
+# system.
 NO_ANSWER = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)
 
 
@@ -33,7 +33,7 @@ class Registry:
     def aliases(self) -> dict[str, str]:
         """Alias -> version. Raises FieldmarkError where no model of this name is registered."""
         try:
-            found = self.client.get_registered_model(self.name).aliases
+            registered_aliases = self.client.get_registered_model(self.name).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 how = (
@@ -42,22 +42,22 @@ class Registry:
                 )
                 raise FieldmarkError(f"no model {self.name} is registered yet; {how}") from error
             raise
-        return {alias: str(version) for alias, version in found.items()}
+        return {alias: str(version) for alias, version in registered_aliases.items()}
 
     def versions(self) -> list[ModelVersion]:
         """All that exist, newest first."""
         query = f"name = '{self.name}'"
-        found = every(lambda token: self.client.search_model_versions(query, page_token=token))
-        return sorted(found, key=lambda version: -int(version.version))
+        versions = every(lambda token: self.client.search_model_versions(query, page_token=token))
+        return sorted(versions, key=lambda version: -int(version.version))
 
-    def find(self, wanted: str) -> ModelVersion:
+    def find(self, name: str) -> ModelVersion:
         """A version by its number or alias. Raises FieldmarkError that names what there is."""
         aliases = self.aliases()
         there = {str(version.version): version for version in self.versions()}
-        number = aliases.get(wanted.lower(), wanted)
+        number = aliases.get(name.lower(), name)
         if number not in there:
             raise FieldmarkError(
-                f"{self.name} has no version or alias {wanted!r}; there are "
+                f"{self.name} has no version or alias {name!r}; there are "
                 f"{', '.join([*there, *aliases]) or 'none'}"
             )
         return there[number]
@@ -70,8 +70,9 @@ class Registry:
         )
 
     def point(self, alias: str, version: str | None) -> None:
-        """Move an alias: one row in one transaction, so whoever reads sees the old version or the
-        new one. None takes it away.
+        """Move an alias, or remove it where `version` is None.
+
+        It is one row in one transaction, so readers see the old version or the new one.
         """
         if version is None:
             self.client.delete_registered_model_alias(self.name, alias)
@@ -80,9 +81,7 @@ class Registry:
 
 
 def connect(name: str) -> Registry:
-    """The registry of the store in use; a history that was deleted in MLflow is taken out of its
-    bin.
-    """
+    """The registry of the store in use; restores a history that was deleted in MLflow."""
     client = tracking.connect()
     there = client.get_experiment_by_name(EXPERIMENT)
     if there is not None and there.lifecycle_stage == "deleted":
@@ -95,9 +94,7 @@ def connect(name: str) -> Registry:
 
 @contextmanager
 def answering(advice: str = "try again once it answers") -> Iterator[None]:
-    """Raise FieldmarkError, in one line and with what to do, where the store does not answer
-    inside.
-    """
+    """Raise FieldmarkError, one line with what to do, where the store does not answer inside."""
     try:
         yield
     except NO_ANSWER as error:
@@ -106,8 +103,8 @@ def answering(advice: str = "try again once it answers") -> Iterator[None]:
 
 def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
     """The entries of all pages of a search."""
-    found = page(None)
-    yield from found
-    while found.token:  # None after a database's last page, "" after a server's
-        found = page(found.token)
-        yield from found
+    entries = page(None)
+    yield from entries
+    while entries.token:  # None after a database's last page, "" after a server's
+        entries = page(entries.token)
+        yield from entries

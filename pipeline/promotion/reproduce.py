@@ -1,9 +1,8 @@
-"""An old run, run again: its commit in a scratch git worktree, its data, every stage anew, and the
-figures side by side.
+"""Run an old run again: its commit, its data, every stage anew, and the figures side by side.
 
-DVC's cache is shared for reading only: nothing is restored from it but the ingested images, and
-nothing is added, so a figure that comes out the same was computed again. The runs of the scratch
-worktree go into a store of its own.
+The commit is checked out into a scratch git worktree. DVC's cache is shared for reading only:
+nothing is restored from it except the ingested images, and nothing is added, so an equal figure was
+computed again. The runs of the worktree go into a store of their own.
 """
 
 import json
@@ -30,14 +29,14 @@ from pipeline.runs import provenance
 
 BIN = Path(sys.executable).parent
 INGEST = "data/ingest"
-# figures of this name are measured in time: they differ from run to run, and are only shown
+# figures with this prefix are times: they differ from run to run, and are only printed
 TIMES = "latency/"
 TOLERANCE = 1e-6  # relative; sums in another order differ by less
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure then and now; None where a side lacks it, equal None where it is a time."""
+    """One figure then and now; None where a side lacks it; equal is None where it is a time."""
 
     name: str
     then: float | None
@@ -45,15 +44,14 @@ class Compared:
     equal: bool | None
 
 
-def reproduce(cfg: Config, wanted: str, *, keep: bool = False) -> bool:
-    """Run a run (id, version or alias) again and print each figure then and now; whether all are
-    equal.
+def reproduce(cfg: Config, name: str, *, keep: bool = False) -> bool:
+    """Run a run (id, version or alias) again and compare each figure; whether all are equal.
 
     Raises FieldmarkError for a run of uncommitted code, of an unknown commit, or whose data are
-    nowhere to be had.
+    nowhere to be found.
     """
-    recorded = find(cfg, wanted)
-    _say_libraries(recorded)
+    recorded = find(cfg, name)
+    _print_libraries(recorded)
     above = _levels_above(recorded.commit)
     with worktree.checked_out(recorded.commit, above=above, keep=keep) as folder:
         _prepare(folder, recorded)
@@ -64,27 +62,23 @@ def reproduce(cfg: Config, wanted: str, *, keep: bool = False) -> bool:
 
 
 def _prepare(folder: Path, recorded: Recorded) -> None:
-    """Ingest the photos of today; where they are no longer those of the run, take its own from
-    DVC's cache.
-    """
+    """Ingest the photos of today; where they differ from the run's, restore its own from DVC."""
     cache = _dvc(config.home(), "cache", "dir").strip()
-    _dvc(
-        folder, "cache", "dir", "--local", os.path.relpath(cache, folder)
-    )  # DVC writes no letters but ASCII
+    # A relative path, since DVC writes ASCII alone.
+    _dvc(folder, "cache", "dir", "--local", os.path.relpath(cache, folder))
     _link_images(folder)
     try:
         _dvc(folder, "repro", "--force", "--no-commit", "ingest")
         same = _data_hash(folder) == recorded.data
-    except FieldmarkError as error:  # the source may be gone, too
+    except FieldmarkError as error:  # the source may be gone
         print(error)
         same = False
     if not same:
-        print("the images of today are not those of that run; taking its own from DVC's cache")
+        print("the images of today are not those of that run; restoring its own from DVC's cache")
         _restore(folder, recorded)
     wiring = OmegaConf.load(folder / "dvc.yaml")
-    for stage in {"config", "ingest"} & {
-        *wiring.stages
-    }:  # `dvc freeze` cannot write a stage that has `${...}`
+    # Not by `dvc freeze`, which cannot write a stage with `${...}`.
+    for stage in {"config", "ingest"} & {*wiring.stages}:
         OmegaConf.update(wiring, f"stages.{stage}.frozen", True)
     OmegaConf.save(wiring, folder / "dvc.yaml")
 
@@ -112,15 +106,16 @@ def _restore(folder: Path, recorded: Recorded) -> None:
 
 
 def _levels_above(commit: str) -> int:
-    """How many levels above the project the photos of that commit lie, 0 where not above it."""
+    """How many levels above the project the photos of that commit lie; 0 where not above it."""
     text = git.answer("show", f"{commit}:./{config.PARAMS}") or "{}"
     images = str(OmegaConf.select(OmegaConf.create(text), "images", default=""))
     return 0 if Path(images).is_absolute() else Path(os.path.normpath(images)).parts.count("..")
 
 
 def _link_images(folder: Path) -> None:
-    """The photos that git does not hold, one's own and those of feedback, as links to the same
-    bytes; copies across file systems.
+    """Link the photos that git does not hold: one's own and those of feedback.
+
+    Across file systems they are copied.
     """
     own = str(OmegaConf.select(OmegaConf.load(folder / config.PARAMS), "images", default=""))
     for place in (own, str(inbox.ACCEPTED)):
@@ -137,7 +132,7 @@ def _link_images(folder: Path) -> None:
 
 
 def _no_scratch(folder: str, names: list[str]) -> list[str]:
-    """Photos in a folder above the project do not include the copy that is being made of them."""
+    """Leave the scratch copy itself out of the photos in a folder above the project."""
     return [name for name in names if Path(folder, name).resolve() == worktree.scratch_root()]
 
 
@@ -155,17 +150,18 @@ def _data_hash(folder: Path) -> str:
 
 
 def _figures(folder: Path) -> dict[str, float]:
-    """The figures of all stages; those that two share are the later one's."""
-    found: dict[str, float] = {}
+    """The figures of all stages; where two share a name, the later stage's."""
+    figures: dict[str, float] = {}
     for stage in OmegaConf.load(folder / "dvc.yaml").stages:
         file = folder / "data" / str(stage) / "metrics.json"
-        found |= json.loads(file.read_bytes()) if file.exists() else {}
-    return found
+        figures |= json.loads(file.read_bytes()) if file.exists() else {}
+    return figures
 
 
 def compare(then: Mapping[str, float], now: Mapping[str, float]) -> list[Compared]:
-    """A row a figure that a stage reports now, by name; what was only logged on the way (losses,
-    seconds) is not compared.
+    """One row per figure that a stage reports now, by name.
+
+    What was only logged on the way (losses, seconds) is not compared.
     """
     rows = []
     for name, value in sorted(now.items()):
@@ -194,7 +190,7 @@ def _show(recorded: Recorded, compared: list[Compared]) -> None:
     )
 
 
-def _say_libraries(recorded: Recorded) -> None:
+def _print_libraries(recorded: Recorded) -> None:
     here = provenance.libraries()
     changed = [
         f"{name} {old} then, {here.get(name)} now"
@@ -206,16 +202,17 @@ def _say_libraries(recorded: Recorded) -> None:
 
 
 def _dvc(folder: Path, *arguments: str) -> str:
-    """Run DVC there, without this project's store and feature cache. Raises FieldmarkError with its
-    last words.
+    """Run DVC there, without this project's store and feature cache.
+
+    Raises FieldmarkError with the last lines that it printed.
     """
-    ours = {
+    inherited = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("MLFLOW_", "FIELDMARK_CACHE", "DVC_", "PYTHONPATH"))
     }
-    environment = {**ours, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(
+    environment = {**inherited, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    process = subprocess.run(
         [BIN / "dvc", *arguments],
         cwd=folder,
         env=environment,
@@ -224,7 +221,9 @@ def _dvc(folder: Path, *arguments: str) -> str:
         errors="replace",
         check=False,
     )
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-        raise FieldmarkError(f"`dvc {' '.join(arguments)}` failed in {folder}: {' '.join(said)}")
-    return done.stdout
+    if process.returncode:
+        last_lines = (process.stderr.strip() or process.stdout.strip()).splitlines()[-3:]
+        raise FieldmarkError(
+            f"`dvc {' '.join(arguments)}` failed in {folder}: {' '.join(last_lines)}"
+        )
+    return process.stdout

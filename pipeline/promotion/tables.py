@@ -22,12 +22,13 @@ CAPTION = (
 
 @answering()
 def models(cfg: Config) -> None:
-    """Versions, aliases, key figures and lineage. Raises FieldmarkError where nothing is
-    registered, or the store does not answer.
+    """Print versions, aliases, key figures and lineage.
+
+    Raises FieldmarkError where nothing is registered, or the store does not answer.
     """
     registry = connect(cfg.export.registered_name)
     aliases = registry.aliases()
-    shown = Table(
+    table = Table(
         Column("", justify="right"),
         Column("aliases", min_width=len(PRODUCTION)),
         "accuracy",
@@ -45,14 +46,14 @@ def models(cfg: Config) -> None:
     )
     for version in registry.versions():
         named = [alias for alias, number in aliases.items() if number == str(version.version)]
-        shown.add_row(str(version.version), "\n".join(sorted(named)), *_told(version))
-    Console(highlight=False).print(shown)
+        table.add_row(str(version.version), "\n".join(sorted(named)), *_figures(version))
+    Console(highlight=False).print(table)
 
 
-def _told(version: ModelVersion) -> list[str]:
+def _figures(version: ModelVersion) -> list[str]:
     tags = version.tags
     low, high = tags.get("test/accuracy_low", "-"), tags.get("test/accuracy_high", "-")
-    made = time.strftime("%Y-%m-%d", time.localtime(version.creation_timestamp / 1000))
+    created = time.strftime("%Y-%m-%d", time.localtime(version.creation_timestamp / 1000))
     return [
         tags.get("test/accuracy", "-"),
         f"{low[:5]}-{high[:5]}",
@@ -60,21 +61,22 @@ def _told(version: ModelVersion) -> list[str]:
         tags.get("latency/p50_ms", "-")[:5],
         provenance.mark(tags),
         tags.get("data.ingest", "-")[:7],
-        made,
+        created,
     ]
 
 
 @answering()
 def history(cfg: Config) -> None:
-    """Every move of `production`, made or refused, and where it was moved without one; raises
-    FieldmarkError where the store does not answer.
+    """Print every move of `production`, done or refused, and those without a record.
+
+    Raises FieldmarkError where the store does not answer.
     """
     registry = connect(cfg.export.registered_name)
     rows = _rows(records.read(registry), registry)
     if not rows:
-        print("nothing was promoted yet; `fieldmark promote` does")
+        print("nothing was promoted yet; `fieldmark promote` promotes a version")
         return
-    shown = Table(
+    table = Table(
         "when",
         "who",
         "what",
@@ -86,13 +88,13 @@ def history(cfg: Config) -> None:
         padding=(0, 1, 0, 0),
     )
     for row in reversed(rows):
-        shown.add_row(*row)
-    Console(highlight=False).print(shown)
+        table.add_row(*row)
+    Console(highlight=False).print(table)
 
 
-def _rows(found: list[Record], registry: Registry) -> list[list[str]]:
+def _rows(past: list[Record], registry: Registry) -> list[list[str]]:
     rows, where, now = [], None, registry.aliases().get(PRODUCTION)
-    for record in found:
+    for record in past:
         moved = record.moved or _arrived(record, now)
         if record.before != where and (moved or record.before is not None):
             rows.append(_unrecorded(where, record.before))
@@ -118,7 +120,7 @@ def _outcome(record: Record, now: str | None) -> str:
 
 
 def _arrived(record: Record, now: str | None) -> bool:
-    """Whether a record that nobody has closed is of a move that was made."""
+    """Whether an unclosed record belongs to a move that was done."""
     return record.status == "RUNNING" and record.after == now
 
 

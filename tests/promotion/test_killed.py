@@ -98,8 +98,8 @@ def test_a_kill_before_any_write_leaves_one_production_and_a_whole_history(
     there = GOAL[what] if number > WRITES[what].index("alias") + 1 else "3"
     assert production() == there
     tables.history(cfg)
-    said = capsys.readouterr().out
-    assert "under way" not in said and "without a record" not in said
+    output = capsys.readouterr().out
+    assert "under way" not in output and "without a record" not in output
     twin = Path(shutil.copy(store, store.with_name("twin.db")))
     expected = [(None, "1"), ("1", "2"), ("2", "3"), *([("3", there)] if there != "3" else [])]
 

@@ -86,9 +86,9 @@ def test_each_gate_refuses_on_its_own(
 @pytest.mark.parametrize("value", [None, "nan", "unknown"])
 def test_a_missing_figure_is_a_failed_gate(tag: str, value: str | None, cfg: config.Config) -> None:
     tags = [
-        ModelVersionTag(key, said)
-        for key, said in {**PASSING, tag: value}.items()
-        if said is not None
+        ModelVersionTag(key, figure)
+        for key, figure in {**PASSING, tag: value}.items()
+        if figure is not None
     ]
     judged = moves.gates.judge(cfg, ModelVersion("fieldmark", "1", 0, tags=tags), None, None)
     assert [gate.name for gate in judged if not gate.passed] == [FAILING[tag][1]]
@@ -129,7 +129,7 @@ def without_images(_: Path) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "refusal"),
     [
         (without_images, "there are no test images .* `dvc repro preprocess` makes them"),
         (lambda folder: register(folder, classes=["dog", "cat", "cow"]), "classes apart .cow."),
@@ -143,7 +143,7 @@ def without_images(_: Path) -> str | None:
 )
 def test_what_cannot_be_compared_is_refused_and_said(
     change: Callable[[Path], str | None],
-    said: str,
+    refusal: str,
     cfg: config.Config,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -155,7 +155,7 @@ def test_what_cannot_be_compared_is_refused_and_said(
     capsys.readouterr()
     with pytest.raises(FieldmarkError, match="refused: beside production;"):
         moves.promote(cfg)
-    assert re.search(said, " ".join(capsys.readouterr().out.split()))
+    assert re.search(refusal, " ".join(capsys.readouterr().out.split()))
 
 
 def test_force_needs_a_reason_which_stays_on_record(cfg: config.Config, tmp_path: Path) -> None:
@@ -197,11 +197,11 @@ def test_a_deleted_production_is_rolled_back_to_the_newest_that_exists(
     for gone in ("3", "2"):
         client().delete_model_version("fieldmark", gone)
     moves.rollback(cfg)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert production() == "1"
     assert (
         "version 3 was in production and no longer exists\nversion 2 was in production and no "
-        "longer exists" in said
+        "longer exists" in output
     )
     assert chain(past())[-1] == ("3", "1")
 
@@ -406,13 +406,13 @@ def test_on_a_server_a_move_made_since_the_look_is_not_passed_over(
     for _ in range(3):
         register(tmp_path)
         moves.promote(cfg)
-    known = past()
+    past_records = past()
     moves.rollback(cfg)
     moves.promote(cfg, "3")
     with (
         pytest.raises(FieldmarkError, match="moved `production` to 2 at this moment"),
         records.opened(
-            connect("fieldmark"), "rollback", before="3", after="2", why="late", known=known
+            connect("fieldmark"), "rollback", before="3", after="2", why="late", past=past_records
         ),
     ):
         pytest.fail("it went on")
@@ -501,9 +501,9 @@ def test_the_history_is_shown_and_stands_as_runs_in_mlflow(
     moves.promote(cfg, why="the copies are gone")
     capsys.readouterr()
     tables.history(cfg)
-    said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 80
-    assert said.index("the copies") < said.index("refused")  # newest first
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    assert output.index("the copies") < output.index("refused")  # newest first
     experiment = client().get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
     runs = client().search_runs([experiment.experiment_id])
@@ -521,11 +521,14 @@ def test_a_history_of_nothing_is_one_line_and_a_move_by_hand_is_no_nothing(
     register(tmp_path)
     capsys.readouterr()
     tables.history(cfg)
-    assert capsys.readouterr().out == "nothing was promoted yet; `fieldmark promote` does\n"
+    assert (
+        capsys.readouterr().out
+        == "nothing was promoted yet; `fieldmark promote` promotes a version\n"
+    )
     client().set_registered_model_alias("fieldmark", "production", "1")
     tables.history(cfg)
-    said = capsys.readouterr().out
-    assert "nothing was promoted" not in said and re.search("none +1 +moved +without a", said)
+    output = capsys.readouterr().out
+    assert "nothing was promoted" not in output and re.search("none +1 +moved +without a", output)
 
 
 def test_a_record_deleted_in_mlflow_is_still_history(cfg: config.Config, tmp_path: Path) -> None:
@@ -548,9 +551,9 @@ def test_models_lists_versions_with_aliases_figures_and_lineage(
     moves.promote(cfg, "1")
     capsys.readouterr()
     tables.models(cfg)
-    said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 80
-    rows = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    rows = [line.split() for line in output.splitlines() if line.strip()[:1].isdigit()]
     assert [row[:3] for row in rows] == [
         ["2", "candidate", "0.8765"],
         ["1", "production", "0.9500"],

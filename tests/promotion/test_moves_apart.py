@@ -32,9 +32,9 @@ def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path:
     for _ in range(4):
         register(tmp_path)
     processes = [moving.start(cfg, str(number)) for number in range(1, 5)]
-    seen, reader = set[tuple[str, ...]](), client()
-    while any(process.is_alive() for process in processes) or not seen - {()}:
-        seen.add(
+    states, reader = set[tuple[str, ...]](), client()
+    while any(process.is_alive() for process in processes) or not states - {()}:
+        states.add(
             tuple(
                 number
                 for alias, number in reader.get_registered_model("fieldmark").aliases.items()
@@ -47,7 +47,7 @@ def test_processes_that_promote_at_once_take_turns(cfg: config.Config, tmp_path:
     assert sorted(after for _, after in links) == ["1", "2", "3", "4"]
     assert [before for before, _ in links] == [None, *(after for _, after in links[:-1])]
     assert production() == links[-1][1]
-    assert {len(now) for now in seen - {()}} == {1}
+    assert {len(now) for now in states - {()}} == {1}
 
 
 class Between(ThreadingHTTPServer):
@@ -93,12 +93,12 @@ class _Pass(BaseHTTPRequestHandler):
         if self.server.gone or (now and not self.server.delivered):
             self.server.gone = self.close_connection = True
             return
-        kept = {
+        headers = {
             name: value
             for name, value in self.headers.items()
             if name.lower() in ("content-type", "accept")
         }
-        answer = self.server.behind.request(self.command, self.path, content=body, headers=kept)
+        answer = self.server.behind.request(self.command, self.path, content=body, headers=headers)
         if now:
             self.server.gone = self.close_connection = True
             return
@@ -148,11 +148,11 @@ def between(store: str) -> Iterator[Between]:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: process.poll() is not None or _answers(url), "mlflow server")
         assert process.poll() is None, (folder / "server.log").read_text()[-3000:]
-        with Between(url) as made:
-            threading.Thread(target=made.serve_forever, daemon=True).start()
-            yield made
-            made.shutdown()
-            made.behind.close()
+        with Between(url) as proxy:
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            yield proxy
+            proxy.shutdown()
+            proxy.behind.close()
     finally:
         if process.poll() is None:  # else its number may be another one's by now
             os.killpg(process.pid, signal.SIGKILL)
@@ -176,12 +176,12 @@ def versions(
 ) -> list[str]:
     """Three new versions; the server is the store, and nobody waits long for one that is away."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    made = [register(tmp_path) for _ in range(3)]
+    versions = [register(tmp_path) for _ in range(3)]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", between.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     between.cut()
     between.met = ""
-    return made
+    return versions
 
 
 @pytest.mark.slow
@@ -198,8 +198,8 @@ def test_promotion_rollback_and_history_work_over_http(
     capsys.readouterr()
     tables.history(cfg)
     tables.models(cfg)
-    said = capsys.readouterr().out
-    assert said.index("complaints") < said.index("the first") and "production" in said
+    output = capsys.readouterr().out
+    assert output.index("complaints") < output.index("the first") and "production" in output
 
 
 @pytest.mark.slow
@@ -219,11 +219,11 @@ def test_a_server_that_goes_away_in_the_middle_leaves_one_production(
     process = moving.start(cfg, second, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     process.join()
     assert between.gone
-    said = Path(f"{second}.log").read_text().splitlines()[-1]
+    output = Path(f"{second}.log").read_text().splitlines()[-1]
     assert (
         process.exitcode == 2
-        and said.startswith("the store failed (")
-        and "`fieldmark history` says" in said
+        and output.startswith("the store failed (")
+        and "`fieldmark history` says" in output
     )
     with pytest.raises(FieldmarkError, match="the store failed .*try again once it answers"):
         tables.history(cfg)
@@ -254,9 +254,9 @@ def test_two_machines_that_promote_at_once_do_not_both_do_so(
         moving.start(cfg, version, folder=machine, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         for version, machine in zip(others, machines, strict=True)
     ]
-    seen, reader = set[str | None](), client()
+    states, reader = set[str | None](), client()
     while any(process.is_alive() for process in processes):
-        seen.add(aliases(reader).get("production"))
+        states.add(aliases(reader).get("production"))
         time.sleep(0.05)
     codes = {version: process.exitcode for version, process in zip(others, processes, strict=True)}
     refused = [
@@ -272,7 +272,7 @@ def test_two_machines_that_promote_at_once_do_not_both_do_so(
     winners = [(first, version) for version, code in codes.items() if code == 0]
     assert chain(past())[start:] == winners
     assert production() == (winners[0][1] if winners else first)
-    assert None not in seen and "RUNNING" not in {record.status for record in past()}
+    assert None not in states and "RUNNING" not in {record.status for record in past()}
     between.met = ""
     moves.promote(cfg, next(version for version in others if version != production()))
     assert chain(past())[-1][0] == (winners[0][1] if winners else first)

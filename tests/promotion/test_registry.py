@@ -55,13 +55,13 @@ def test_the_candidate_predicts_where_the_project_cannot_be_imported(
     command = [sys.executable, "-I", str(script), f"sqlite:///{built / 'mlflow.db'}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    results = json.loads(done.stdout.splitlines()[-1])
     classes = json.loads((built / "data" / "preprocess" / "dev" / "classes.json").read_text())
-    assert said["classes"] == classes
-    assert said["shapes"] == [[1, len(classes)], [3, len(classes)]]
-    assert [sum(sums) for sums in said["sums"]] == pytest.approx([1, 3], abs=1e-5)
-    assert said["refused"] == [True, True]
-    assert not said["torch"]
+    assert results["classes"] == classes
+    assert results["shapes"] == [[1, len(classes)], [3, len(classes)]]
+    assert [sum(sums) for sums in results["sums"]] == pytest.approx([1, 3], abs=1e-5)
+    assert results["refused"] == [True, True]
+    assert not results["torch"]
 
 
 def test_a_registered_model_holds_all_that_serving_needs(
@@ -114,9 +114,9 @@ def test_old_parameters_register_again_so_that_the_candidate_is_the_model_at_han
             check=True,
         )
     version = candidate(folder)
-    made = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(version.run_id)
+    run = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(version.run_id)
     assert int(version.version) == 2
-    assert made.data.tags["out.hash"] == hash_of(folder, "export")
+    assert run.data.tags["out.hash"] == hash_of(folder, "export")
 
 
 @pytest.mark.slow

@@ -102,29 +102,29 @@ def record(project: Path, dirty: str = "false", commit: str = "", **figures: flo
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     lock = OmegaConf.load("dvc.lock")
-    made = {stage: str(lock.stages[stage].outs[0].md5) for stage in ("ingest", "evaluate")}
+    hashes = {stage: str(lock.stages[stage].outs[0].md5) for stage in ("ingest", "evaluate")}
     code = {
         "git.commit": commit or shell(project, "git", "rev-parse", "HEAD"),
         "git.dirty": dirty,
         "libraries": '{"torch": "0.1"}',
     }
-    tags = {**code, "data.hash": made["ingest"]}
+    tags = {**code, "data.hash": hashes["ingest"]}
     rebuild = client.create_run(
         experiment.experiment_id, tags={**tags, "rebuild": "x"}, run_name="rebuild"
     ).info.run_id
-    for stage, reads in (("ingest", {}), ("evaluate", {"in.ingest": made["ingest"]})):
+    for stage, reads in (("ingest", {}), ("evaluate", {"in.ingest": hashes["ingest"]})):
         run = client.create_run(
             experiment.experiment_id,
             tags={**tags, **reads, "stage": stage, "mlflow.parentRunId": rebuild},
         )
-        said = json.loads(Path("data", stage, "metrics.json").read_text())
+        metrics = json.loads(Path("data", stage, "metrics.json").read_text())
         for name, value in {
-            **said,
-            **{k: v for k, v in figures.items() if k in said},
+            **metrics,
+            **{k: v for k, v in figures.items() if k in metrics},
             "stage_seconds": 3.0,
         }.items():
             client.log_metric(run.info.run_id, name, value)
-        client.set_tag(run.info.run_id, "out.hash", made[stage])
+        client.set_tag(run.info.run_id, "out.hash", hashes[stage])
         client.set_terminated(run.info.run_id)
     return str(rebuild)
 
@@ -163,8 +163,8 @@ def test_a_run_is_reproduced_from_its_commit_whatever_the_folder_holds_today(
     run = record(project, **{"latency/p50_ms": 900.0})
     (project / "work.py").write_text("raise SystemExit('broken since')")
     assert reproduce.reproduce(config.load("export"), run)
-    said = capsys.readouterr().out
-    assert "every figure is reproduced" in said and "torch 0.1 then" in said
+    output = capsys.readouterr().out
+    assert "every figure is reproduced" in output and "torch 0.1 then" in output
     assert worktrees(project) == 1
     assert scratch(project) == []
 
@@ -213,12 +213,12 @@ def test_two_at_once_do_not_get_into_each_others_way(project: Path) -> None:
 
 def test_what_was_kept_stays_until_somebody_takes_it_away(project: Path) -> None:
     commit = shell(project, "git", "rev-parse", "HEAD")
-    with worktree.checked_out(commit, keep=True) as kept:
+    with worktree.checked_out(commit, keep=True) as left_behind:
         pass
     with worktree.checked_out(commit) as other:
-        assert other != kept and (kept / "work.py").exists()
-    assert (kept / "work.py").exists() and worktrees(project) == 2
-    shutil.rmtree(kept.parent)
+        assert other != left_behind and (left_behind / "work.py").exists()
+    assert (left_behind / "work.py").exists() and worktrees(project) == 2
+    shutil.rmtree(left_behind.parent)
     with worktree.checked_out(commit):
         pass
     assert scratch(project) == [] and worktrees(project) == 1
