@@ -1,5 +1,6 @@
-"""Where images come from: a source is a function that yields Item, Skipped and Remark, always in the
-same order.
+"""Where images come from. A source is a function that yields Item, Skipped and Remark.
+
+It yields them in the same order every time.
 """
 
 from collections.abc import Callable
@@ -10,14 +11,12 @@ from pipeline import redacted
 
 @dataclass(frozen=True)
 class Item:
-    """One image that a source knows of; `load` gives the file's bytes and may be called from any
-    thread.
+    """One image of a source; `load` returns the file's bytes and may be called from any thread.
 
     "" stands for none; `given_split` is "", "train", "val" or "test". Images that share a `group`
-    belong in one split, `stratum` is a further key to stratify over, `soft_label` a probability for
-    each class; `weight`, finite and not negative, says how much the image counts in what is
-    learned. Two items of one `stamp` have the same bytes, now and in any later run; "" promises
-    nothing.
+    belong in one split. `stratum` is a further key to stratify over. `soft_label` is a probability
+    for each class. `weight`, finite and not negative, is how much the image counts in training. Two
+    items of one `stamp` have the same bytes, now and in any later run; "" promises nothing.
     """
 
     name: str
@@ -37,7 +36,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that a source met and leaves out; the reason is for people."""
+    """Something in the source that is left out; the reason is for people."""
 
     name: str
     reason: str
@@ -49,6 +48,6 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Remark:
-    """What a source says of the whole, for people: how it reads what could mean something else."""
+    """A note on the whole source, for people: how it reads what could mean something else."""
 
     text: str

@@ -18,16 +18,10 @@ from pipeline.sources import bounded, web
 from pipeline.sources.bounded import MAX_FILE_BYTES
 from pipeline.sources.layout import Node, grown
 
-EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-}  # scheme -> the extra that installs it
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # the extra to install, by scheme
 
-
-# A file that changes twice within a tick of the clock keeps its time; the coarsest ticks are this
-# long.
+# A file that changes twice within one tick of the clock keeps its time. The coarsest ticks are
+# this long.
 UNSETTLED_SECONDS = 2.0
 
 
@@ -42,11 +36,10 @@ def local_or_remote(images: str) -> Path | str:
 
 
 class Address:
-    """A folder or a file, opened once; raises FieldmarkError where the scheme is not read or not
-    installed.
+    """A folder or a file behind an address, opened once.
 
-    `private`: whether a web server may stand in a private network. `url` is for people: it holds no
-    secrets.
+    Raises FieldmarkError where the scheme is unknown or not installed. `private`: whether a web
+    server may stand in a private network. `url` is for people: it holds no secrets.
     """
 
     def __init__(self, url: str, *, private: bool = False) -> None:
@@ -67,7 +60,7 @@ class Address:
         self._infos: dict[str, Any] = {}
 
     def tree(self) -> Node[str]:
-        """All files below; raises FieldmarkError where they cannot be asked for."""
+        """All files below; raises FieldmarkError where they cannot be listed."""
         if self._web and {"?", "#"} & {*self._path}:
             raise FieldmarkError(
                 f"{self.url}: a folder of a web server is named without a query (?...)"
@@ -90,16 +83,18 @@ class Address:
         return [*self._infos]
 
     def stamp(self, path: str) -> str:
-        """The stamp of a file (see Item) by its ETag, which S3 and GCS give to each content; ""
-        where a server gives none.
+        """The stamp of a file (see Item) by its ETag; "" where the server has none.
+
+        S3 and GCS give each content an ETag of its own.
         """
         info = self._infos.get(path, {})
         tag = str(info.get("ETag") or info.get("etag") or "")
         return tag and _short(f"{self._fs.protocol} {path} {tag}")
 
     def copy(self, to: Path, max_bytes: int | None = None) -> None:
-        """The file at the address, piece by piece; raises FieldmarkError where it cannot be
-        read, or is larger than a limit.
+        """Copy the file to disk, piece by piece.
+
+        Raises FieldmarkError where it cannot be read, or is larger than the limit.
         """
         try:
             if self._web:
@@ -112,11 +107,11 @@ class Address:
             raise FieldmarkError(f"{self.url} cannot be read: {_reason(problem)}") from problem
 
     def loader(self, path: str, max_bytes: int = MAX_FILE_BYTES) -> Callable[[], bytes]:
-        """Reads a file of the same file system; raises OSError, and nothing else."""
+        """A function that reads a file of the same file system; it raises only OSError."""
         return partial(self._read, path, max_bytes)
 
     def read(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """The file at the address; raises OSError, and nothing else."""
+        """The file at the address; raises only OSError."""
         return self._read(self._path, max_bytes)
 
     def _read(self, path: str, max_bytes: int) -> bytes:
@@ -137,40 +132,38 @@ class Address:
 def loader(
     place: str, max_bytes: int = MAX_FILE_BYTES, *, private: bool = False
 ) -> Callable[[], bytes]:
-    """Reads a path of this machine or the file at an address; what it raises is OSError, and
-    nothing else.
-    """
+    """A function that reads a path of this machine or an address; it raises only OSError."""
     if not is_remote(place):
         return partial(bounded.read_file, place, max_bytes)
     return partial(_read_address, place, max_bytes, private)
 
 
 def stamp(path: Path | str) -> str:
-    """Changes with whatever changes a file of this machine; "" where it changed just now, or cannot
-    be looked at.
+    """A text that changes with every change of a file of this machine.
 
-    The time of the last change of its inode is part of it, which nobody can set back.
+    It is "" where the file changed just now, or cannot be read. The time of the last change of its
+    inode is part of it, which nobody can set back.
     """
     try:
         info = os.stat(path)
-    except (OSError, ValueError):  # the second of a name that no file can have
+    except (OSError, ValueError):  # ValueError for a name that no file can have
         return ""
     if time.time() - info.st_ctime < UNSETTLED_SECONDS:
         return ""
-    found = info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
-    return _short(f"{os.path.abspath(path)!r} {found}")
+    state = info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+    return _short(f"{os.path.abspath(path)!r} {state}")
 
 
 def opened(place: Path | str, max_bytes: int | None = None, *, private: bool = False) -> IO[bytes]:
-    """A file here, or a temporary copy of one behind an address; raises FieldmarkError where there
-    is none, or where a copy would be larger than a limit.
+    """A file of this machine, or a temporary copy of one behind an address.
 
-    A copy, because not every server lets one seek.
+    A copy, because not every server allows seeking. Raises FieldmarkError where there is no file,
+    or where a copy would be larger than the limit.
     """
     if is_remote(place):
         with TemporaryDirectory() as folder:
             Address(str(place), private=private).copy(Path(folder) / "copy", max_bytes)
-            return (Path(folder) / "copy").open("rb")  # lives on until it is closed
+            return (Path(folder) / "copy").open("rb")  # it exists until it is closed
     try:
         return bounded.open_file(place)
     except OSError as problem:
@@ -181,9 +174,9 @@ def opened(place: Path | str, max_bytes: int | None = None, *, private: bool = F
 
 
 def _bucket(scheme: str, url: str) -> Any:
-    """fsspec's file system of a bucket, with what the address says of it besides the path.
+    """fsspec's file system of a bucket, with the options that the address holds.
 
-    fsspec's own reading of addresses is not used: it follows chains.
+    fsspec's own parsing of addresses is not used, since it follows chains of them.
     """
     kind = fsspec.get_filesystem_class(scheme)
     return kind(**kind._get_kwargs_from_urls(url))

@@ -1,8 +1,7 @@
-"""A zip or a tar (plain, .gz, .bz2, .xz) of class folders, here or behind an address. Nothing is
-unpacked to disk.
+"""A zip or a tar (plain, .gz, .bz2, .xz) of class folders; nothing is unpacked to disk.
 
-The rules are those of a folder (see layout); a single folder around all class folders is looked
-through.
+It lies on this machine or behind an address. The rules are those of a folder (see layout). A single
+folder around all class folders is ignored.
 """
 
 import re
@@ -23,14 +22,15 @@ from pipeline.sources.names import hidden, printable
 
 
 class Member(NamedTuple):
-    """A file of the archive as it is named there, or a folder (`load` is None); a reason not to
-    take it, or "".
-    """
+    """A file of the archive, or a folder (`load` is None); a reason to leave it out, or ""."""
 
     name: str
     reason: str
     load: Callable[[], bytes] | None
     position: int
+
+
+Files = dict[tuple[str, ...], Member | None]  # by the parts of their names; None is a folder
 
 
 def read(
@@ -43,13 +43,12 @@ def read(
     private_addresses: bool = False,
     max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> Iterator[Item | Skipped]:
-    """Every member, by name; those of a compressed tar in the order stored, which alone can be read
-    once through.
+    """Every member, by name; those of a compressed tar in the order stored.
 
-    A member larger than max_member_megabytes (or max_bytes), and a compressed tar from where it unpacks to more
-    than max_ratio times its size, are left out. Raises FieldmarkError where there is no archive, or
-    one without class folders; for
-    `class_level` see layout.
+    A compressed tar can only be read once, from front to back. A member larger than
+    max_member_megabytes (or max_bytes) is left out, and so is the rest of a compressed tar that
+    unpacks to more than max_ratio times its size. Raises FieldmarkError where there is no archive,
+    or one without class folders. For `class_level` see layout.
     """
     archive = _Archive(
         address.opened(images, private=private_addresses),
@@ -57,20 +56,13 @@ def read(
         min(round(max_member_megabytes * 1e6), max_bytes),
         max_ratio,
     )
-    files: dict[tuple[str, ...], Member | None] = {}
+    files: Files = {}
     for entry in archive.members():
         if isinstance(entry, Skipped):
             yield entry
             continue
         parts = tuple(part for part in entry.name.split("/") if part not in ("", "."))
-        unnamed = "a file without a name" if entry.load and not parts else ""
-        reason = (
-            _unsafe(entry.name)
-            or entry.reason
-            or unnamed
-            or ("the archive holds this name twice" if files.get(parts) else "")
-        )
-        if reason:
+        if reason := _why_not(entry, parts, files):
             yield Skipped(printable(entry.name), reason)
         elif parts:
             files[parts] = entry if entry.load else files.get(parts)
@@ -78,30 +70,31 @@ def read(
     yield from archive.items(placed)
 
 
+def _why_not(entry: Member, parts: tuple[str, ...], files: Files) -> str:
+    """The reason to leave a member out, beside `files`, or ""."""
+    unnamed = "a file without a name" if entry.load and not parts else ""
+    twice = "the archive holds this name twice" if files.get(parts) else ""
+    return _unsafe(entry.name) or entry.reason or unnamed or twice
+
+
 class _Archive:
-    """The open file, read by one thread at a time, and closed when no item refers to it any
-    more.
-    """
+    """The open file, read by one thread at a time; closed when no item refers to it any more."""
 
     def __init__(self, stream: IO[bytes], where: str, max_bytes: int, max_ratio: float) -> None:
         weakref.finalize(self, stream.close)
-        self.stream, self.where, self.max_bytes, self.max_ratio = (
-            stream,
-            where,
-            max_bytes,
-            max_ratio,
-        )
+        self.stream, self.where = stream, where
+        self.max_bytes, self.max_ratio = max_bytes, max_ratio
         self.lock = threading.Lock()
         self.stamp = "" if address.is_remote(where) else address.stamp(where)
         self.in_order_only = False
 
     def members(self) -> Iterator[Member | Skipped]:
         if self.stream.read(2) == b"PK" or zipfile.is_zipfile(self.stream):
-            found = zips.members(self.stream, self.where, self.max_bytes)
+            members = zips.members(self.stream, self.where, self.max_bytes)
         else:
             self.in_order_only = tars.is_compressed(self.stream)
-            found = tars.members(self.stream, self.where, self.max_bytes, self.max_ratio)
-        for position, entry in enumerate(found):
+            members = tars.members(self.stream, self.where, self.max_bytes, self.max_ratio)
+        for position, entry in enumerate(members):
             if isinstance(entry, Skipped):
                 yield entry
             else:
@@ -150,15 +143,15 @@ def _unsafe(name: str) -> str:
 
 def _inside(root: Node[Member]) -> Node[Member]:
     """The folder around all class folders, where there is one."""
-    nodes = _shown(root)
+    nodes = _visible(root)
     while len(nodes) == 1 and nodes[0].children and not split_of(nodes[0].name):
-        inner = _shown(nodes[0])
+        inner = _visible(nodes[0])
         if not any(node.children for node in inner):
             break
         root, nodes = nodes[0], inner
     return root
 
 
-def _shown(folder: Node[Member]) -> list[Node[Member]]:
+def _visible(folder: Node[Member]) -> list[Node[Member]]:
     assert folder.children is not None
     return [node for node in folder.children() if not hidden(node.name)]

@@ -1,16 +1,16 @@
-"""A file's bytes, as many as one file may have; the size is known before anything is read."""
+"""A file's bytes, up to a limit; the size is checked before anything is read."""
 
 import os
 import stat
 from pathlib import Path
 from typing import IO, BinaryIO
 
-MAX_FILE_BYTES = 500_000_000  # where nobody says otherwise: a film is larger, no photo is
+MAX_FILE_BYTES = 500_000_000  # the default: films are larger, photos are not
 CHUNK_BYTES = 2**20
 
 
 class TooLarge(OSError):
-    """A file over the limit; read no further than that."""
+    """A file over the limit; nothing beyond the limit was read."""
 
     def __init__(self, n_bytes: int, max_bytes: int) -> None:
         super().__init__(
@@ -20,14 +20,16 @@ class TooLarge(OSError):
 
 
 def check_size(n_bytes: int | None, max_bytes: int) -> None:
-    """Raise TooLarge where that many bytes are over the limit; a size that nobody knows is not."""
+    """Raise TooLarge where that many bytes exceed the limit; an unknown size passes."""
     if n_bytes is not None and n_bytes > max_bytes:
         raise TooLarge(n_bytes, max_bytes)
 
 
 def read_file(path: Path | str, max_bytes: int = MAX_FILE_BYTES, *, pipes: bool = False) -> bytes:
-    """A file of this machine; what is no file (a pipe only without `pipes`), is too large, or
-    cannot be read raises OSError.
+    """The bytes of a file of this machine.
+
+    Raises OSError for what is no file (a pipe passes with `pipes`), is too large, or cannot be
+    read.
     """
     with open_file(path, pipes=pipes) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -36,12 +38,13 @@ def read_file(path: Path | str, max_bytes: int = MAX_FILE_BYTES, *, pipes: bool 
 
 
 def open_file(path: Path | str, *, pipes: bool = False) -> BinaryIO:
-    """A file of this machine for reading; raises OSError, and waits for no pipe without `pipes`."""
+    """A file of this machine for reading; raises OSError, and never waits without `pipes`."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not (pipes and stat.S_ISFIFO(mode)):
             raise OSError("not a file but a folder, pipe, socket or device")
-        stream = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | _patience(mode)), "rb")  # noqa: SIM115
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _patience(mode))
+        stream = open(descriptor, "rb")  # noqa: SIM115
     except ValueError as problem:
         raise OSError("a name that no file can have") from problem
     if stat.S_IFMT(os.fstat(stream.fileno()).st_mode) != stat.S_IFMT(mode):
@@ -51,11 +54,11 @@ def open_file(path: Path | str, *, pipes: bool = False) -> BinaryIO:
 
 
 def read_stream(stream: IO[bytes], max_bytes: int, expected: int) -> bytes:
-    """To the end; raises TooLarge where that is beyond the limit, whatever size was expected."""
+    """Read to the end; raises TooLarge beyond the limit, whatever size was expected."""
     data = stream.read(min(expected, max_bytes) + 1)
     if len(data) <= expected:
         return data
-    parts, n_bytes = [data], len(data)  # it has grown, or nobody knew its size
+    parts, n_bytes = [data], len(data)  # it has grown, or its size was unknown
     while part := stream.read(CHUNK_BYTES):
         parts.append(part)
         n_bytes += len(part)
@@ -65,5 +68,5 @@ def read_stream(stream: IO[bytes], max_bytes: int, expected: int) -> bytes:
 
 
 def _patience(mode: int) -> int:
-    """The flag with which opening never waits, in case a pipe took the file's place meanwhile."""
+    """The flag that keeps opening from waiting, should a pipe replace the file meanwhile."""
     return 0 if stat.S_ISFIFO(mode) else os.O_NONBLOCK

@@ -1,4 +1,4 @@
-"""Pixels that come from no image file (a video, an array) as files, losslessly."""
+"""Pixels without an image file (a video, an array) as files, losslessly."""
 
 from io import BytesIO
 
@@ -7,8 +7,9 @@ from PIL import Image
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Grey or RGB; stored uncompressed: the bytes, and so the ids, do not depend on the zlib in
-    use.
+    """Grey or RGB pixels as an uncompressed PNG.
+
+    Uncompressed, so that the bytes, and so the ids, do not depend on the version of zlib.
     """
     file = BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG", compress_level=0)

@@ -1,8 +1,7 @@
-"""What people accepted of the images that the model in production was shown:
-data/feedback/<id>.png, as the review page left them.
+"""Images from production that people accepted: data/feedback/<id>.png.
 
-They have no label of their own; the decision that accepted them gives it, and one taken back leaves
-them without.
+The review page writes them. Their labels come from the decisions that accepted them; without its
+decision an image has none.
 """
 
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ ORIGIN = {"origin": "feedback"}
 
 
 def read(folder: Path, max_bytes: int = bounded.MAX_FILE_BYTES) -> Iterator[Item | Skipped]:
-    """Every PNG in the folder, sorted by name; anything else, but for README.md and hidden files,
-    is left out.
+    """Every PNG in the folder, sorted by name; README.md and hidden files are ignored.
+
+    Anything else is left out, with a reason.
     """
     for path, kind, hidden in walk.entries(folder) if folder.is_dir() else []:
         name = f"feedback/{printable(path.name)}"

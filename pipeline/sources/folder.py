@@ -1,6 +1,4 @@
-"""A folder of class folders, on this machine or behind any address that fsspec knows (see layout
-for the rules).
-"""
+"""A folder of class folders, on this machine or behind an address of fsspec (see layout)."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from pipeline import FieldmarkError
 from pipeline.sources import Item, Skipped, address, bounded, walk
-from pipeline.sources.layout import HOW_TO, Node
+from pipeline.sources.layout import HOW_TO, Node, Placed
 from pipeline.sources.layout import read as arranged
 from pipeline.sources.walk import Entry, Kind
 
@@ -24,41 +22,41 @@ def read(
     private_addresses: bool = False,
     max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> Iterator[Item | Skipped]:
-    """Every file below `images`, sorted by name; raises FieldmarkError where there is no class
-    folder, or where the folders may be none.
+    """Every file below `images`, sorted by name.
 
     `unlabelled` names the folder, beside the class folders, of images without a label; for
     `class_level` see layout. Links to files are followed, links to folders are not: DVC would not
     notice a change behind them. A web server may stand in a private network only where
-    private_addresses says so.
+    private_addresses allows it. Raises FieldmarkError where there is no class folder, or where the
+    folders may be no classes.
     """
     if address.is_remote(images):
         place = address.Address(str(images), private=private_addresses)
         for entry in arranged(place.tree(), str(images), unlabelled, class_level):
-            yield (
-                entry
-                if isinstance(entry, Skipped)
-                else Item(
-                    entry.name,
-                    place.loader(entry.content, max_bytes),
-                    entry.label,
-                    given_split=entry.split,
-                    stamp=place.stamp(entry.content),
-                )
-            )
-        return
-    for local in arranged(tree(Path(images)), str(images), unlabelled, class_level):
-        yield (
-            local
-            if isinstance(local, Skipped)
-            else Item(
-                local.name,
-                partial(bounded.read_file, local.content, max_bytes),
-                local.label,
-                given_split=local.split,
-                stamp=address.stamp(local.content),
-            )
-        )
+            yield entry if isinstance(entry, Skipped) else _remote_item(entry, place, max_bytes)
+    else:
+        for local in arranged(tree(Path(images)), str(images), unlabelled, class_level):
+            yield local if isinstance(local, Skipped) else _local_item(local, max_bytes)
+
+
+def _remote_item(file: Placed[str], place: address.Address, max_bytes: int) -> Item:
+    return Item(
+        file.name,
+        place.loader(file.content, max_bytes),
+        file.label,
+        given_split=file.split,
+        stamp=place.stamp(file.content),
+    )
+
+
+def _local_item(file: Placed[Path], max_bytes: int) -> Item:
+    return Item(
+        file.name,
+        partial(bounded.read_file, file.content, max_bytes),
+        file.label,
+        given_split=file.split,
+        stamp=address.stamp(file.content),
+    )
 
 
 def tree(root: Path) -> Node[Path]:

@@ -1,5 +1,4 @@
-"""Class folders, or train/, val/ and test/ above class folders: how a tree of files is read,
-wherever it is kept.
+"""How a tree of files is read: class folders, or train/, val/ and test/ above class folders.
 
 Whatever lies below a class folder, at any depth, belongs to that class. A folder that is reached
 twice is read once. Names are normalised to NFC, so that every file system gives the same table.
@@ -25,10 +24,10 @@ HOW_TO = "put one folder of images for each class there, or change `images:` in 
 
 @dataclass(frozen=True)
 class Node(Generic[T]):
-    """A folder, which has `children`, or a file, whose `content` its source knows how to load.
+    """A folder, which has `children`, or a file, whose `content` its source can load.
 
-    Neither, where there is a `reason` why it cannot be used. Folders of the same `place` are one;
-    a file has none.
+    It has neither where there is a `reason` why it cannot be used. Folders of the same `place` are
+    one folder; a file has no place.
     """
 
     name: str
@@ -40,8 +39,9 @@ class Node(Generic[T]):
 
 @dataclass(frozen=True)
 class Placed(Generic[T]):
-    """A file in its class; `split` is "", "train", "val" or "test", `label` is "" where it is
-    unlabelled.
+    """A file in its class; `split` is "", "train", "val" or "test".
+
+    `label` is "" where it is unlabelled.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Placed(Generic[T]):
 def read(
     root: Node[T], where: str, unlabelled: str | None, class_level: int | None
 ) -> Iterator[Placed[T] | Skipped]:
-    """Every file below `root`, sorted by name; raises FieldmarkError, naming `where`, without class
-    folders, and where folders of this name and content may be no classes.
+    """Every file below `root`, sorted by name.
 
     The folder called `unlabelled`, beside the class folders, holds images without a label.
-    class_level: 1 where the folders in `root` are the classes, 2 where those in them are; None
-    finds it out.
+    class_level: 1 where the folders in `root` are the classes, 2 where the folders in those are;
+    None decides by names and contents. Raises FieldmarkError, naming `where`, without class
+    folders, and where the folders may be no classes.
     """
     if class_level not in (None, 1, 2):
         raise FieldmarkError(f"ingest.source.class_level: 1, 2 or null, not {class_level}")
@@ -72,7 +72,7 @@ def read(
         return
     if class_level is None:
         for node in named:
-            with suppress(OSError):  # of one that cannot be listed; the reading says so
+            with suppress(OSError):  # a folder that cannot be listed; reading it reports that
                 within = [inner for inner in _folders(node) if inner.name != unlabelled]
                 _check(within, f"{where}/{printable(node.name)}")
     yield from _outside_classes(root, "")
@@ -86,9 +86,7 @@ def read(
 def grown(
     files: Iterable[tuple[tuple[str, ...], T | None]], place: tuple[str, ...] = ()
 ) -> Node[T]:
-    """The tree of a flat list of files, each with the parts of its path; None stands for a
-    folder.
-    """
+    """The tree of a flat list of files, each with the parts of its path; None is a folder."""
     flat = list(files)
     return Node(place[-1] if place else "", children=lambda: _branches(flat, place), place=place)
 
@@ -96,7 +94,7 @@ def grown(
 def _branches(
     files: list[tuple[tuple[str, ...], T | None]], place: tuple[str, ...]
 ) -> list[Node[T]]:
-    """Grown as they are asked for: a path may have more parts than Python allows nested calls."""
+    """The nodes of one folder, built on demand: paths may be deeper than Python can recurse."""
     below: dict[str, list[tuple[tuple[str, ...], T | None]]] = {}
     leaves = []
     for (first, *rest), content in files:
@@ -110,7 +108,7 @@ def _branches(
 
 
 def _are_splits(folders: list[Node[T]], where: str) -> bool:
-    """A class may be called `train`, too: splits have folders below them."""
+    """Whether the folders are splits: a class may be called `train`, but holds no folders."""
     names = [node.name for node in folders]
     splits = levels.are_splits(names, lambda i: _contents(folders[i]))
     if not splits:
@@ -132,7 +130,7 @@ def _folders(parent: Node[T]) -> list[Node[T]]:
 def _contents(folder: Node[T]) -> levels.Contents:
     try:
         nodes = [node for node in _listed(folder) if not hidden(node.name)]
-    except OSError:  # the reading says so
+    except OSError:  # reading the folder reports it
         nodes = []
     return levels.Contents(
         frozenset(node.name for node in nodes if node.children),
@@ -149,11 +147,11 @@ def _outside_classes(parent: Node[T], above: str) -> Iterator[Skipped]:
 
 
 class _Tree(Generic[T]):
-    """One walk: what is unlabelled, and the name of each folder that has been read."""
+    """One walk, and the name of each folder that it has read."""
 
-    def __init__(self, unlabelled: str | None, seen: dict[Hashable, str]) -> None:
+    def __init__(self, unlabelled: str | None, names_by_place: dict[Hashable, str]) -> None:
         self.unlabelled = unlabelled
-        self.seen = seen
+        self.names_by_place = names_by_place
 
     def classes(self, parent: Node[T], above: str, split: str) -> Iterator[Placed[T] | Skipped]:
         try:
@@ -179,11 +177,11 @@ class _Tree(Generic[T]):
             yield Skipped(f"{above}{printable(folder.name)}/", "class folder holds no files")
 
     def below(self, folder: Node[T], name: str) -> Iterator[tuple[str, Node[T] | Skipped]]:
-        if folder.place in self.seen:
-            first = self.seen[folder.place]
+        if folder.place in self.names_by_place:
+            first = self.names_by_place[folder.place]
             yield name, Skipped(f"{name}/", f"link to a folder that is read already: {first}")
             return
-        self.seen[folder.place] = name
+        self.names_by_place[folder.place] = name
         if name.count("/") > MAX_DEPTH:
             yield name, Skipped(f"{name}/", f"more than {MAX_DEPTH} folders deep")
             return
@@ -205,7 +203,7 @@ class _Tree(Generic[T]):
 
 
 def _named(node: Node[T]) -> str:
-    """With a stroke behind the name of a folder."""
+    """The printable name, with a slash behind the name of a folder."""
     return printable(node.name) + "/" * (node.place is not None)
 
 

@@ -1,18 +1,18 @@
-"""What an earlier ingest has verified and packed, so that the next one reads only what is new.
+"""What earlier ingests verified and packed, so that the next one reads only new files.
 
-<cache>/ingest/seen.sqlite       files: a stamp (see address.stamp) -> what the file turned out to
-                                 be, as JSON;
-                                 shards: each packed file with its size and time
-<cache>/ingest/images-*.parquet  packed images; those in data/ingest are the same files, by hard
-                                 links
+<cache>/ingest/seen.sqlite
+    files: a stamp (see address.stamp) -> what the file is, as JSON
+    shards: each packed file with its size and time
+<cache>/ingest/images-*.parquet
+    packed images; those in data/ingest are the same files, by hard links
 
-This is no part of storage/memo, since it has another job. The memo knows a result by the content of
-what it came from; the ledger knows a file by its stamp (size and time), so that its content need
-not be read at all. And its packed images are links to data/ingest: they take no room of their own,
-and to delete them by age would free none.
+This is not part of storage/memo. The memo knows a result by the content that it came from; the
+ledger knows a file by its stamp (size and time), so that its content need not be read at all. Its
+packed images are links to data/ingest: they take no space, and deleting them by age would free
+none.
 
-A shard is whole before it is named, and named before its files are said to be known; so a kill at
-any moment costs what was read since the last shard. The folder may be deleted whenever no ingest is
+A shard is whole before it is named, and named before its files are recorded; so a kill at any
+moment costs what was read since the last shard. The folder may be deleted whenever no ingest is
 running.
 """
 
@@ -36,7 +36,7 @@ from pipeline.storage import store
 from pipeline.storage.code import code_hash
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS files (stamp TEXT PRIMARY KEY, found TEXT, run INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (stamp TEXT PRIMARY KEY, outcome TEXT, run INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shards (name TEXT PRIMARY KEY, n_bytes INTEGER, changed INTEGER);
 CREATE TABLE IF NOT EXISTS rules (rules TEXT);
 """
@@ -45,8 +45,9 @@ UNREADABLE = "cannot be read: "
 
 
 class Verified(NamedTuple):
-    """An item whose bytes decode; `id` is their SHA-256. `data` is None where an earlier ingest has
-    packed them.
+    """An item whose bytes decode; `id` is their SHA-256.
+
+    `data` is None where an earlier ingest packed them.
     """
 
     id: str
@@ -57,22 +58,20 @@ class Verified(NamedTuple):
 
 
 @contextmanager
-def opened(max_pixels: int, max_bytes: int = bounded.MAX_FILE_BYTES) -> Iterator["Known"]:
-    """The one memory of this project, for these limits of an image and a file; a second process
-    waits for the first.
-    """
+def opened(max_pixels: int, max_bytes: int = bounded.MAX_FILE_BYTES) -> Iterator["Ledger"]:
+    """The ledger of this project for these limits; a second process waits for the first."""
     folder = config.cache_folder() / "ingest"
     config.made(folder)
     with FileLock(folder / "lock"):
         database = _database(folder / "seen.sqlite", _rules(max_pixels, max_bytes))
         try:
-            yield Known(folder, database)
+            yield Ledger(folder, database)
         finally:
             database.close()
 
 
-class Known:
-    """What earlier ingests found, file by file; used by one thread."""
+class Ledger:
+    """The outcomes of earlier ingests, file by file; used by one thread."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self._folder, self._database = folder, database
@@ -82,40 +81,41 @@ class Known:
         self._noted: list[tuple[object, ...]] = []
 
     def recall(self, item: Item) -> Verified | Skipped | None:
-        """What the file turned out to be, if it is as it was then and its bytes are here."""
+        """The file's outcome, if it has not changed since and its bytes are packed here."""
         row = (
             self._database.execute(
-                "SELECT found FROM files WHERE stamp = ?", [item.stamp]
+                "SELECT outcome FROM files WHERE stamp = ?", [item.stamp]
             ).fetchone()
             if item.stamp
             else None
         )
         if row is None:
             return None
-        found = json.loads(row[0])
-        if "reason" in found:
-            return Skipped(item.name, found["reason"])
-        if found["id"] not in self._packed:
+        outcome = json.loads(row[0])
+        if "reason" in outcome:
+            return Skipped(item.name, outcome["reason"])
+        if outcome["id"] not in self._packed:
             return None
-        return Verified(found["id"], found["n_bytes"], None, item, Probe(**found["probe"]))
+        return Verified(outcome["id"], outcome["n_bytes"], None, item, Probe(**outcome["probe"]))
 
-    def note(self, item: Item, found: Verified | Skipped) -> None:
-        """To be remembered when the next shard is written."""
-        if not item.stamp or (isinstance(found, Skipped) and found.reason.startswith(UNREADABLE)):
-            return  # a disk that failed once may be well the next time
-        told = (
-            {"reason": found.reason}
-            if isinstance(found, Skipped)
-            else {"id": found.id, "n_bytes": found.n_bytes, "probe": found.probe._asdict()}
+    def note(self, item: Item, outcome: Verified | Skipped) -> None:
+        """Record an outcome when the next shard is written."""
+        if not item.stamp or (
+            isinstance(outcome, Skipped) and outcome.reason.startswith(UNREADABLE)
+        ):
+            return  # the disk may be well next time
+        record = (
+            {"reason": outcome.reason}
+            if isinstance(outcome, Skipped)
+            else {"id": outcome.id, "n_bytes": outcome.n_bytes, "probe": outcome.probe._asdict()}
         )
-        self._noted.append((item.stamp, json.dumps(told), self._run))
+        self._noted.append((item.stamp, json.dumps(record), self._run))
 
     def pack(self, out: Path, entries: Iterable[Verified]) -> Iterator[Verified]:
-        """Pack in the order given and give them back as they are packed. Shards that are here
-        already are only linked.
+        """Pack entries in the given order, and yield them as they are packed.
 
-        A shard ends before it would hold more than SHARD_BYTES or SHARD_IMAGES; a larger image has
-        one to itself.
+        Shards that exist already are only linked. A shard ends before it would exceed SHARD_BYTES
+        or SHARD_IMAGES; a larger image has one to itself.
         """
         out.mkdir(parents=True, exist_ok=True)
         used = set[str]()
@@ -124,14 +124,15 @@ class Known:
                 entries, lambda entry: entry.n_bytes, store.SHARD_BYTES, store.SHARD_IMAGES
             )
         ):
-            name = f"images-{hashlib.sha256(''.join(entry.id for entry in shard).encode()).hexdigest()[:32]}.parquet"
+            ids = "".join(entry.id for entry in shard).encode()
+            name = f"images-{hashlib.sha256(ids).hexdigest()[:32]}.parquet"
             if name not in self._sound:
                 self._write(name, shard)
             _link(self._folder / name, store.shard_path(out, number))
             used.add(name)
             self._commit()
             yield from shard
-            shard.clear()  # or else it would be in memory beside the next one
+            shard.clear()  # else it would stay in memory beside the next one
         self._commit()
         self._forget(used)
 
@@ -152,7 +153,7 @@ class Known:
         self._noted = []
 
     def _forget(self, used: set[str]) -> None:
-        """What the present images do not need: one generation is kept."""
+        """Delete what the present images do not need; one generation stays."""
         with self._database:
             self._database.execute("DELETE FROM files WHERE run < ?", [self._run])
             self._database.executemany(
@@ -162,7 +163,7 @@ class Known:
             (self._folder / name).unlink()
 
     def _shards(self) -> set[str]:
-        """Those that are as they were written; others are deleted."""
+        """The shards that are as they were written; others are deleted."""
         noted = {
             name: (size, changed)
             for name, size, changed in self._database.execute("SELECT * FROM shards")
@@ -174,19 +175,19 @@ class Known:
 
 
 def _database(path: Path, rules: str) -> sqlite3.Connection:
-    """Made anew where files are now judged otherwise, and where it is damaged."""
+    """The database; created anew where the rules have changed, or where it is damaged."""
     database = sqlite3.connect(config.private(path))
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(TABLES)
-        said = [row[0] for row in database.execute("SELECT rules FROM rules")]
-        if not said:
+        stored = [row[0] for row in database.execute("SELECT rules FROM rules")]
+        if not stored:
             with database:
                 database.execute("INSERT INTO rules VALUES (?)", [rules])
-        if said in ([], [rules]):
+        if stored in ([], [rules]):
             return database
     except sqlite3.DatabaseError:
-        pass  # as good as none
+        pass  # as if there were none
     database.close()
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
@@ -194,7 +195,7 @@ def _database(path: Path, rules: str) -> sqlite3.Connection:
 
 
 def _rules(max_pixels: int, max_bytes: int) -> str:
-    """What else than its bytes decides on a file, and how it is noted here."""
+    """What decides on a file beside its bytes, and how outcomes are stored here."""
     code = code_hash(signatures.__name__, __name__)
     return f"{max_pixels} {max_bytes} {images.rules()} {code}"
 

@@ -1,7 +1,7 @@
-"""Whether the folders that lie side by side are classes, splits, or a level above the classes.
+"""Whether folders that lie side by side are classes, splits, or a level above the classes.
 
-A folder says what it is by its name and by what it holds. Where name and content leave a doubt, a
-person decides, by `class_level`.
+Names and contents of the folders decide. Where they leave a doubt, a person decides, by
+`class_level`.
 """
 
 import re
@@ -27,7 +27,7 @@ WORDS = {
     "тест тесты тестовая тестовый тестовые тестирование テスト 試験 测试 測試 테스트",
 }
 DOUBTFUL = "eval evaluation evaluate holdout heldout unseen 評価 评估 評估 оценка 평가"
-# What stands around such a word: training_set, train_images, Trainingsdaten, 学習用データ.
+# The words around such a word: training_set, train_images, Trainingsdaten, 学習用データ.
 AROUND = (
     "dataset datasets data set sets images image imgs img photos pictures pics samples sample "
     "frames videos clips split splits folder subset partition datensatz daten satz bilder menge "
@@ -60,25 +60,26 @@ HOW_TO = (
 
 
 class Contents(NamedTuple):
-    """Of a folder: the names of the folders in it, and whether a file in it may be an image."""
+    """The names of the folders in a folder, and whether a file in it may be an image."""
 
     folders: frozenset[str]
     pictures: bool
 
 
 def split_of(name: str) -> str:
-    """train, val or test, where the name says so in a common spelling or language; else ""."""
+    """train, val or test, where the name is one in a common spelling or language; else ""."""
     return _SPLITS.get(_bare(name, _SPLITS), "")
 
 
 def may_be_image(name: str) -> bool:
-    """By its ending, before anything is read; what is no image is found out later."""
+    """Whether a name may be an image's, by its ending, before anything is read."""
     return PurePosixPath(name).suffix.casefold().lstrip(".") not in _NO_IMAGES
 
 
 def are_splits(names: Sequence[str], look: Callable[[int], Contents]) -> bool:
-    """Each is named like a split, and there are folders below them; `look` gives the contents of
-    the one at a position.
+    """Whether each is named like a split, and there are folders below them.
+
+    `look` returns the contents of the folder at a position.
     """
     return (
         bool(names)
@@ -88,9 +89,9 @@ def are_splits(names: Sequence[str], look: Callable[[int], Contents]) -> bool:
 
 
 def doubt(names: Sequence[str], look: Callable[[int], Contents]) -> str:
-    """Why folders that are no splits may be no classes either; "" where nothing speaks against it.
+    """Why folders that are no splits may be no classes either, or "".
 
-    Few folders are looked into where the first hold images, as those of classes do.
+    Few folders are looked into where the first hold images, as folders of classes do.
     """
     marks = [_mark(name) for name in names]
     named = [name for name, mark in zip(names, marks, strict=True) if mark]
@@ -152,7 +153,7 @@ def _mark(name: str) -> str:
 
 
 def _bare(name: str, words: dict[str, str]) -> str:
-    """The word in a name, without numbers and what commonly stands around such words; else ""."""
+    """The word in a name, without numbers and the words that commonly surround it; else ""."""
     return _within(_normal(name), words, depth=3)
 
 
@@ -194,5 +195,5 @@ _ROLES = {
     for kind, words in (("pictures", PICTURES), ("beside", BESIDE))
     for word in words.split()
 }
-# The words as they may stand in a column `split` of a listing.
+# The words that a column `split` of a listing may hold.
 SPLITS = {word.casefold(): split for split, words in WORDS.items() for word in words.split()}

@@ -1,7 +1,7 @@
 """A listing of paths and labels: CSV, TSV, JSON Lines or Parquet, by the ending of its name.
 
-A path is relative to the listing's folder, or absolute, or an address. Soft labels are one column a
-class, for example p_cat and p_dog. Columns that nobody names are kept as metadata.
+A path is relative to the listing's folder, or absolute, or an address. Soft labels are one column
+per class, for example p_cat and p_dog. All other columns are kept as metadata.
 """
 
 import math
@@ -42,12 +42,11 @@ def read(
     private_addresses: bool = False,
     max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> Iterator[Item | Skipped | Remark]:
-    """A row an image, in the listing's order; an empty label is none. At the end a remark on each
-    column that was taken for more than a note.
+    """One item per row, in the listing's order; an empty label is none.
 
-    `images` is the listing, or the folder that holds it under the name `file`. Raises
-    FieldmarkError where there is no listing, or one without a column of paths, or with neither
-    labels nor probabilities.
+    At the end comes a remark on each column that is used for more than metadata. `images` is the
+    listing, or the folder that holds it under the name `file`. Raises FieldmarkError where there is
+    no listing, or one without a column of paths, or with neither labels nor probabilities.
     """
     columns = Columns(
         path_column, label_column, group_column, split_column, weight_column, probability_prefix
@@ -63,7 +62,7 @@ def read(
         for line, row in _checked(rows.read(stream, where, columns.path), where, columns):
             entry = table.entry(line, row, redacted(where).rpartition("/")[2])
             if isinstance(entry, Item) and isinstance(row, dict):
-                meanings.count(entry, _graded(row, columns.probability))
+                meanings.count(entry, _probability_columns(row, columns.probability))
             yield entry
     yield from meanings.remarks(columns.group, columns.split, columns.weight)
 
@@ -76,10 +75,10 @@ def _listing(images: str, file: str) -> tuple[str, str]:
     return where, mark + query
 
 
-def _checked(found: Iterable[rows.Row], where: str, columns: Columns) -> Iterator[rows.Row]:
-    """The rows; raises FieldmarkError where the columns are not those that are needed."""
+def _checked(rows_read: Iterable[rows.Row], where: str, columns: Columns) -> Iterator[rows.Row]:
+    """The rows; raises FieldmarkError where a column that is needed is missing."""
     names: set[str] = set()
-    for line, row in found:
+    for line, row in rows_read:
         if isinstance(row, dict) and not row.keys() <= names:
             names |= row.keys()
             _check_columns(names, where, columns)
@@ -87,7 +86,7 @@ def _checked(found: Iterable[rows.Row], where: str, columns: Columns) -> Iterato
 
 
 class _Rows:
-    """From rows to items: which files were named before, and what addresses are called."""
+    """Turns rows into items; remembers the files that rows named, and the names of addresses."""
 
     def __init__(self, columns: Columns, places: Places) -> None:
         self._columns, self._places = columns, places
@@ -124,7 +123,7 @@ class _Rows:
         except BadRow as problem:
             raise BadRow(f"{columns.path}: {problem}") from problem
         self._check_new(place, line, label)
-        used = {*columns, *_graded(row, columns.probability)}
+        used = {*columns, *_probability_columns(row, columns.probability)}
         return Item(
             self._apart(path, self._places.name(path)),
             self._places.loader(place),
@@ -152,8 +151,9 @@ class _Rows:
             )
 
     def _apart(self, text: str, bare: str | None = None) -> str:
-        """A text for records, less the secrets of addresses; two that differ only in those stay
-        apart.
+        """A text for records, without the secrets of addresses.
+
+        Two texts that differ only in secrets get different names.
         """
         bare = printable(redacted(text) if bare is None else bare)
         if bare == printable(text) or not any(mark in text for mark in "?#@"):
@@ -165,12 +165,12 @@ class _Rows:
 
 
 def _check_columns(names: set[str], where: str, columns: Columns) -> None:
-    has_labels = columns.label in names or any(_graded(names, columns.probability))
+    has_labels = columns.label in names or any(_probability_columns(names, columns.probability))
     for name, there in ((columns.path, columns.path in names), (columns.label, has_labels)):
         if not there:
-            found = ", ".join(sorted(names)) or "none"
+            present = ", ".join(sorted(names)) or "none"
             raise FieldmarkError(
-                f"{where} has no column {name!r}; it has {found}: name it with "
+                f"{where} has no column {name!r}; it has {present}: name it with "
                 f"{'path' if name == columns.path else 'label'}"
                 f"_column in ingest.source of params.yaml"
             )
@@ -178,18 +178,18 @@ def _check_columns(names: set[str], where: str, columns: Columns) -> None:
 
 def _probabilities(row: dict[str, Any], prefix: str) -> dict[str, float]:
     """By class; empty where no cell is filled."""
-    cells = {name: _text(row[name]) for name in _graded(row, prefix)}
-    chances = {
+    cells = {name: _text(row[name]) for name in _probability_columns(row, prefix)}
+    probabilities = {
         printable(name[len(prefix) :]): _probability(name, text)
         for name, text in cells.items()
         if text
     }
-    if chances and not any(chances.values()):
+    if probabilities and not any(probabilities.values()):
         raise BadRow(f"{prefix}...: all probabilities are 0")
-    return chances
+    return probabilities
 
 
-def _graded(names: Iterable[str], prefix: str) -> list[str]:
+def _probability_columns(names: Iterable[str], prefix: str) -> list[str]:
     """The columns of probabilities; none without a prefix."""
     return [name for name in names if prefix and name.startswith(prefix)]
 

@@ -1,5 +1,6 @@
-"""Which columns of a listing were taken for more than a note, said before they take effect: a
-column `weight` may hold kilograms.
+"""Which columns of a listing are used for more than metadata; people are told before.
+
+A column `weight` may hold kilograms.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ class Meanings:
         self._graded: dict[str, None] = {}
 
     def count(self, item: Item, graded: list[str]) -> None:
-        """One item, and the columns that its probabilities stood in."""
+        """One item, and the columns that its probabilities come from."""
         self._n["group"] += bool(item.group)
         self._n["split"] += bool(item.given_split)
         self._n["soft"] += item.soft_label is not None
@@ -30,8 +31,9 @@ class Meanings:
             self._graded |= dict.fromkeys(graded)
 
     def remarks(self, group: str, split: str, weight: str) -> Iterator[Remark]:
-        """A line a column, and how it is kept as a mere note; the arguments are the columns'
-        names.
+        """One line per column, and how to keep it as mere metadata.
+
+        The arguments are the columns' names.
         """
         low, high = self._weights
         columns = [*self._graded][:EXAMPLES] + ["..."] * (len(self._graded) > EXAMPLES)
@@ -52,6 +54,6 @@ class Meanings:
         for key, (column, effect, setting) in meanings.items():
             if n := self._n[key]:
                 yield Remark(
-                    f"{column} {effect}, in {n} row{'s' * (n > 1)}; if it means something else, set "
-                    f'{setting}: "" in ingest.source'
+                    f"{column} {effect}, in {n} row{'s' * (n > 1)}; if it means something else, "
+                    f'set {setting}: "" in ingest.source'
                 )

@@ -1,14 +1,12 @@
-"""What the name of a file, a folder or a class says: whether it is left out, how it is printed, what
-reads like it.
-"""
+"""Names of files, folders and classes: which are left out, how they print, which look alike."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterable
 
-# What operating systems, storage devices and file managers put beside people's files: thumbnails of
-# the photos, photos that were deleted. Such a folder is not looked into.
+# What operating systems, storage devices and file managers put beside people's files: thumbnails,
+# deleted photos. Such a folder is not read.
 LITTER = {
     # file managers
     "thumbs.db",
@@ -52,12 +50,12 @@ BEGINNINGS = (
 )
 FOUND = re.compile(r"found\.\d{3}")  # what CHKDSK saved, a folder each time
 BINS = {"RECYCLER", "RECYCLED"}  # of FAT; in small letters a class may be called so
-# Those that turn the order of the letters around them: a name would read as another.
+# Characters that reverse the text around them: a name would read as another.
 TURNING = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder of this name is left out of every reading."""
+    """Whether a file or folder of this name is always left out."""
     folded = name.casefold()
     return (
         folded in LITTER
@@ -68,14 +66,13 @@ def hidden(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name for tables and terminals: NFC, with undecodable bytes, and what breaks or turns a
-    line, escaped.
+    """The name for tables and terminals, in NFC.
+
+    Undecodable bytes are escaped, and so are characters that break or reverse a line.
     """
     try:
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    except (
-        UnicodeEncodeError
-    ):  # half of a surrogate pair, which only an archive or a listing can hold
+    except UnicodeEncodeError:  # half of a surrogate pair, from an archive or a listing
         text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(_visible(letter) for letter in unicodedata.normalize("NFC", text))
 
@@ -95,5 +92,8 @@ def alike(classes: Iterable[str]) -> list[list[str]]:
 
 def _folded(name: str) -> str:
     letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    kept = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
-    return "".join(letter for letter in kept if not letter.isspace() and letter not in "_-") or kept
+    visible = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
+    return (
+        "".join(letter for letter in visible if not letter.isspace() and letter not in "_-")
+        or visible
+    )

@@ -7,19 +7,19 @@ from functools import cached_property
 
 from pipeline.sources.layout import printable
 
-MAX_FILES = 50_000  # looked at: a fraction of a second
-MAX_COMPARED, MAX_GUESSES = 1000, 20  # comparing letters takes milliseconds a name
+MAX_FILES = 50_000  # listed: a fraction of a second
+MAX_COMPARED, MAX_GUESSES = 1000, 20  # a comparison takes milliseconds per name
 
 
 class Nearest:
-    """The files below the folder of a listing, looked at once, when the first name is missing."""
+    """The files below the folder of a listing, listed once, when the first name is missing."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._n_guesses = 0
 
     def hint(self, place: str) -> str:
-        """What to add to the message that `place` is not there; "" where nothing resembles it."""
+        """The end of the message that `place` is missing; "" where nothing resembles it."""
         path = place.removeprefix(f"{self._folder}/").replace("\\", "/")
         base = path.rpartition("/")[2]
         near = self._names.get(_key(base)) or self._stems.get(_key(base))
@@ -40,7 +40,7 @@ class Nearest:
 
     @cached_property
     def _files(self) -> list[str]:
-        """Relative to the folder, as the disk has them."""
+        """Relative to the folder, as they are spelled on disk."""
         files: list[str] = []
         for folder, folders, names in os.walk(self._folder):
             folders.sort()
@@ -60,7 +60,7 @@ class Nearest:
         return {_key(stem): file for (stem, _, _), file in stems if stem}
 
     def _guess(self, path: str) -> str | None:
-        """By its letters, among the files of the same folder; for the first few names only."""
+        """The file of the same folder with the most similar name; for the first few names only."""
         self._n_guesses += 1
         if self._n_guesses > MAX_GUESSES:
             return None

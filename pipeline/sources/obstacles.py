@@ -1,8 +1,8 @@
-"""What DVC cannot see or digest of a folder that the pipeline reads, told before DVC starts.
+"""What DVC cannot see or hash of a folder that the pipeline reads, reported before DVC starts.
 
-DVC (3.67) hashes such a folder with a walk of its own. That follows links to files but not to
-folders, passes over folders that may not be listed and whatever .dvcignore names, stops at what it
-cannot read or write as UTF-8, and waits for ever at a pipe.
+DVC (3.67) hashes such a folder by its own walk. It follows links to files but not to folders, skips
+folders that may not be listed and whatever .dvcignore names, stops at what it cannot read or encode
+as UTF-8, and waits for ever at a pipe.
 """
 
 import os
@@ -18,10 +18,10 @@ from pipeline.sources.names import printable
 from pipeline.sources.walk import Entry, Kind
 
 IGNORE = ".dvcignore"
-SHIPPED = frozenset(["__pycache__/"])  # the patterns that are understood here without DVC
+SHIPPED = frozenset(["__pycache__/"])  # patterns that need no DVC to be understood
 SHOWN = 20  # in a list for people
 
-# Of the folders and the files in a folder those that DVC looks at.
+# The folders and files of a folder -> those that DVC looks at.
 View = Callable[[str, list[str], list[str]], tuple[list[str], list[str]]]
 
 
@@ -76,7 +76,7 @@ MISPLACED = (
 
 
 def check(places: Iterable[Path | str]) -> None:
-    """Raise FieldmarkError, in one line, where DVC could not take one of the places as it is."""
+    """Raise FieldmarkError, in one line, where DVC could not hash one of the places."""
     every_one = [obstacle for place in places for obstacle in obstacles(place)]
     if every_one:
         others = len(every_one) - 1
@@ -85,7 +85,7 @@ def check(places: Iterable[Path | str]) -> None:
 
 
 def describe(place: Path | str) -> list[str]:
-    """The same for people, a line each; [] where nothing stands in the way."""
+    """The obstacles for people, one line each; [] where there are none."""
     lines = [f"  {obstacle}" for obstacle in obstacles(place)]
     if not lines:
         return []
@@ -94,7 +94,7 @@ def describe(place: Path | str) -> list[str]:
 
 
 def obstacles(place: Path | str) -> Iterator[Obstacle]:
-    """In the order of the names; none for what is not there, or behind an address."""
+    """In the order of the names; none for a place that is missing, or behind an address."""
     path = Path(place)
     if "://" in str(place):
         return
@@ -160,7 +160,7 @@ def _no_utf8(path: Path) -> Iterator[Obstacle]:
 
 
 def _project() -> Path | None:
-    """The folder of the DVC project, in which alone .dvcignore counts."""
+    """The folder of the DVC project; .dvcignore counts only inside it."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
 
@@ -199,7 +199,7 @@ def _view(place: Path) -> View:
     )
     if patterns <= SHIPPED:
         return partial(_usual_view, {pattern.rstrip("/") for pattern in patterns})
-    from dvc.fs import localfs  # takes a second, so that it is asked only where it is needed
+    from dvc.fs import localfs  # takes a second, so only where it is needed
     from dvc.ignore import DvcIgnoreFilter
 
     chosen: View = DvcIgnoreFilter(localfs, str(project))
@@ -209,11 +209,11 @@ def _view(place: Path) -> View:
 def _usual_view(
     ignored: set[str], folder: str, folders: list[str], files: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Without what DVC leaves out in every project, and the folders that are ignored in this one."""
+    """All but what DVC ignores in every project, and the folders ignored in this one."""
     left_out = {".git", ".hg", ".dvc", *ignored}
-    kept = [
+    visible = [
         name
         for name in folders
         if name not in left_out and not os.path.lexists(f"{folder}/{name}/.dvc")
     ]
-    return kept, [name for name in files if name != ".git"]
+    return visible, [name for name in files if name != ".git"]

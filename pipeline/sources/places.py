@@ -1,5 +1,7 @@
-"""The files that the rows of a listing name: on this machine however a name is spelled, behind an
-address only below the listing's own folder.
+"""The files that the rows of a listing name.
+
+On this machine every spelling of a name is accepted; behind an address, only files below the
+listing's own folder.
 """
 
 import os
@@ -15,7 +17,7 @@ from pipeline.sources import address, bounded
 from pipeline.sources.nearest import Nearest
 
 OUTSIDE = "leads out of the listing's folder; a listing behind an address names what lies below it"
-ODD = re.compile(r"[\x00-\x20\x7f\\]")  # of which each reader of addresses thinks otherwise
+ODD = re.compile(r"[\x00-\x20\x7f\\]")  # which each parser of addresses reads in its own way
 
 
 class BadRow(ValueError):
@@ -25,7 +27,7 @@ class BadRow(ValueError):
 class Places:
     """Where the rows of one listing lead.
 
-    base: the listing's folder; query: what its address ends with, for the files below it, too.
+    base: the listing's folder; query: the end of its address, which the files below it need, too.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Places:
         self._nearest = None if self._remote else Nearest(base)
 
     def place(self, path: str) -> str:
-        """The file or address; raises BadRow where it is none that may be read."""
+        """The file or address of a row; raises BadRow where it may not be read."""
         if address.is_remote(path):
             return self._address(path + self._suffix)
         if self._remote:
@@ -51,14 +53,14 @@ class Places:
         return self._on_disk(path + self._suffix)
 
     def name(self, path: str) -> str:
-        """What a row's file is called in every record: without secrets."""
+        """The name of a row's file in every record, without secrets."""
         if address.is_remote(path):
             return redacted(path + self._suffix)
         whole = f"{'' if os.path.isabs(path) else self._prefix}{path}{self._suffix}"
         return whole.partition("?")[0] if self._base.startswith("http") else whole
 
     def loader(self, place: str) -> Callable[[], bytes]:
-        """Reads the file; raises OSError, which names the nearest one where there is none."""
+        """A function that reads the file; raises OSError, which names the nearest file."""
         if address.is_remote(place):
             return address.loader(place, self._max_bytes, private=self._private)
         return partial(self._read, place)
@@ -79,7 +81,7 @@ class Places:
         if text.startswith("/") or re.match(r"[A-Za-z]:", text) or _leads_up(text):
             raise BadRow(f"{redacted(path)} {OUTSIDE}")
         if self._base.startswith("http"):
-            text = text.replace("#", "%23")  # part of a name; nothing is asked of a fragment
+            text = text.replace("#", "%23")  # part of a name, not a fragment
         return f"{self._base}/{text}{'' if '?' in text else self._query}"
 
     def _on_disk(self, path: str) -> str:
@@ -113,7 +115,7 @@ def _starts(url: str, root: str) -> bool:
 
 
 def _leads_up(path: str) -> bool:
-    """However often the dots are quoted."""
+    """Whether a path leaves its folder, however often its dots are quoted."""
     while (plain := unquote(path)) != path:
         path = plain
     return ".." in re.split(r"[/\\]", re.split(r"[?#]", path)[0])
@@ -127,7 +129,7 @@ def _exists(path: str) -> bool:
 
 
 def _spellings(folder: str) -> dict[str, str]:
-    """The names in a folder by their NFC."""
+    """The names in a folder by their NFC form."""
     try:
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):

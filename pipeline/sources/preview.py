@@ -1,4 +1,4 @@
-"""What a source would give, in seconds: counts, reasons, and a decode of a sample."""
+"""What a source would give, in seconds: counts, reasons, and a sample that is decoded."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,58 +9,71 @@ from pipeline.sources.names import alike
 from pipeline.sources.verify import verified
 
 SAMPLE = 256  # images decoded; a second or two
-EXAMPLES = 3  # names shown for each reason
-REASONS = 20  # shown: a listing whose every row is wrong has as many
+EXAMPLES = 3  # names printed per reason
+REASONS = 20  # printed: a listing may have as many reasons as rows
+UNLABELLED = "(unlabelled)"
 
 
 def describe(source: Iterable[Item | Skipped | Remark], max_pixels: int) -> str:
-    """For people: images a class and a split, and what is left out, by reason.
+    """For people: images per class and split, and what is left out, by reason.
 
-    Items are kept only where they are in the sample: every image of a small source, else one of
-    each so many.
+    Only the items of the sample stay in memory: every image of a small source, else every n-th.
     """
-    labels, splits, reasons = Counter[str](), Counter[str](), dict[str, list[str]]()
-    sample: list[Item] = []
-    remarks: list[str] = []
-    step = 1
+    counts = _Counts()
     for entry in source:
-        if isinstance(entry, Skipped):
-            reasons.setdefault(entry.reason, []).append(entry.name)
-            continue
-        if isinstance(entry, Remark):
-            remarks.append(entry.text)
-            continue
-        if labels.total() % step == 0:
-            sample.append(entry)
-            if len(sample) > SAMPLE:
-                sample, step = sample[::2], step * 2
-        labels[entry.label or "(unlabelled)"] += 1
-        splits[entry.given_split or "(to be dealt)"] += 1
-    n_read, ids = 0, set[str]()
-    for found in verified(sample, max_pixels):
-        if isinstance(found, Verified):
-            n_read += 1
-            ids.add(found.id)
-        elif isinstance(found, Skipped):
-            reasons.setdefault(found.reason, []).append(found.name)
-    n_repeated = n_read - len(ids)
+        counts.add(entry)
+    ids = []
+    for outcome in verified(counts.sample, max_pixels):
+        if isinstance(outcome, Verified):
+            ids.append(outcome.id)
+        elif isinstance(outcome, Skipped):
+            counts.reasons.setdefault(outcome.reason, []).append(outcome.name)
+    labels = counts.labels
+    n_repeated = len(ids) - len(set(ids))
     return "\n".join(
         [
-            f"{labels.total()} files in {len(labels.keys() - {'(unlabelled)'})} classes",
-            *_counts("class", labels),
-            *_counts("split", splits),
-            *(f"  {remark}" for remark in remarks),
-            _checked(len(sample), n_read, n_repeated, labels.total()),
-            *_left_out(reasons),
+            f"{labels.total()} files in {len(labels.keys() - {UNLABELLED})} classes",
+            *_lines("class", labels),
+            *_lines("split", counts.splits),
+            *(f"  {remark}" for remark in counts.remarks),
+            _checked(len(counts.sample), len(ids), n_repeated, labels.total()),
+            *_left_out(counts.reasons),
             *one_or_several(alike(labels)),
             *["at least two classes are needed, or images without a label"]
-            * (len(labels) < 2 and "(unlabelled)" not in labels),
+            * (len(labels) < 2 and UNLABELLED not in labels),
         ]
     )
 
 
+class _Counts:
+    """What a source yields, counted, and a sample of it at equal steps."""
+
+    def __init__(self) -> None:
+        self.labels, self.splits = Counter[str](), Counter[str]()
+        self.reasons: dict[str, list[str]] = {}
+        self.remarks: list[str] = []
+        self.sample: list[Item] = []
+        self._step = 1
+
+    def add(self, entry: Item | Skipped | Remark) -> None:
+        if isinstance(entry, Skipped):
+            self.reasons.setdefault(entry.reason, []).append(entry.name)
+        elif isinstance(entry, Remark):
+            self.remarks.append(entry.text)
+        else:
+            self._add_item(entry)
+
+    def _add_item(self, item: Item) -> None:
+        if self.labels.total() % self._step == 0:
+            self.sample.append(item)
+            if len(self.sample) > SAMPLE:
+                self.sample, self._step = self.sample[::2], self._step * 2
+        self.labels[item.label or UNLABELLED] += 1
+        self.splits[item.given_split or "(to be dealt)"] += 1
+
+
 def one_or_several(doubles: list[list[str]]) -> list[str]:
-    """A line for each group of classes that read alike."""
+    """One line per group of classes whose names look alike."""
     return [
         f"the classes {', '.join(map(repr, names))} differ in case, spaces or joints only: "
         f"give them one name if they are one"
@@ -68,7 +81,7 @@ def one_or_several(doubles: list[list[str]]) -> list[str]:
     ]
 
 
-def _counts(title: str, counts: Counter[str]) -> list[str]:
+def _lines(title: str, counts: Counter[str]) -> list[str]:
     return [f"  {title} {name}: {n}" for name, n in sorted(counts.items())]
 
 
@@ -88,7 +101,7 @@ def _left_out(reasons: dict[str, list[str]]) -> list[str]:
     if not reasons:
         return ["nothing else would be left out"]
     lines = [f"left out, {sum(map(len, reasons.values()))} in all:"]
-    ranked = sorted(reasons.items(), key=lambda pair: -len(pair[1]))  # on a tie as they were met
+    ranked = sorted(reasons.items(), key=lambda pair: -len(pair[1]))  # ties in the order met
     for reason, names in ranked[:REASONS]:
         more = ", ..." if len(names) > EXAMPLES else ""
         lines.append(f"  {len(names)} x {reason}: {', '.join(names[:EXAMPLES])}{more}")

@@ -1,5 +1,6 @@
-"""quarantine.csv: name and reason of whatever was left out, in the order met; on disk at once, so
-that no number of it fills the memory.
+"""quarantine.csv: name and reason of whatever was left out, in the order met.
+
+Rows go to disk at once, so that no number of them fills the memory.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ EXAMPLES = 5
 
 
 class Quarantine:
-    """How many were left out, how many of them as exact duplicates, and the first few."""
+    """How many entries were left out, how many of them as exact duplicates, and the first few."""
 
     def __init__(self, file: TextIO) -> None:
         self._write = csvs.row_writer(file)
@@ -38,7 +39,7 @@ def opened(path: Path) -> Iterator[Quarantine]:
 
 
 def duplicate(item: Item, name: str, label: str) -> Skipped:
-    """An image that is the same, byte by byte, as the one of this name and label."""
+    """An image whose bytes equal those of the image of this name and label."""
     reason = f"{DUPLICATE}{name}"
     if item.label != label:
         reason += f", which is labelled {label or 'nothing'}; here {item.label or 'nothing'}"

@@ -1,7 +1,6 @@
 """The rows of a table in a file: CSV, TSV, JSON Lines or Parquet, by the ending of its name.
 
-Spreadsheets write a first line `sep=;`, lines that are empty or a comment, and UTF-16: all of that
-is read.
+What spreadsheets write is understood: a first line `sep=;`, empty lines, comments, UTF-16.
 """
 
 import csv
@@ -20,8 +19,8 @@ from pipeline import FieldmarkError
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 BATCH = 1024  # rows of a Parquet file in memory
-MAX_LINE = 2**22  # letters: a file without ends of lines is no table
-MARKS = {  # what a file of any encoding begins with, the longer first
+MAX_LINE = 2**22  # characters: a file without line ends is no table
+MARKS = {  # byte order marks, the longer ones first
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
@@ -33,8 +32,9 @@ Row = tuple[int, dict[str, Any] | str]  # line number, and cells by column or wh
 
 
 def read(stream: IO[bytes], where: str, path_column: str) -> Iterator[Row]:
-    """Every row; the column of paths is named to tell a head from a comment. Raises FieldmarkError
-    where it is no such file.
+    """Every row; the column of paths tells a head from a comment.
+
+    Raises FieldmarkError where it is no such file.
     """
     ending = Path(where).suffix.casefold()
     if ending not in ENDINGS:
@@ -53,7 +53,7 @@ def read(stream: IO[bytes], where: str, path_column: str) -> Iterator[Row]:
 
 
 def _encoding(stream: IO[bytes]) -> str:
-    """By the mark at the begin, or by the zeros of UTF-16 without one; else UTF-8."""
+    """By the mark at the beginning, or by the zeros of UTF-16 without one; else UTF-8."""
     head = stream.read(4)
     stream.seek(0)
     for mark, encoding in MARKS.items():
@@ -70,7 +70,7 @@ def _lines(text: TextIOWrapper) -> Iterator[str]:
     while line := text.readline(MAX_LINE):
         number += 1
         if len(line) == MAX_LINE and line[-1] not in "\r\n":
-            raise ValueError(f"line {number} is longer than {MAX_LINE} letters")
+            raise ValueError(f"line {number} is longer than {MAX_LINE} characters")
         yield line
 
 
@@ -89,9 +89,7 @@ def _cells(lines: Iterator[str], path_column: str) -> Iterator[Row]:
 
 
 def _head(lines: Iterator[str], path_column: str) -> tuple[str, str, int]:
-    """The line of the columns' names, the separator that a line above it names, and how many lines
-    stand above it.
-    """
+    """The head, the separator that a line above it names, and how many lines stand above it."""
     mark = ""
     for n_before, line in enumerate(lines):
         if named := SEPARATOR.fullmatch(line.rstrip("\r\n")):
@@ -133,8 +131,9 @@ def _parquet(stream: IO[bytes]) -> Iterator[Row]:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names of columns; raises ValueError where two have the same, of which only one would be
-    read.
+    """The names of columns; raises ValueError where two are the same.
+
+    Only one of the two would be read.
     """
     for name in filter(None, names):
         if names.count(name) > 1:

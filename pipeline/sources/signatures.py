@@ -4,8 +4,7 @@ import struct
 
 HEIC = (
     "HEIC, for which no decoder under a permissive licence exists (libheif is LGPL, x265 GPL): "
-    "save as JPEG; "
-    "on an iPhone: Settings, Camera, Formats, Most Compatible"
+    "save as JPEG; on an iPhone: Settings, Camera, Formats, Most Compatible"
 )
 HEIC_BRANDS = (
     b"heic",
@@ -70,8 +69,9 @@ def named(data: bytes) -> str:
 
 
 def is_video(head: bytes) -> bool:
-    """By the first bytes of a file, of which 600 are enough; names say little, and what a machine
-    takes them for differs.
+    """Whether a file is a video, by its first bytes, of which 600 are enough.
+
+    Names say little, and machines disagree about them.
     """
     kind, brand = head[4:8], head[8:12]
     if kind == b"ftyp":

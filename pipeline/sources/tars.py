@@ -10,10 +10,10 @@ from typing import IO
 from pipeline import FieldmarkError
 from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
-from pipeline.sources.zips import Found, too_large
+from pipeline.sources.zips import Member, too_large
 
-# The last three are tarfile's: of numbers in a header that are none or too large, and of headers of
-# headers without an end.
+# tarfile raises the last three: for numbers in a header that are none or too large, and for headers
+# of headers without an end.
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 HEADERS = (
@@ -34,23 +34,23 @@ class _Careful(tarfile.TarInfo):
 
 
 def is_compressed(stream: IO[bytes]) -> bool:
-    """Where every look back would unpack again from the start."""
+    """Whether every step back would unpack again from the start."""
     stream.seek(0)
     return stream.read(6).startswith(COMPRESSED)
 
 
 def members(
     stream: IO[bytes], where: str, max_bytes: int, max_ratio: float
-) -> Iterator[Found | Skipped]:
-    """In the order stored, up to the damage where there is some; raises FieldmarkError where it is
-    no archive.
+) -> Iterator[Member | Skipped]:
+    """In the order stored, up to the first damage.
 
-    A load raises OSError where a member is damaged.
+    Raises FieldmarkError where it is no archive. A load raises OSError where a member is damaged.
     """
     most = max_ratio * stream.seek(0, 2) if is_compressed(stream) else None
     stream.seek(0)
     try:
-        tar = tarfile.open(fileobj=stream, tarinfo=_Careful, errorlevel=1)  # noqa: SIM115  (the items still read from it)
+        # Left open: the items read from it later.
+        tar = tarfile.open(fileobj=stream, tarinfo=_Careful, errorlevel=1)  # noqa: SIM115
     except (tarfile.TarError, *DAMAGE) as problem:
         raise FieldmarkError(
             f"{where} is neither a zip nor a tar archive that can be read"
@@ -58,13 +58,7 @@ def members(
     last = -1
     while True:
         try:
-            info = tar.next()
-            if (
-                info and info.offset <= last
-            ):  # a negative size, with which tarfile would go round for ever
-                raise tarfile.ReadError("a header leads back to an earlier one")
-            if info is None and _behind(tar).strip(b"\0"):  # tarfile takes noise for the end
-                raise tarfile.ReadError("noise where a header should be")
+            info = _next(tar, last)
         except (tarfile.TarError, *DAMAGE) as problem:
             yield Skipped(
                 printable(where.rpartition("/")[2]),
@@ -85,6 +79,20 @@ def members(
                 f"unpacks to over {max_ratio:g} times its size: what follows is not read",
             )
             return
+
+
+def _next(tar: tarfile.TarFile, last: int) -> tarfile.TarInfo | None:
+    """The next header, None at the end; raises ReadError where tarfile overlooks damage.
+
+    last: the offset of the header before.
+    """
+    info = tar.next()
+    # After a negative size, tarfile would go round for ever.
+    if info and info.offset <= last:
+        raise tarfile.ReadError("a header leads back to an earlier one")
+    if info is None and _behind(tar).strip(b"\0"):  # tarfile takes noise for the end
+        raise tarfile.ReadError("noise where a header should be")
+    return info
 
 
 def _behind(tar: tarfile.TarFile) -> bytes:

@@ -19,7 +19,7 @@ PARTS = ("train", "val", "valid", "test")
 def read(
     *, name: str, root: str, download: bool, max_bytes: int = bounded.MAX_FILE_BYTES
 ) -> Iterator[Item | Skipped]:
-    """Every image of torchvision.datasets.<name>, whose files lie in `root` or are fetched there.
+    """Every image of torchvision.datasets.<name>, whose files are in `root` or fetched there.
 
     Raises FieldmarkError where there is no such set of labelled images, or neither files nor a
     network.
@@ -35,7 +35,7 @@ def read(
 def _item(images: Any, number: int, part: str, classes: list[str], name: str) -> Item | Skipped:
     try:
         image, target = images[number]
-    except Exception as problem:  # decoders of damaged files raise nearly every type there is
+    except Exception as problem:  # decoders of damaged files raise nearly every type
         return Skipped(name, f"cannot be read: {problem}")
     if not isinstance(target, int | np.integer) or not isinstance(image, Image.Image):
         raise FieldmarkError(f"{type(images).__name__} holds no images with one class each")
@@ -45,12 +45,12 @@ def _item(images: Any, number: int, part: str, classes: list[str], name: str) ->
 
 
 def _loaded(path: str, *, max_bytes: int) -> Image.Image:
-    """What torchvision's own loader gives, of a file that is not too large."""
+    """The image that torchvision's own loader returns, of a file that is not too large."""
     return Image.open(BytesIO(bounded.read_file(path, max_bytes))).convert("RGB")
 
 
 def _parts(name: str, root: str, download: bool) -> Iterator[tuple[str, Any]]:
-    from torchvision import datasets  # torch with it, which other sources do without
+    from torchvision import datasets  # it loads torch, which other sources do not need
 
     kind = getattr(datasets, name, None)
     if kind is None or not isinstance(kind, type) or name.startswith("_"):
@@ -71,16 +71,16 @@ def _parts(name: str, root: str, download: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _by_split(kind: type, root: str, extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Which of the usual names a set knows, only its refusal of the others tells."""
-    found = 0
+    """The splits that the set has; it raises ValueError for a name that it does not have."""
+    n_splits = 0
     for part in PARTS:
         try:
             images = _opened(kind, root, {"split": part, **extra})
         except ValueError:
             continue
-        found += 1
+        n_splits += 1
         yield part, images
-    if not found:
+    if not n_splits:
         raise FieldmarkError(f"{kind.__name__} is not split into train, val and test")
 
 

@@ -9,10 +9,10 @@ from pipeline.compute import parallel
 from pipeline.config.schema import Ingest
 from pipeline.pixels.images import BadImage, probe
 from pipeline.sources import Item, Remark, Skipped, signatures
-from pipeline.sources.ledger import UNREADABLE, Known, Verified
+from pipeline.sources.ledger import UNREADABLE, Ledger, Verified
 
 Entry = Item | Skipped | Remark
-Found = Verified | Skipped | Remark
+Outcome = Verified | Skipped | Remark
 
 
 def max_pixels(settings: Ingest) -> int:
@@ -26,27 +26,30 @@ def max_bytes(settings: Ingest) -> int:
 
 
 def verified(
-    source: Iterable[Entry], max_pixels: int, known: Known | None = None
-) -> Iterator[Found]:
-    """In the source's order, a few files a core ahead of it; what is known is not read."""
+    source: Iterable[Entry], max_pixels: int, ledger: Ledger | None = None
+) -> Iterator[Outcome]:
+    """The outcome of each entry, in the source's order; files in the ledger are not read.
 
-    def check(drawn: tuple[Entry, Found | None]) -> tuple[Entry, Found]:
-        entry, found = drawn
-        return entry, found or verify(entry, max_pixels)
+    A few files per core are read ahead.
+    """
+
+    def check(drawn: tuple[Entry, Outcome | None]) -> tuple[Entry, Outcome]:
+        entry, outcome = drawn
+        return entry, outcome or verify(entry, max_pixels)
 
     drawn = (
-        (entry, known.recall(entry) if known and isinstance(entry, Item) else None)
+        (entry, ledger.recall(entry) if ledger and isinstance(entry, Item) else None)
         for entry in source
     )
-    for entry, found in tqdm(
+    for entry, outcome in tqdm(
         parallel.in_order(check, drawn), desc="ingest", unit="file", mininterval=1
     ):
-        if known and isinstance(entry, Item) and not isinstance(found, Remark):
-            known.note(entry, found)
-        yield found
+        if ledger and isinstance(entry, Item) and not isinstance(outcome, Remark):
+            ledger.note(entry, outcome)
+        yield outcome
 
 
-def verify(entry: Entry, max_pixels: int) -> Found:
+def verify(entry: Entry, max_pixels: int) -> Outcome:
     """The decoded item, or why it is left out."""
     if not isinstance(entry, Item):
         return entry

@@ -1,5 +1,6 @@
-"""Videos in class folders, sampled to frames; one video is one group, so its frames stay in one
-split.
+"""Videos in class folders, sampled to frames.
+
+One video is one group, so its frames stay in one split.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pipeline.sources.layout import Placed
 from pipeline.sources.layout import read as arranged
 
 Frame = UInt8[np.ndarray, "h w 3"]
-THUMBNAIL_PX = 32  # frames are compared at this size, where noise no longer counts
+THUMBNAIL_PX = 32  # frames are compared at this size, which averages noise away
 
 
 def read(
@@ -29,12 +30,12 @@ def read(
     unlabelled: str | None = None,
     class_level: int | None = None,
 ) -> Iterator[Item | Skipped]:
-    """The frames of every video below `images`, in the order of time, as RGB in uncompressed PNG.
+    """The frames of every video below `images`, in the order of time, as uncompressed RGB PNG.
 
-    A frame every so many seconds, or, where scene_change is given, each frame that differs by more
+    One frame every so many seconds or, where scene_change is given, each frame that differs by more
     than that from the one taken before. Differences are the mean over grey thumbnails, 0 to 1.
-    Taken frames that differ by less than min_difference are dropped, and counted. Raises
-    FieldmarkError without a folder of class folders; for `class_level` see layout.
+    Frames that differ by less than min_difference are dropped, and counted. Raises FieldmarkError
+    without a folder of class folders; for `class_level` see layout.
     """
     if address.is_remote(images):
         raise FieldmarkError(
@@ -55,7 +56,7 @@ def read(
 def frames(
     video: Placed[Path], *, every_seconds: float, scene_change: float | None, min_difference: float
 ) -> Iterator[Item | Skipped]:
-    """The frames of one video, sampled as `read` says, and what was wrong with it."""
+    """The frames of one video, sampled as for `read`, and what was wrong with it."""
     reason = _unusable(video.content)
     capture = cv2.VideoCapture() if reason else cv2.VideoCapture(str(video.content), cv2.CAP_FFMPEG)
     try:
@@ -71,8 +72,8 @@ def frames(
             number += 1
             if scene_change is None and seconds + 0.5 / rate < due:
                 continue
-            found, pixels = capture.retrieve()
-            if not found:
+            decoded, pixels = capture.retrieve()
+            if not decoded:
                 break
             due += every_seconds
             small = _thumbnail(pixels)
@@ -101,7 +102,10 @@ def _remarks(name: str, number: int, promised: int, n_dropped: int) -> Iterator[
 
 
 def _unusable(path: Path) -> str:
-    """FFmpeg follows playlists, which are text, to other files."""
+    """The reason not to read a file, or "".
+
+    Text is refused, since FFmpeg follows playlists to other files.
+    """
     try:
         with path.open("rb") as stream:
             head = stream.read(256)

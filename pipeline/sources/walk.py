@@ -1,5 +1,6 @@
-"""What lies in a folder of this machine, sorted: one look at it for the sources, for `fieldmark predict`
-and for what is checked before DVC starts.
+"""What lies in a folder of this machine, sorted.
+
+The sources, `fieldmark predict` and the check before DVC starts share it.
 """
 
 import os
@@ -12,7 +13,7 @@ from pipeline.sources.names import hidden, printable
 
 
 class Kind(Enum):
-    """What stands under a name, as people call it."""
+    """The kind of a directory entry, in words for people."""
 
     FILE = "a file, or a link to one"
     FOLDER = "a folder"
@@ -22,7 +23,7 @@ class Kind(Enum):
 
 
 class Entry(NamedTuple):
-    """A name in a folder; `hidden` is what every reading leaves out."""
+    """A name in a folder; hidden entries are always left out."""
 
     path: Path
     kind: Kind
@@ -30,14 +31,14 @@ class Entry(NamedTuple):
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in the folder, sorted by printable name; raises OSError where it cannot be listed."""
+    """Everything in the folder, sorted by printable name; raises OSError if it cannot be listed."""
     with os.scandir(folder) as listing:
         unsorted = [Entry(Path(entry.path), _kind(entry), hidden(entry.name)) for entry in listing]
     return sorted(unsorted, key=lambda entry: (printable(entry.path.name), entry.path.name))
 
 
 def kind(path: Path) -> Kind:
-    """Of a path by itself, behind its links."""
+    """The kind of a path by itself, behind its links."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -57,8 +58,9 @@ def _kind(entry: os.DirEntry[str]) -> Kind:
 
 
 def read_already(link: Path, top: str) -> str:
-    """Where below `top`, a real path, the folder behind the link is read in its own place; "" where
-    it is not.
+    """Where below `top` the folder behind the link is read in its own place, or "".
+
+    top: a real path.
     """
     place = os.path.realpath(link)
     if place == top:

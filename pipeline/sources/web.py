@@ -1,7 +1,7 @@
-"""Files of web servers, by fsspec's client: bounded, and from no private network unless asked for.
+"""Files of web servers, by fsspec's client: bounded, and from private networks only if allowed.
 
-Where a connection leads is looked at when it is made, so that neither a redirect nor a name of the
-DNS leads around it.
+The address is checked when the connection is made, so that neither a redirect nor a DNS name
+bypasses the check.
 """
 
 import errno
@@ -30,33 +30,34 @@ def file_system(private: bool) -> Any:
 
 
 def read(fs: Any, url: str, max_bytes: int) -> bytes:
-    """A file; raises TooLarge as soon as it is known, and whatever aiohttp does."""
+    """The bytes of a file; raises TooLarge as soon as the size is known, and aiohttp's errors."""
     return bytes(sync(fs.loop, _body, fs, url, max_bytes)[0])
 
 
 def copy(fs: Any, url: str, to: Path, max_bytes: int | None) -> None:
-    """A file, piece by piece to disk; raises as `read` does."""
+    """Copy a file to disk, piece by piece; raises as `read` does."""
     sync(fs.loop, _copied, fs, url, to, max_bytes)
 
 
 def below(fs: Any, root: str) -> list[str]:
-    """Every address below the folder `root`, which ends in /, by the links of the server's pages."""
-    known, waiting = {root}, [root]
+    """Every address below the folder `root` (it ends in /), by the links of the server's pages."""
+    addresses, waiting = {root}, [root]
     while waiting:
         page = waiting.pop()
-        new = {link for link in _links(fs, page) if link not in known}
-        known |= new
+        new = {link for link in _links(fs, page) if link not in addresses}
+        addresses |= new
         waiting.extend(
             link
             for link in new
             if link.endswith("/") and link.count("/") - root.count("/") <= MAX_DEPTH
         )
-    return [*known]
+    return [*addresses]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address can be reached by everybody: not private, loopback or link-local,
-    in whatever form it is written.
+    """Whether everybody can reach an IP address, in whatever form it is written.
+
+    Private, loopback and link-local addresses are not public.
     """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
@@ -69,7 +70,10 @@ def is_public(address: str) -> bool:
 
 
 def _links(fs: Any, page: str) -> set[str]:
-    """To what lies below the page: not to the folder above, nor to other orders of the list."""
+    """The links of a page to what lies below it.
+
+    Links to the folder above and to other sort orders are left out.
+    """
     content, kind = sync(fs.loop, _body, fs, page, MAX_PAGE_BYTES)
     if kind not in ("text/html", ""):
         return set()
@@ -98,7 +102,7 @@ async def _body(fs: Any, url: str, max_bytes: int) -> tuple[bytearray, str]:
 async def _copied(fs: Any, url: str, to: Path, max_bytes: int | None) -> None:
     from aiohttp import ClientTimeout
 
-    # As long as it takes: an archive may have many GB.
+    # No limit in all: an archive may have many GB.
     patience = ClientTimeout(total=None, sock_connect=30, sock_read=60)
     session = await fs.set_session()
     async with session.get(fs.encode_url(url), timeout=patience) as answer:

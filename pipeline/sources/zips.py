@@ -1,4 +1,4 @@
-"""The members of a zip file, also of one whose end, and so its list of contents, is lost."""
+"""The members of a zip file, also of one whose end, with the list of contents, is lost."""
 
 import bz2
 import stat
@@ -12,27 +12,27 @@ from typing import IO, Any
 from pipeline.sources import Skipped
 from pipeline.sources.layout import printable
 
-Found = tuple[
-    str, str, Callable[[], bytes] | None
-]  # name, reason not to take it, load; None is a folder
+# Name, reason to leave it out or "", and what loads it; None for a folder.
+Member = tuple[str, str, Callable[[], bytes] | None]
 
 BEGIN = b"PK\x03\x04"
 LOCAL = struct.Struct("<4s5H3L2H")  # a member's own header
 ENCRYPTED, SIZE_BEHIND, UTF8 = 1, 8, 0x800  # flags
-# Those that stop at a size: zipfile itself unpacks a member before it looks at how much that is.
+# These stop at a size: zipfile itself unpacks a whole member before it checks its size.
 UNPACKING: dict[int, Callable[[], Any]] = {
     zipfile.ZIP_DEFLATED: partial(zlib.decompressobj, -zlib.MAX_WBITS),
     zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
 }
 
 
-def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Found | Skipped]:
-    """In the order stored. A load raises OSError where the member is damaged or larger than it
-    claims.
+def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Member | Skipped]:
+    """In the order stored.
+
+    A load raises OSError where the member is damaged or larger than it claims.
     """
     try:
         archive = zipfile.ZipFile(stream)
-    except Exception:  # zipfile raises whatever its parsing of a damaged list meets
+    except Exception:  # parsing a damaged list raises anything
         yield Skipped(
             printable(where.rpartition("/")[2]),
             "truncated or damaged archive: what stands before the damage is taken",
@@ -59,7 +59,7 @@ def _unusable(info: zipfile.ZipInfo, max_bytes: int) -> str:
 
 
 def too_large(n_bytes: int, max_bytes: int) -> str:
-    """The reason, or ""."""
+    """The reason to leave out a member of this size, or ""."""
     return (
         f"unpacks to {n_bytes / 1e6:.0f} MB, over the limit of {max_bytes / 1e6:g}"
         if n_bytes > max_bytes
@@ -68,7 +68,7 @@ def too_large(n_bytes: int, max_bytes: int) -> str:
 
 
 def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
-    stream.seek(max(0, info.header_offset))  # whose place a damaged list of contents gets wrong
+    stream.seek(max(0, info.header_offset))  # a damaged list of contents gives a wrong place
     header = stream.read(LOCAL.size)
     if len(header) < LOCAL.size or not header.startswith(BEGIN):
         raise OSError("damaged in the archive: nothing is where it should be")
@@ -83,7 +83,7 @@ def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
     )
 
 
-def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Found | Skipped]:
+def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Member | Skipped]:
     position = 0
     while True:
         stream.seek(position)

@@ -132,7 +132,7 @@ def without_images(_: Path) -> str | None:
     ("change", "refusal"),
     [
         (without_images, "there are no test images .* `dvc repro preprocess` makes them"),
-        (lambda folder: register(folder, classes=["dog", "cat", "cow"]), "classes apart .cow."),
+        (lambda folder: register(folder, classes=["dog", "cat", "cow"]), "same classes .cow."),
         (lambda folder: register(folder, classes=["dog", "hen"]), "does not know the classes cat"),
         (
             lambda folder: register(folder, preprocess={"size_px": 7}),

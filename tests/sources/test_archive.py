@@ -42,14 +42,14 @@ def pack(file: Path, files: dict[str, bytes]) -> Path:
 @pytest.mark.parametrize("above", ["", "./", "photos/", "one/two/"])
 def test_an_archive_gives_what_its_folder_would(tmp_path: Path, name: str, above: str) -> None:
     file = pack(tmp_path / name, {above + member: data for member, data in FILES.items()})
-    found = [
+    items = [
         (entry.name, entry.label, entry.load()) for entry in read(file) if isinstance(entry, Item)
     ]
     for member, data in FILES.items():
         (tmp_path / "out" / member).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / member).write_bytes(data)
     plain = [e for e in folder.read(images=tmp_path / "out") if isinstance(e, Item)]
-    assert found == [(item.name, item.label, item.load()) for item in plain]
+    assert items == [(item.name, item.label, item.load()) for item in plain]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])

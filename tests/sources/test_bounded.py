@@ -96,13 +96,13 @@ def test_a_film_among_the_photos_is_left_out_unread(
     images, source = maker(photos(tmp_path / "in"))
     settings = schema.Ingest(source=source, max_megapixels=1.0)
     with little_memory():
-        found = ingest.run(
+        figures = ingest.run(
             Config(ingest=settings),
             images=images,
             feedback=tmp_path / "feedback",
             out=tmp_path / "out",
         )
-    assert found["n_images"] == 2
+    assert figures["n_images"] == 2
     (row,) = pd.read_csv(tmp_path / "out" / "quarantine.csv").itertuples()
     assert "3000 MB exceed the limit of 500 for one file (max_file_megabytes)" in row.reason
 
@@ -110,10 +110,10 @@ def test_a_film_among_the_photos_is_left_out_unread(
 @pytest.mark.usefixtures("project")
 def test_check_says_of_a_film_what_ingest_does(tmp_path: Path) -> None:
     film(photos(tmp_path / "in") / "ant" / "film.jpg")
-    said = CliRunner().invoke(
+    result = CliRunner().invoke(
         cli.app, ["ingest", "--check", "folder", "--images", str(tmp_path / "in")]
     )
-    assert "3000 MB exceed the limit of 500 for one file (max_file_megabytes)" in said.stdout
+    assert "3000 MB exceed the limit of 500 for one file (max_file_megabytes)" in result.stdout
 
 
 def test_the_limit_is_that_of_the_configuration_also_for_what_is_known(tmp_path: Path) -> None:

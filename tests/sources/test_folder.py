@@ -17,7 +17,7 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def found(root: Path) -> list[tuple[str, str, str]]:
+def placed(root: Path) -> list[tuple[str, str, str]]:
     return [
         (e.name, e.label, e.given_split) for e in folder.read(images=root) if isinstance(e, Item)
     ]
@@ -29,7 +29,7 @@ def skipped(root: Path) -> dict[str, str]:
 
 def test_a_class_folder_gives_its_name_to_all_below_it(tmp_path: Path) -> None:
     make(tmp_path, "dog/1.jpg", "cat/b/deep/2.jpg", "cat/a.jpg")
-    assert found(tmp_path) == [
+    assert placed(tmp_path) == [
         ("cat/a.jpg", "cat", ""),
         ("cat/b/deep/2.jpg", "cat", ""),
         ("dog/1.jpg", "dog", ""),
@@ -55,12 +55,12 @@ def test_an_item_loads_its_own_bytes(tmp_path: Path) -> None:
 )
 def test_a_folder_named_like_a_split_is_one(tmp_path: Path, name: str, split: str) -> None:
     make(tmp_path, f"{name}/cat/1.jpg", ".DS_Store")
-    assert found(tmp_path) == [(f"{name}/cat/1.jpg", "cat", split)]
+    assert placed(tmp_path) == [(f"{name}/cat/1.jpg", "cat", split)]
 
 
 def test_a_split_name_beside_other_folders_is_a_class(tmp_path: Path) -> None:
     make(tmp_path, "train/cat/1.jpg", "tram/2.jpg")
-    assert found(tmp_path) == [("train/cat/1.jpg", "train", ""), ("tram/2.jpg", "tram", "")]
+    assert placed(tmp_path) == [("train/cat/1.jpg", "train", ""), ("tram/2.jpg", "tram", "")]
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
@@ -96,7 +96,7 @@ def test_loose_files_are_named(tmp_path: Path) -> None:
 
 def test_the_readme_beside_the_class_folders_is_no_image_that_was_left_out(tmp_path: Path) -> None:
     make(tmp_path, "README.md", "cat/README.md", "dog/1.jpg")
-    assert skipped(tmp_path) == {} and ("cat/README.md", "cat", "") in found(tmp_path)
+    assert skipped(tmp_path) == {} and ("cat/README.md", "cat", "") in placed(tmp_path)
 
 
 def test_hidden_files_and_litter_are_named(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_hidden_files_and_litter_are_named(tmp_path: Path) -> None:
     ]
     make(tmp_path, "cat/1.jpg", *litter)
     assert [*skipped(tmp_path)] == [".git", ".hidden.jpg", "__MACOSX", *litter[3:]]
-    assert found(tmp_path) == [("cat/1.jpg", "cat", "")]
+    assert placed(tmp_path) == [("cat/1.jpg", "cat", "")]
 
 
 @pytest.mark.parametrize("content", [[], ["cats/.DS_Store"]], ids=["nothing", "litter"])
@@ -128,7 +128,7 @@ def test_a_link_to_a_file_is_followed_and_one_to_a_folder_is_named(tmp_path: Pat
     (tmp_path / "images" / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "dogs")
     (tmp_path / "images" / "cat" / "kept").symlink_to(".store")
     (tmp_path / "images" / "cat" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
-    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/2.jpg", "cat/3.jpg"]
+    assert [name for name, _, _ in placed(tmp_path / "images")] == ["cat/2.jpg", "cat/3.jpg"]
     assert skipped(tmp_path / "images") == {
         "cat/.store": HIDDEN,
         **dict.fromkeys(["cat/kept/", "cat/more/", "dog/"], folder.LINKED),
@@ -138,7 +138,7 @@ def test_a_link_to_a_file_is_followed_and_one_to_a_folder_is_named(tmp_path: Pat
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "cat/1.jpg")
     (tmp_path / "images").symlink_to("elsewhere")
-    assert [name for name, _, _ in found(tmp_path / "images")] == ["cat/1.jpg"]
+    assert [name for name, _, _ in placed(tmp_path / "images")] == ["cat/1.jpg"]
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../dog"])
@@ -147,7 +147,7 @@ def test_a_circle_of_links_is_walked_once(tmp_path: Path, target: str) -> None:
     (tmp_path / "cat" / "link").symlink_to(target)
     (tmp_path / "dog" / "back").symlink_to("../cat")
     (tmp_path / "cow").symlink_to("dog")
-    names = [Path(name).name for name, _, _ in found(tmp_path)]
+    names = [Path(name).name for name, _, _ in placed(tmp_path)]
     assert sorted(names) == ["1.jpg", "2.jpg"]
     assert all("read already" in reason for reason in skipped(tmp_path).values())
     assert [*skipped(tmp_path)] == ["cow/", "cat/link/", "dog/back/"]
@@ -189,14 +189,14 @@ def test_what_storage_devices_keep_for_themselves_is_left_out_and_named(
 ) -> None:
     make(tmp_path, "train/cat/1.jpg" if "train" in within else "cat/1.jpg")
     make(tmp_path, *(within + name for name in LITTER))
-    assert {label for _, label, _ in found(tmp_path)} == {"cat"} and len(found(tmp_path)) == 1
+    assert {label for _, label, _ in placed(tmp_path)} == {"cat"} and len(placed(tmp_path)) == 1
     names = {within + name.partition("/")[0] for name in LITTER}
     assert skipped(tmp_path) == dict.fromkeys(names, HIDDEN)
 
 
 @pytest.mark.parametrize("name", ["recycled", "trash", "thumbs", "desktop", "found", "#1", "@home"])
 def test_a_class_that_is_called_nearly_like_litter_is_one(tmp_path: Path, name: str) -> None:
-    assert found(make(tmp_path, f"{name}/1.jpg")) == [(f"{name}/1.jpg", name, "")]
+    assert placed(make(tmp_path, f"{name}/1.jpg")) == [(f"{name}/1.jpg", name, "")]
 
 
 def beyond_every_path(folder: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     make(tmp_path, "cat/1.jpg")
     beyond_every_path(tmp_path / "cat")
     (reason,) = skipped(tmp_path).values()
-    assert reason.startswith("cannot be listed: ") and len(found(tmp_path)) == 1
+    assert reason.startswith("cannot be listed: ") and len(placed(tmp_path)) == 1
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_names_in_any_script_and_any_bytes_are_printable(
 
 def test_a_name_that_would_read_as_another_is_told_as_it_is(tmp_path: Path) -> None:
     make(tmp_path, "cat/\u202egpj.exe", "cat/گربه\u200cها.jpg")
-    assert [name for name, _, _ in found(tmp_path)] == [
+    assert [name for name, _, _ in placed(tmp_path)] == [
         "cat/\\u202egpj.exe",
         "cat/گربه\u200cها.jpg",
     ]
@@ -258,7 +258,7 @@ def test_a_name_that_would_read_as_another_is_told_as_it_is(tmp_path: Path) -> N
 
 def test_a_decomposed_name_is_the_same_class_as_a_composed_one(tmp_path: Path) -> None:
     make(tmp_path, "caf\u00e9/1.jpg", "cafe\u0301/2.jpg")
-    assert {label for _, label, _ in found(tmp_path)} == {"caf\u00e9"}
+    assert {label for _, label, _ in placed(tmp_path)} == {"caf\u00e9"}
 
 
 @settings(max_examples=20)  # each writes to disk
@@ -267,7 +267,7 @@ def test_the_order_does_not_depend_on_the_order_of_creation(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
     root = make(tmp_path_factory.mktemp("order"), *names)
-    assert [name for name, _, _ in found(root)] == [
+    assert [name for name, _, _ in placed(root)] == [
         "B/x.jpg",
         "a/Z.jpg",
         "a/z/9.jpg",

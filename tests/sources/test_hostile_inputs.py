@@ -516,7 +516,7 @@ def test_a_hostile_archive_gives_what_is_good_in_it(
     (tmp_path / "in").write_bytes(maker())
     rows = run(tmp_path / "in", tmp_path / "out", ARCHIVE)
     assert rows["name"].tolist() == ["ant/good.png", "bee/good.png"]
-    assert any(reason in said for said in left_out(tmp_path / "out").values()), left_out(
+    assert any(reason in why for why in left_out(tmp_path / "out").values()), left_out(
         tmp_path / "out"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "cache"}

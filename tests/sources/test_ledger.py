@@ -211,8 +211,8 @@ def test_one_generation_is_kept(photos: Path, tmp_path: Path) -> None:
         (photos / "bee" / f"{i:02d}.png").unlink()
     run(photos, tmp_path / "out")
     memory = Path(os.environ["FIELDMARK_CACHE"]) / "ingest"
-    kept = {path.stat().st_ino for path in memory.glob("images-*.parquet")}
-    assert kept == {path.stat().st_ino for path in (tmp_path / "out").glob("images-*.parquet")}
+    packed = {path.stat().st_ino for path in memory.glob("images-*.parquet")}
+    assert packed == {path.stat().st_ino for path in (tmp_path / "out").glob("images-*.parquet")}
 
 
 def test_an_archive_is_known_as_long_as_it_is_the_same(

@@ -84,9 +84,9 @@ def test_folders_that_may_be_no_classes_are_asked_about(tmp_path: Path, names: l
     make(tmp_path, *names)
     with pytest.raises(
         FieldmarkError, match=r"set `ingest.source.class_level`.* to 1 .*to 2"
-    ) as said:
+    ) as refusal:
         list(folder.read(images=tmp_path))
-    assert "\n" not in str(said.value) and str(tmp_path) in str(said.value)
+    assert "\n" not in str(refusal.value) and str(tmp_path) in str(refusal.value)
 
 
 CLASSES = {

@@ -55,11 +55,11 @@ def test_every_format_gives_the_same_items(tmp_path: Path, ending: str) -> None:
         "byte order mark": lambda: rows.to_csv(file, index=False, encoding="utf-8-sig"),
     }
     writers[ending]()
-    found = [
+    rows = [
         (i.name, i.label, i.group, i.given_split, i.metadata)
         for i in items(next(tmp_path.iterdir()))
     ]
-    assert found == [
+    assert rows == [
         ("1.jpg", "猫", "a", "train", {"camera": "left"}),
         ("sub/2.jpg", "", "", "val", {}),
     ]
@@ -96,8 +96,8 @@ def test_without_a_prefix_no_column_is_a_probability(tmp_path: Path) -> None:
 
 def test_columns_go_by_the_names_in_conf(tmp_path: Path) -> None:
     file = write(tmp_path, "image,species,camera\nx.jpg,fox,3\n")
-    found = items(file, path_column="image", label_column="species", group_column="camera")
-    assert [(item.name, item.label, item.group) for item in found] == [("x.jpg", "fox", "3")]
+    rows = items(file, path_column="image", label_column="species", group_column="camera")
+    assert [(item.name, item.label, item.group) for item in rows] == [("x.jpg", "fox", "3")]
 
 
 @pytest.mark.parametrize(
@@ -392,14 +392,14 @@ MEANING = (
 
 
 def test_columns_that_mean_something_are_announced(tmp_path: Path) -> None:
-    said = remarks(write(tmp_path, MEANING))
-    assert [line.partition(";")[0] for line in said] == [
+    lines = remarks(write(tmp_path, MEANING))
+    assert [line.partition(";")[0] for line in lines] == [
         "column group keeps rows of one value in one split, in 2 rows",
         "column split says which split a row is in, in 2 rows",
         "column weight says how much a row counts in training (72.5 to 98), in 2 rows",
         "columns p_a, p_b say how probable each class is: a soft label, in 1 row",
     ]
-    assert said[2].endswith('; if it means something else, set weight_column: "" in ingest.source')
+    assert lines[2].endswith('; if it means something else, set weight_column: "" in ingest.source')
 
 
 def test_a_column_that_is_switched_off_is_a_note(tmp_path: Path) -> None:

@@ -101,11 +101,11 @@ def digested(images: Path) -> set[str] | None:
     return {"/".join(key) for key, _, _ in tree}
 
 
-def told(images: Path) -> str:
-    with pytest.raises(FieldmarkError) as said:
+def refusal(images: Path) -> str:
+    with pytest.raises(FieldmarkError) as error:
         obstacles.check([images])
-    assert "\n" not in str(said.value)
-    return str(said.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize("where", ["", "ant/", "ant/deep/"])
@@ -114,7 +114,7 @@ def test_what_dvc_cannot_take_is_named_with_the_remedy(images: Path, kind: str, 
     (images / where).mkdir(exist_ok=True)
     assert not list(obstacles.obstacles(images))
     ODD[kind](images / where / "odd")
-    assert re.search(rf"data/images/{where}odd: .*: .*(delete|replace|move)", told(images))
+    assert re.search(rf"data/images/{where}odd: .*: .*(delete|replace|move)", refusal(images))
 
 
 def test_images_may_be_a_link_which_dvc_follows(images: Path) -> None:
@@ -127,13 +127,13 @@ def test_images_may_be_a_link_which_dvc_follows(images: Path) -> None:
 
 def test_images_that_are_a_dvc_project_of_their_own_are_named(images: Path) -> None:
     (images / ".dvc").mkdir()
-    assert "data/images: a DVC project inside this one" in told(images)
+    assert "data/images: a DVC project inside this one" in refusal(images)
 
 
 def test_a_name_that_is_no_utf8_is_named_in_letters_that_can_be_written(images: Path) -> None:
     write(images / "ant" / f"{LATIN}.png")
     assert digested(images) is None
-    assert r"caf\xe9.png: a name that is no UTF-8" in told(images)
+    assert r"caf\xe9.png: a name that is no UTF-8" in refusal(images)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(images: Path) -> None:
@@ -141,19 +141,19 @@ def test_a_folder_that_cannot_be_listed_is_named(images: Path) -> None:
     for _ in range(20):  # too long a path, which is refused to root as well
         os.mkdir("x" * 250, dir_fd=at)
         at = os.open("x" * 250, os.O_RDONLY, dir_fd=at)
-    assert "a folder that may not be listed" in told(images)
+    assert "a folder that may not be listed" in refusal(images)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_named(images: Path) -> None:
     (images / "ant" / "1.png").chmod(0)
-    assert "ant/1.png: may not be read" in told(images)
+    assert "ant/1.png: may not be read" in refusal(images)
 
 
 def test_several_are_counted_and_all_listed_by_check(images: Path) -> None:
     for number in range(30):
         (images / "ant" / f"{number:02d}").symlink_to("nowhere")
-    assert "ant/00: a link to nothing" in told(images) and "(29 more: " in told(images)
+    assert "ant/00: a link to nothing" in refusal(images) and "(29 more: " in refusal(images)
     lines = obstacles.describe(images)
     assert lines[0] == "`dvc repro` will not start because of 30:" and lines[-1] == "  10 more"
     cfg = Config(ingest=schema.Ingest(source=SOURCE, max_megapixels=1.0))
@@ -181,7 +181,7 @@ def test_what_dvc_does_not_see_of_what_is_left_out_anyway_is_no_matter(
 def test_what_dvc_stops_at_matters_in_hidden_folders_too(images: Path) -> None:
     (images / ".trash").mkdir()
     (images / ".trash" / "gone.png").symlink_to("nowhere")
-    assert digested(images) is None and ".trash/gone.png" in told(images)
+    assert digested(images) is None and ".trash/gone.png" in refusal(images)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +198,14 @@ def test_what_dvcignore_names_is_not_read_behind_its_back(
     write(images / "ant" / "x.tmp.png")
     Path(file).write_text(f"# what DVC leaves out\n__pycache__/\n{pattern}\n")
     assert "ant/x.tmp.png" not in (digested(images) or set())
-    assert "ant/x.tmp.png: left out by DVC" in told(images)
+    assert "ant/x.tmp.png: left out by DVC" in refusal(images)
     Path(file).write_text("__pycache__/\n")
     assert not list(obstacles.obstacles(images))
 
 
 def test_a_dvcignore_among_the_images_is_named(images: Path) -> None:
     (images / "ant" / ".dvcignore").write_text("*.tmp\n")
-    assert digested(images) is None and "ant/.dvcignore: DVC stops" in told(images)
+    assert digested(images) is None and "ant/.dvcignore: DVC stops" in refusal(images)
 
 
 def test_a_dvcignore_counts_only_inside_its_project(
@@ -283,33 +283,33 @@ def test_check_and_ingest_and_dvc_give_one_account_of_a_folder(
 def _refusal_has_a_reason(images: Path, refused: list[Path]) -> None:
     pipes = [path for path in images.rglob("*") if path.is_fifo() or path.is_char_device()]
     by_dvc = None if pipes else digested(images)  # DVC would wait for ever
-    seen = [images / name for name in by_dvc or ()]
-    unseen = [path for path in refused if not any(p == path or path in p.parents for p in seen)]
+    hashed = [images / name for name in by_dvc or ()]
+    unseen = [path for path in refused if not any(p == path or path in p.parents for p in hashed)]
     assert by_dvc is None or unseen
 
 
 def _all_agree(images: Path, out: Path) -> None:
     entries = list(folder.read(images=images, class_level=1))
-    taken = {entry.name for entry in entries if isinstance(entry, Item)}
+    taken_in = {entry.name for entry in entries if isinstance(entry, Item)}
     left_out = {entry.name.rstrip("/") for entry in entries if isinstance(entry, Skipped)}
     by_dvc = digested(images)
-    assert by_dvc is not None and taken <= by_dvc
-    for name in by_dvc - taken - {"README.md"}:
+    assert by_dvc is not None and taken_in <= by_dvc
+    for name in by_dvc - taken_in - {"README.md"}:
         above = {name, *map(str, Path(name).parents)}
         assert above & left_out, name
     cfg = Config(ingest=schema.Ingest(source=SOURCE, max_megapixels=1.0))
-    assert ingest.check(cfg, images=images).startswith(f"{len(taken)} files in ")
+    assert ingest.check(cfg, images=images).startswith(f"{len(taken_in)} files in ")
     ingest.run(cfg, images=images, feedback=images / "none", out=out)
     quarantined = {name.rstrip("/") for name in csvs.read(out / "quarantine.csv")["name"]}
     packed = set(table.read(out)["name"])
-    assert packed | quarantined == taken | left_out and not packed & left_out
+    assert packed | quarantined == taken_in | left_out and not packed & left_out
 
 
 def test_a_listing_or_an_archive_is_a_file_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
     assert not list(obstacles.obstacles(tmp_path / "photos.zip"))
     os.mkfifo(tmp_path / "labels.csv")
-    assert "labels.csv: a pipe" in told(tmp_path / "labels.csv")
+    assert "labels.csv: a pipe" in refusal(tmp_path / "labels.csv")
     assert not list(obstacles.obstacles("s3://bucket/photos"))
 
 
@@ -344,7 +344,7 @@ def test_a_pipe_that_came_after_the_last_repro_is_named_by_the_next(project: Pat
 
 def test_names_are_told_as_they_are_printed_elsewhere(images: Path) -> None:
     (images / "ant" / "a\nb").symlink_to("nowhere")
-    assert printable("a\nb") in told(images)
+    assert printable("a\nb") in refusal(images)
 
 
 @pytest.mark.parametrize(

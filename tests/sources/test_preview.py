@@ -21,12 +21,12 @@ def lines(*entries: Item | Skipped) -> list[str]:
 
 
 def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
-    found = lines(
+    report = lines(
         Item("a", grey(1), "cat", given_split="train"),
         Item("b", grey(2), "dog"),
         Item("c", grey(3), ""),
     )
-    assert found == [
+    assert report == [
         "3 files in 2 classes",
         "  class (unlabelled): 1",
         "  class cat: 1",
@@ -40,32 +40,32 @@ def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
 
 def test_it_says_what_would_be_left_out_with_examples() -> None:
     skipped = [Skipped(f"{number}.tmp", "litter") for number in range(5)]
-    found = lines(
+    report = lines(
         Item("a", grey(1), "cat"),
         Item("b", grey(1), "dog"),
         Item("c", lambda: b"no", "cat"),
         *skipped,
     )
-    assert found[-4] == "decoded all: 2 are images, 1 are not, 1 are exact duplicates"
-    assert found[-3:-1] == ["left out, 6 in all:", "  5 x litter: 0.tmp, 1.tmp, 2.tmp, ..."]
-    assert found[-1].startswith("  1 x not an image of a known format")
+    assert report[-4] == "decoded all: 2 are images, 1 are not, 1 are exact duplicates"
+    assert report[-3:-1] == ["left out, 6 in all:", "  5 x litter: 0.tmp, 1.tmp, 2.tmp, ..."]
+    assert report[-1].startswith("  1 x not an image of a known format")
 
 
 def test_a_listing_whose_every_row_is_wrong_in_its_own_way_is_told_in_few_lines() -> None:
-    found = lines(
+    report = lines(
         *(
             Skipped(f"{row}.jpg", f"line {row}, column weight: 'n/a' is no number")
             for row in range(1000)
         )
     )
-    assert found[3] == "  1 x line 0, column weight: 'n/a' is no number: 0.jpg"
-    assert found[-2] == "  980 more, for 980 other reasons"
+    assert report[3] == "  1 x line 0, column weight: 'n/a' is no number: 0.jpg"
+    assert report[-2] == "  980 more, for 980 other reasons"
 
 
 def test_classes_that_read_alike_are_named() -> None:
     classes = ["hat", "Hat", "hat ", "cap", "t-shirt", "T shirt", "ｃａｐ"]
-    found = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
-    assert [line.partition(" differ")[0] for line in found[-3:]] == [
+    report = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
+    assert [line.partition(" differ")[0] for line in report[-3:]] == [
         "the classes 'Hat', 'hat', 'hat '",
         "the classes 'T shirt', 't-shirt'",
         "the classes 'cap', 'ｃａｐ'",
@@ -74,8 +74,8 @@ def test_classes_that_read_alike_are_named() -> None:
 
 def test_classes_that_read_apart_are_not_named() -> None:
     classes = ["hat", "hats", "cat", "a1", "a2", "_", "-", "1.5", "15"]
-    found = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
-    assert found[-1] == "nothing else would be left out"
+    report = lines(*(Item(name, grey(i), name) for i, name in enumerate(classes)))
+    assert report[-1] == "nothing else would be left out"
 
 
 def test_a_single_class_is_told_to_be_too_few() -> None:
@@ -101,21 +101,23 @@ def test_of_many_images_a_sample_is_decoded() -> None:
         for number in range(2000):
             yield Item(str(number), lambda number=number: load(number), "cat")  # type: ignore[misc]
 
-    found = preview.describe(source(), max_pixels=100)
-    assert "decoded a sample of 250, one in 8: 250 are images" in found
+    report = preview.describe(source(), max_pixels=100)
+    assert "decoded a sample of 250, one in 8: 250 are images" in report
     assert sorted(loaded) == list(range(0, 2000, 8))
 
 
 def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
     write_forty_photos(project / "photos")
-    text = CliRunner().invoke(cli.app, ["ingest", "--check", "folder", "--images", "photos"]).stdout
+    report = (
+        CliRunner().invoke(cli.app, ["ingest", "--check", "folder", "--images", "photos"]).stdout
+    )
     cfg = config.load("images", "ingest", use={"ingest": "folder"})
     metrics = ingest.run(
         cfg, images=project / "photos", feedback=project / "data" / "feedback", out=project / "out"
     )
     n = round(metrics["n_images"] + metrics["n_exact_duplicates"])
-    assert f"decoded all: {n} are images, 2 are not, 1 are exact duplicates" in text
-    assert "class folder holds no files: nothing here/" in text
+    assert f"decoded all: {n} are images, 2 are not, 1 are exact duplicates" in report
+    assert "class folder holds no files: nothing here/" in report
 
 
 @pytest.mark.usefixtures("project")

@@ -29,11 +29,11 @@ COLUMNS = {
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers what its table says, and notes what it was asked for."""
 
-    asked: list[str]
+    requests: list[str]
     files: dict[str, bytes]
 
     def do_GET(self) -> None:  # noqa: N802  (the standard library's name)
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         if self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to/"))
@@ -63,7 +63,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, type[Server]]]:
-    handler = type("Mine", (Server,), {"asked": [], "files": {}})
+    handler = type("Mine", (Server,), {"requests": [], "files": {}})
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}", handler
@@ -121,7 +121,7 @@ def test_a_row_of_another_scheme_or_a_chain_asks_nobody(
     assert isinstance(entry, Skipped)
     assert "line 2, column path: " in entry.reason
     assert "is not read" in entry.reason
-    assert handler.asked == []
+    assert handler.requests == []
 
 
 @pytest.mark.parametrize("images", ["memory://x", "file:///tmp", "zip://a::file:///tmp/x.zip"])
@@ -161,7 +161,7 @@ def test_this_machine_is_fetched_only_when_asked_for(
         list(folder.read(images=f"http://{host}:{port}/photos"))
     with pytest.raises(FieldmarkError, match="private network"):
         read(f"http://{host}:{port}/labels.csv", private_addresses=False)
-    assert handler.asked == []
+    assert handler.requests == []
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1"])
@@ -171,7 +171,7 @@ def test_this_machine_is_not_fetched_by_an_odd_spelling(
     url, handler = server
     with pytest.raises(OSError, match=r"."):
         address.loader(f"http://{host}:{url.rpartition(':')[2]}/x.png")()
-    assert handler.asked == []
+    assert handler.requests == []
 
 
 def test_when_asked_for_this_machine_is_fetched(
@@ -199,7 +199,7 @@ def test_a_redirect_into_a_private_network_is_not_followed(
     target = target.format(port=free_port_of_another(handler))
     with pytest.raises(OSError, match="private network"):
         address.loader(f"{url}/to/{target}")()
-    assert handler.asked == [f"/to/{target}"]
+    assert handler.requests == [f"/to/{target}"]
     assert len(judged) >= 2
 
 
@@ -278,7 +278,7 @@ def test_a_listing_from_elsewhere_names_only_what_lies_below_it(
     (entry,) = read(f"{url}/photos/labels.csv")
     assert isinstance(entry, Skipped), entry
     assert "names what lies below it" in entry.reason or "is not read" in entry.reason
-    assert handler.asked == ["/photos/labels.csv"]
+    assert handler.requests == ["/photos/labels.csv"]
 
 
 def test_what_lies_below_a_listing_from_elsewhere_is_read_however_it_is_named(
@@ -304,7 +304,7 @@ def test_a_token_behind_a_listings_address_opens_the_files_beside_it(
     handler.files |= {"/photos/labels.csv": b"path,label\n1.png,a\n", "/photos/1.png": b"one"}
     (item,) = read(f"{url}/photos/labels.csv?sig=secret")
     assert (item.name, item.load()) == ("1.png", b"one")
-    assert handler.asked == ["/photos/labels.csv?sig=secret", "/photos/1.png?sig=secret"]
+    assert handler.requests == ["/photos/labels.csv?sig=secret", "/photos/1.png?sig=secret"]
 
 
 @pytest.mark.parametrize("path", ["endless", "huge"])
@@ -328,7 +328,7 @@ def test_a_page_of_links_leads_no_higher_and_to_no_other_host(
     (item,) = folder.read(images=f"{url}/p", private_addresses=True)
     assert isinstance(item, Item)
     assert (item.name, item.load()) == ("a/1 &.png", b"one")
-    assert {*handler.asked} == {"/p/", "/p/a/", "/p/a/1%20&.png"}
+    assert {*handler.requests} == {"/p/", "/p/a/", "/p/a/1%20&.png"}
 
 
 def test_a_pipe_in_a_row_is_not_waited_for(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def test_a_set_in_its_root_keeps_its_split_and_class_names(mnist: Path) -> None:
-    found = [(item.name, item.label, item.given_split) for item in items("MNIST", mnist)]
-    assert found == [
+    placed = [(item.name, item.label, item.given_split) for item in items("MNIST", mnist)]
+    assert placed == [
         ("train/000000.png", "0 - zero", "train"),
         ("train/000001.png", "1 - one", "train"),
         ("train/000002.png", "2 - two", "train"),
@@ -57,8 +57,8 @@ def test_a_set_of_plain_files_has_no_split(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 3)).save(tmp_path / name / "1.png")
-    found = items("ImageFolder", tmp_path)
-    assert [(item.label, item.given_split) for item in found] == [("ant", ""), ("bee", "")]
+    placed = items("ImageFolder", tmp_path)
+    assert [(item.label, item.given_split) for item in placed] == [("ant", ""), ("bee", "")]
 
 
 def test_a_damaged_file_of_a_set_costs_that_file_alone(tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ def items(entries: list[Item | Skipped]) -> list[Item]:
 
 def test_a_frame_is_taken_every_so_often(tmp_path: Path) -> None:
     film(tmp_path / "cat" / "1.avi", list(range(0, 200, 10)))
-    found = items(read(tmp_path))
-    assert [(i.name, i.label, i.group) for i in found] == [
+    frames = items(read(tmp_path))
+    assert [(i.name, i.label, i.group) for i in frames] == [
         (f"cat/1.avi#t={seconds}", "cat", "cat/1.avi")
         for seconds in ("0.000", "0.500", "1.000", "1.500")
     ]
-    greys = [decode(item.load(), max_pixels=None).mean() for item in found]
+    greys = [decode(item.load(), max_pixels=None).mean() for item in frames]
     assert greys == pytest.approx([0, 50, 100, 150], abs=3)
 
 
@@ -52,8 +52,8 @@ def test_near_identical_frames_are_dropped_and_counted(tmp_path: Path) -> None:
 
 def test_a_scene_is_one_frame(tmp_path: Path) -> None:
     film(tmp_path / "cat" / "1.avi", [0] * 7 + [90] * 6 + [200] * 7)
-    found = read(tmp_path, scene_change=0.1)
-    assert [entry.name for entry in found] == [
+    frames = read(tmp_path, scene_change=0.1)
+    assert [entry.name for entry in frames] == [
         f"cat/1.avi#t={t}" for t in ("0.000", "0.700", "1.300")
     ]
 
