@@ -1,4 +1,4 @@
-"""From the modes of a decoder to RGB of 8 bits: scaled, on white, without copies of the whole.
+"""From the modes of a decoder to 8-bit RGB: scaled, on white, without copies of the whole.
 
 Arrays are uint8 (h, w, 3). Colour profiles and gamma are not applied.
 """
@@ -18,7 +18,7 @@ ALWAYS_SHOWN = {"1", "L", "RGB", "RGBA"}
 
 
 class Levels(NamedTuple):
-    """What the numbers of a grey image deeper than 8 bits mean."""
+    """The meaning of the numbers of a grey image deeper than 8 bits."""
 
     white: int = 65535
     white_is_zero: bool = False
@@ -31,8 +31,9 @@ def write_rgb(image: Image.Image, into: UInt8[np.ndarray, "h w 3"], levels: Leve
 
 
 def check(image: Image.Image, levels: Levels) -> None:
-    """Raise BadImage where `write_rgb` would: for the values of a deep image; for its mode, which
-    a pixel tells.
+    """Raise BadImage where `write_rgb` would.
+
+    A deep image is checked value by value; for other modes one pixel is enough.
     """
     if image.mode in ALWAYS_SHOWN and "transparency" not in image.info:
         return
@@ -71,7 +72,7 @@ def _rgb(strip: Image.Image, levels: Levels) -> np.ndarray:
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
-    return values[:, :, None]  # the same in all three
+    return values[:, :, None]  # one channel, for all three
 
 
 def _from_whole_numbers(grey: np.ndarray, levels: Levels) -> np.ndarray:
@@ -97,5 +98,5 @@ def _from_float(grey: np.ndarray, levels: Levels) -> np.ndarray:
 def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
     """From the L*a*b* of TIFF files, whose white is D50."""
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    exact = ImageCms.Flags.NOOPTIMIZE  # not by a table of a few colours
+    exact = ImageCms.Flags.NOOPTIMIZE  # no table of a few colours
     return ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=exact)

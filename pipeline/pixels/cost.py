@@ -1,7 +1,7 @@
 """What decoding costs in memory, from the header alone.
 
 The figures are peaks of resident memory, measured with Pillow 13 and simplejpeg 1.9 on images of 6
-megapixels; tests/pixels/test_cost.py holds them against every format and mode.
+megapixels; tests/pixels/test_cost.py checks them for every format and mode.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,25 @@ from pipeline.pixels import exif, jpeg
 from pipeline.pixels.images import FORMATS, JPEGS, opened
 
 FIXED_BYTES = 8_000_000  # strips in conversion, code that is loaded at the first image of a format
-BLOCK_PX = 32  # decoders allocate in blocks: a line of one pixel costs as much as one of 32
+BLOCK_PX = 32  # decoders allocate in blocks: 1 pixel costs as much as 32
 
-# Bytes a pixel: what the decoder holds, 3 of the result included.
+# Bytes per pixel: what the decoder holds, including 3 of the result.
 ONE_BYTE, TWO_BYTES, FOUR_BYTES = 5.0, 7.0, 8.5
 BY_MODE = {"1": ONE_BYTE, "L": ONE_BYTE, "P": ONE_BYTE, "I;16": TWO_BYTES, "I;16B": TWO_BYTES}
 BY_FORMAT = {"WEBP": 16.5, "PPM": 12.5, "AVIF": 20.0, "GIF": 6.5}
-TIFF_TURNED = {ONE_BYTE: 6.0, TWO_BYTES: 8.0, FOUR_BYTES: 12.5}  # or through a buffer of its own
+TIFF_TURNED = {ONE_BYTE: 6.0, TWO_BYTES: 8.0, FOUR_BYTES: 12.5}  # turned, or read through a buffer
 JPEG_2000 = {1: 9.5, 2: 17.0, 3: 23.5, 4: 29.5}  # by number of bands, of 16 bits each
-JPEG_AT_ONCE = {"L": 4.0, "RGB": 6.0, "CMYK": 8.5}  # RGB: 3 where it need not be turned
+JPEG_AT_ONCE = {"L": 4.0, "RGB": 6.0, "CMYK": 8.5}  # RGB: 3.5 where it is not turned
 JPEG_BY_SCANS = {"L": 4.0, "RGB": 9.5, "CMYK": 12.7}  # all coefficients wait for the last scan
 
 
 def decoding_bytes(
     data: bytes, *, max_pixels: int | None = None, formats: Sequence[str] = FORMATS
 ) -> int:
-    """An upper bound, in bytes, of the memory that `images.decode(data)` takes at its peak: the
-    array it returns is counted in, `data` is not.
+    """An upper bound, in bytes, of the memory that `images.decode(data)` takes at its peak.
 
-    Reads the header only, in less than a millisecond; raises BadImage where `decode` would on
-    account of the header.
+    It includes the array that is returned, but not `data`. Only the header is read, in less than a
+    millisecond. Raises BadImage where `decode` would because of the header.
     """
     with opened(data, max_pixels, formats) as image:
         width, height = (ceil(side / BLOCK_PX) * BLOCK_PX for side in image.size)

@@ -1,24 +1,26 @@
-"""What a file carries beside its pixels: which way is up, the place, the camera."""
+"""What a file carries beside its pixels: orientation, place, camera."""
 
 import numpy as np
 from PIL import ExifTags, Image
 
-# Pillow's names of what is neither pixels nor EXIF; the texts of a PNG come apart from these.
+# Pillow's names of what is neither pixels nor EXIF; the texts of a PNG are separate.
 BESIDE_PIXELS = {"xmp", "XML:com.adobe.xmp", "photoshop", "comment"}
 SIDEWAYS = {5, 6, 7, 8}
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8; 1, upright, where nothing or nonsense is stated. (Pillow turns a TIFF itself, and
-    then drops the tag.)
+    """The EXIF orientation, 1 to 8; 1, upright, where it is missing or invalid.
+
+    Pillow turns a TIFF itself, and then drops the tag.
     """
     stated = _exif(image).get(ExifTags.Base.Orientation, 1)
     return stated if stated in range(1, 9) else 1
 
 
 def as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of upright pixels (h, w, ...) whose rows and columns are those of the file: what is
-    written into it stands upright.
+    """A view of upright pixels (h, w, ...) with the rows and columns of the file.
+
+    What is written into it stands upright.
     """
     turned = upright.swapaxes(0, 1) if orientation in SIDEWAYS else upright
     rows = slice(None, None, -1 if orientation in {3, 4, 6, 7} else 1)
@@ -27,10 +29,10 @@ def as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def has_gps(image: Image.Image) -> bool:
-    """Whether the place is in it."""
+    """Whether it carries the place where it was taken."""
     try:
         return bool(_exif(image).get_ifd(ExifTags.IFD.GPSInfo))
-    except Exception:  # an EXIF block too broken to be read gives no place away
+    except Exception:  # an unreadable EXIF block reveals no place
         return False
 
 
@@ -44,7 +46,7 @@ def has_metadata(image: Image.Image) -> bool:
 
 
 def camera(image: Image.Image) -> str:
-    """The name of the camera's model, "" for unknown."""
+    """The camera's model, "" for unknown."""
     return str(_exif(image).get(ExifTags.Base.Model, "")).strip("\0 ")
 
 

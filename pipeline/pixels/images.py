@@ -1,5 +1,4 @@
-"""Pixels: bytes to RGB, the right way up, enhanced, square. Preprocessing and serving both come
-through here.
+"""Bytes to RGB: decoded, upright, enhanced, square. Preprocessing and serving both use it.
 
 Arrays are uint8 (h, w, 3), RGB. Colour profiles and gamma are not applied.
 """
@@ -28,28 +27,19 @@ from pipeline.pixels.squares import square as square
 # TGA takes noise for an image, ICO holds images larger than its header admits.
 FORMATS: tuple[str, ...] = get_args(schema.ImageFormat)
 
-# Our max_pixels is checked on every header; Pillow's own limit would refuse what the user has
-# allowed.
+# Our max_pixels is checked on every header. Pillow's own limit would refuse what the user allowed.
 Image.MAX_IMAGE_PIXELS = None
 
-JPEGS = {"JPEG", "MPO"}  # MPO, of stereo and phone cameras: several JPEGs, the first one first
-PARTS = (
-    colour,
-    directories,
-    exif,
-    jpeg,
-    png,
-    reasons,
-    squares,
-    tiff,
-)  # that have a say in the pixels
+JPEGS = {"JPEG", "MPO"}  # MPO, from stereo and phone cameras, holds several JPEGs
+# They decide on the pixels.
+PARTS = (colour, directories, exif, jpeg, png, reasons, squares, tiff)
 
 
 class Probe(NamedTuple):
-    """What a file turned out to be; width and height in pixels as seen, after EXIF orientation.
+    """The properties of a file; width and height in pixels, after EXIF orientation.
 
-    has_metadata: it carries metadata other than orientation and place (has_gps); camera: the name
-    of its model, "" for unknown.
+    has_metadata: it carries metadata other than orientation and place (has_gps); camera: its model,
+    "" for unknown.
     """
 
     width: int
@@ -64,19 +54,18 @@ class Probe(NamedTuple):
 def decode(
     data: bytes, *, max_pixels: int | None, formats: Sequence[str] = FORMATS
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The first frame as RGB, the right way up; transparency lies on white, 16 bits are scaled to
-    8.
+    """The first frame as upright RGB; transparency lies on white, 16 bits are scaled to 8.
 
-    max_pixels is looked at before decoding; None, only for what has passed a limit, is no limit.
-    `formats` are those of FORMATS that are taken. Raises BadImage, and nothing else, for whatever
-    cannot be shown as the file means it, and for damage that the decoder notices.
+    max_pixels is checked before decoding. None is no limit, for files that have passed one.
+    `formats` are those of FORMATS that are accepted. Raises BadImage, and nothing else, for
+    whatever cannot be shown as the file means it, and for damage that the decoder notices.
     """
     with opened(data, max_pixels, formats) as image:
         return _upright(image, data)
 
 
 def probe(data: bytes, *, max_pixels: int | None) -> Probe:
-    """Read all of it, so that what passes here decodes later; raises BadImage like `decode`."""
+    """Read the whole file, so that what passes decodes later; raises BadImage like `decode`."""
     with opened(data, max_pixels) as image:
         if _is_plain_jpeg(image):
             jpeg.check(data, image.mode, image.size)
@@ -95,7 +84,7 @@ def probe(data: bytes, *, max_pixels: int | None) -> Probe:
 
 
 def rules() -> str:
-    """A hash of all that decides what `decode`, `probe` and `square` make of a file."""
+    """A hash of everything that decides what `decode`, `probe` and `square` return for a file."""
     files = [__file__, *(str(part.__file__) for part in PARTS)]
     code = b"".join(Path(file).read_bytes() for file in files)
     versions = pillow_version, simplejpeg.__version__, cv2.__version__
@@ -106,8 +95,9 @@ def rules() -> str:
 def opened(
     data: bytes, max_pixels: int | None, formats: Sequence[str] = FORMATS
 ) -> Iterator[Image.Image]:
-    """The header, read and found good; nothing is decoded yet. What is raised inside becomes
-    BadImage.
+    """The header, read and checked; nothing is decoded yet.
+
+    Any exception raised inside becomes BadImage.
     """
     if not data:
         raise BadImage("0 bytes")
@@ -121,7 +111,7 @@ def opened(
         raise
     except UnidentifiedImageError:
         raise BadImage(_unidentified(data, formats)) from None
-    except Exception as problem:  # decoders of damaged files raise nearly every type there is
+    except Exception as problem:  # decoders of damaged files raise nearly every type
         raise BadImage(reasons.of_decoder(problem)) from problem
 
 
@@ -144,7 +134,7 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB, turned by the orientation that the file states."""
+    """RGB, turned by the orientation in the file."""
     if _is_plain_jpeg(image) and image.mode != "CMYK":
         stored = jpeg.decode(data, image.mode, image.size)
         if stored.shape[2] == 3 and exif.orientation(image) == 1:
@@ -161,7 +151,7 @@ def _upright(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _loaded(image: Image.Image, data: bytes) -> colour.Levels:
-    """Decode, with the checks that Pillow leaves out."""
+    """Decode, with the checks that Pillow omits."""
     if _is_plain_jpeg(image):
         jpeg.check(data, image.mode, image.size)
     if image.format == "PNG":
@@ -176,14 +166,17 @@ def _loaded(image: Image.Image, data: bytes) -> colour.Levels:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as seen. A PNG may state its orientation behind its pixels: load first."""
+    """Height and width after orientation.
+
+    A PNG may hold its orientation behind its pixels: load it first.
+    """
     width, height = image.size
     sideways = exif.orientation(image) in exif.SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 
 def _whiten_outside(gif: Image.Image, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    """The first frame may cover a part of the canvas only; the rest is transparent."""
+    """Whiten the canvas outside the first frame, which may cover only a part of it."""
     left, top, right, bottom = gif.dispose_extent  # type: ignore[attr-defined]
     pixels[:top] = pixels[bottom:] = 255
     pixels[:, :left] = pixels[:, right:] = 255

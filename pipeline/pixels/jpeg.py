@@ -1,6 +1,6 @@
-"""JPEG, decoded strictly: what libjpeg only warns of, and Pillow swallows, is damage here.
+"""JPEG, decoded strictly: where libjpeg only warns, and Pillow stays silent, this raises.
 
-Pixels are those that Pillow gives, to the bit: the same libjpeg-turbo with the same settings.
+The pixels are those of Pillow, to the bit: the same libjpeg-turbo with the same settings.
 """
 
 import re
@@ -14,7 +14,7 @@ from pipeline.pixels.reasons import TRUNCATED, BadImage
 
 # Webcams and phones write a few bytes between the last pixel and the end marker.
 PADDING_BYTES = 16
-SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's modes, by name of libjpeg's
+SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's mode -> libjpeg's
 MISSING = "damaged pixels: a part of the JPEG is missing or overwritten"
 SOS = b"\xff\xda"
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers with the size; 4, 8, 12 are tables
@@ -31,7 +31,7 @@ def decode(data: bytes, mode: str, size: tuple[int, int]) -> UInt8[np.ndarray, "
 
 
 def check(data: bytes, mode: str, size: tuple[int, int]) -> None:
-    """Raise BadImage where `decode` would. All of the file is read, at an eighth of the size."""
+    """Raise BadImage where `decode` would. The whole file is read, at an eighth of the size."""
     _check_header(data, size)
     check_piece(data)
 
@@ -47,8 +47,9 @@ def check_piece(data: bytes) -> None:
 
 
 def keeps_coefficients(data: bytes) -> bool:
-    """Whether all of it must be in memory before the first pixel: progressive, or a scan a
-    colour.
+    """Whether all of it must be in memory before the first pixel.
+
+    That holds for a progressive file, and for one scan per colour.
     """
     at, n_colours = 2, 0
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -60,11 +61,11 @@ def keeps_coefficients(data: bytes) -> bool:
         if marker == SOS[1]:
             return data[at + 4] < n_colours
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return True  # no such thing as a JPEG; what it would cost is not known
+    return True  # not a JPEG, so its cost is unknown
 
 
 def _check_header(data: bytes, size: tuple[int, int]) -> None:
-    """So that what is allocated is what max_pixels was asked about."""
+    """Raise BadImage where the allocated size is not the size that max_pixels was checked for."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError as problem:
@@ -105,14 +106,15 @@ def _strict(data: bytes, **options: Any) -> np.ndarray:
 
 
 def _is_padding(warning: str) -> bool:
-    """Of all that libjpeg warns of, it is what it says last."""
+    """Whether libjpeg's last warning is about padding, which is harmless."""
     extra = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
     return extra is not None and int(extra[1]) <= PADDING_BYTES
 
 
 def _plain_header(data: bytes) -> bytes:
-    """With the version and the scan parameters that are meant: libjpeg stops at the first warning,
-    and damage behind it would not be noticed.
+    """The file with the version and scan parameters that it means.
+
+    libjpeg stops at the first warning, and later damage would not be noticed.
     """
     plain = bytearray(data)
     start = data.find(SOS)

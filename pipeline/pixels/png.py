@@ -1,4 +1,4 @@
-"""PNG: the checks that Pillow leaves out, and a colour that is transparent."""
+"""PNG: the checks that Pillow omits, and transparent colours."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.pixels.reasons import BadImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}  # the chunks that decide what is to be seen
+PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}  # the chunks that decide on the pixels
 COLOUR_OF_16_BITS = (16, 2)  # depth and colour type of the header
 PALETTE = 3
 N_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -20,9 +20,9 @@ INFLATED_AT_ONCE = 2**20
 
 
 def check(image: Image.Image, data: bytes) -> None:
-    """Raise BadImage where a checksum of the pixels is wrong, or they cannot be shown as meant.
+    """Raise BadImage where a checksum is wrong, or the pixels cannot be shown as meant.
 
-    A transparent grey of 2 or 4 bits is put on the scale of 8 that the decoder uses.
+    A transparent grey of 2 or 4 bits is scaled to the 8 bits that the decoder uses.
     """
     depth, colour_type = data[24], data[25]
     names = set()
@@ -36,14 +36,15 @@ def check(image: Image.Image, data: bytes) -> None:
     if colour_type == PALETTE and b"PLTE" not in names:
         raise BadImage("damaged pixels: the palette of the PNG is missing")
     if b"tRNS" in names and (depth, colour_type) == COLOUR_OF_16_BITS:
-        raise BadImage("a PNG of 16 bits a colour of which one is transparent: save with alpha")
+        raise BadImage("a PNG of 16 bits per colour with a transparent colour: save with alpha")
     if image.mode == "L" and depth in (2, 4) and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2**depth - 1)
 
 
 def check_end(image: Image.Image, data: bytes) -> None:
-    """Raise BadImage where compressed pixels end too early. The decoder leaves black what is
-    missing, so that only an image whose last line is black is looked at once more.
+    """Raise BadImage where compressed pixels end too early.
+
+    The decoder leaves missing lines black, so only an image whose last line is black is checked.
     """
     width, height = image.size
     if image.crop((0, height - 1, width, height)).getbbox(alpha_only=False):
@@ -66,7 +67,7 @@ def _inflates_to(data: bytes, n_bytes: int) -> bool:
 
 
 def _n_bytes(data: bytes) -> int:
-    """Of all lines, each with a byte for its filter."""
+    """The size of all lines, each with one byte for its filter."""
     width, height, depth, colour_type, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     total = 0
     for left, top, right, down in ADAM7 if interlaced else [(0, 0, 1, 1)]:
@@ -77,7 +78,7 @@ def _n_bytes(data: bytes) -> int:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of the contents of each that is there in full."""
+    """Name, start and end of the contents of each complete chunk."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, at)

@@ -15,9 +15,7 @@ TRUNCATED = "truncated: the file ends too early"
 
 
 class BadImage(ValueError):
-    """Bytes that are no usable image; the message is the reason, fit for a list that people
-    read.
-    """
+    """Bytes that are no usable image; the message is the reason, for people."""
 
 
 def of_decoder(problem: Exception) -> str:
@@ -31,16 +29,19 @@ def of_decoder(problem: Exception) -> str:
 
 
 def of_unknown(data: bytes, formats: Sequence[str]) -> str:
-    """The reason why no decoder takes the bytes: one that knows their signature may know it."""
+    """The reason why no decoder takes the bytes.
+
+    A decoder that accepts their signature may know more.
+    """
     for name in formats:
         factory, accept = Image.OPEN[name]
         if accept is None or not accept(data[:16]):
             continue
         try:
             factory(BytesIO(data), "")
-        except Exception as problem:  # decoders of damaged files raise nearly every type there is
+        except Exception as problem:  # decoders of damaged files raise nearly every type
             if isinstance(problem.__cause__, (struct.error, EOFError)):
-                return TRUNCATED  # the header is not there in full
+                return TRUNCATED  # the header is incomplete
             noun = NOUNS.get(name, name)
             return f"a {noun} that cannot be read: {one_line(problem)}"
     return f"not an image of a known format ({', '.join(formats)})"

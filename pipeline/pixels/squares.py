@@ -24,12 +24,12 @@ def square(
     normalise_brightness: bool,
     blur_faces: bool = False,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Fit into a square, then enhance at that size, where the cost no longer depends on the camera.
+    """Fit into a square, then enhance at that size, so that the cost does not depend on the camera.
 
     `fit` is stretch, crop (the central square) or pad (with the median colour of the image's edge).
     `denoise` is the strength of non-local means, `clahe` the clip limit on an 8 x 8 grid over L of
-    LAB; 0 switches either off. `normalise_brightness` then scales L so that its mean is mid-grey,
-    where white does not clip it; a black image stays black. `blur_faces` comes before all that, see
+    LAB; 0 switches either off. `normalise_brightness` then scales L to a mean of mid-grey, where
+    white does not clip it; a black image stays black. `blur_faces` comes before all that, see
     pipeline.pixels.faces.
     """
     if blur_faces:
@@ -56,16 +56,14 @@ def _fitted(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:
 
 
 def _resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Shrink by area first, then enlarge by cubic: right also where one side shrinks and one
-    grows.
-    """
+    """Shrink by area first, then enlarge by cubic, since one side may shrink and one grow."""
     inner = (min(pixels.shape[1], width), min(pixels.shape[0], height))
     shrunk = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _centre(pixels: np.ndarray) -> np.ndarray:
-    """Cropped before resizing: a strip of 1 x 1,000,000 pixels would grow beyond all memory."""
+    """Crop before resizing: a strip of 1 x 1,000,000 pixels would exhaust the memory."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -85,9 +83,8 @@ def _padded(pixels: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _denoised(pixels: np.ndarray, strength: float) -> np.ndarray:
-    bgr = cv2.cvtColor(
-        pixels, cv2.COLOR_RGB2BGR
-    )  # OpenCV measures colour distance in LAB, from BGR
+    # OpenCV measures colour distance in LAB, which it computes from BGR.
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     smooth = cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength)
     return cv2.cvtColor(smooth, cv2.COLOR_BGR2RGB)
 

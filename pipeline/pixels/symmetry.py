@@ -1,7 +1,7 @@
-"""Symmetries by name: the views of an image, flipped or transposed, that show the same thing.
+"""Symmetries by name: the views of an image, flipped or transposed, that mean the same.
 
-A view is the axes of (n, h, w, c) that are flipped, after a transposition of h and w where 0 stands
-among them.
+A view is the axes of (n, h, w, c) that are flipped; an axis 0 stands for a transposition of h and w
+before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SYMMETRIES: dict[str, tuple[tuple[int, ...], ...]] = {
 
 
 def view(images: Tensor, flips: tuple[int, ...]) -> Tensor:
-    """One view of images (n, h, w, c); square ones where it transposes."""
+    """One view of images (n, h, w, c), which must be square for a transposition."""
     if 0 in flips:
         images = images.transpose(1, 2)
     axes = [axis for axis in flips if axis != 0]

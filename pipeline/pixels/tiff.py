@@ -1,7 +1,7 @@
-"""TIFF: what its tags say of the pixels, held against what Pillow makes of them.
+"""TIFF: what its tags say about the pixels, compared with how Pillow reads them.
 
-Pillow reads some kinds otherwise than they are meant, and refuses others without a reason. Here
-each kind is either known to come out right, or is refused by name.
+Pillow reads some kinds in another way than they are meant, and refuses others without a reason.
+Here each kind either is known to come out right, or is refused by name.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ THUMBNAIL, MASK = 1, 4
 
 
 class Kind(NamedTuple):
-    """What the tags of the first page say of its pixels."""
+    """What the tags of the first page say about its pixels."""
 
     colour: str
     bits: int
@@ -66,13 +66,14 @@ class Kind(NamedTuple):
 
     @property
     def bands_beyond_rgb(self) -> bool:
-        """A fourth band of which the file does not say that it is transparency."""
+        """A fourth band that the file does not declare as transparency."""
         return self.colour == RGB and self.extra[:1] == (UNSPECIFIED,)
 
 
 def kind(data: bytes) -> Kind | None:
-    """None where the tags cannot be read, which the decoder then says; BadImage for a kind that
-    would not come out right, or of which pixels are missing.
+    """The kind of a TIFF; None where its tags cannot be read, which the decoder reports.
+
+    Raises BadImage for a kind that would not come out right, or that lacks pixels.
     """
     tags = _tags(data)
     if tags is None:
@@ -105,14 +106,14 @@ def check_header(data: bytes) -> None:
 
 
 def levels(stated: Kind | None) -> Levels:
-    """The white of a grey image of more than 8 bits; 32 whole bits are taken for 16."""
+    """The white of a grey image of more than 8 bits; 32 integer bits are taken for 16."""
     if stated is None:
         return Levels()
     return Levels(2 ** min(stated.bits, 16) - 1, stated.white_is_zero)
 
 
 def unreadable(stated: Kind) -> str:
-    """The reason for a kind that is none of Pillow's."""
+    """The reason for a kind that Pillow does not read."""
     order = "in separate planes " if stated.planar else ""
     return f"{stated} {order}cannot be read: {REMEDY}"
 
@@ -124,7 +125,7 @@ def _tags(data: bytes) -> dict[int, Any] | None:
         file.seek(directory.next)
         directory.load(file)
         return {tag: directory[tag] for tag in directory}
-    except Exception:  # of broken tags; the decoder says what it makes of them
+    except Exception:  # broken tags; the decoder reports them
         return None
 
 
@@ -166,7 +167,7 @@ def _kind(tags: dict[int, Any], big_endian: bool) -> Kind:
 
 
 def _one(values: Sequence[int]) -> int | None:
-    """The value that all have in common."""
+    """The value that all have in common, or None."""
     return values[0] if len(set(values)) == 1 else None
 
 
@@ -183,7 +184,7 @@ def _check_kind(stated: Kind, tags: dict[int, Any]) -> None:
 
 
 def _oddity(stated: Kind, tags: dict[int, Any]) -> str:
-    """How the samples lie, where Pillow takes such samples for others, or ""."""
+    """The layout of samples that Pillow would misread, or ""."""
     if stated.compression == UNCOMPRESSED:
         if stated.reversed_bits and (stated.bits > 1 or stated.colour == PALETTE):
             return "with reversed bits (FillOrder 2)"
@@ -204,7 +205,7 @@ def _oddity(stated: Kind, tags: dict[int, Any]) -> str:
 
 
 def _check_pieces(stated: Kind, tags: dict[int, Any], size: int) -> None:
-    """That each strip or tile is there; Pillow leaves black what is not listed."""
+    """Check that each strip or tile is listed and present; Pillow leaves the others black."""
     width, height = tags.get(256, 0), tags.get(257, 0)
     across, down, name = width, min(tags.get(278, height), height), "strips"
     offsets, counts = tags.get(273, ()), tags.get(279, ())
@@ -228,7 +229,7 @@ def _check_pieces(stated: Kind, tags: dict[int, Any], size: int) -> None:
 
 
 def _check_jpegs(tags: dict[int, Any], data: bytes) -> None:
-    """That each strip or tile is a whole JPEG; libtiff only warns of those that are not."""
+    """Check that each strip or tile is a whole JPEG; libtiff only warns."""
     tables = tags.get(347, b"")
     offsets, counts = (
         (tags.get(273, ()), tags.get(279, ())) if 273 in tags else (tags[324], tags[325])

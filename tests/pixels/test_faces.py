@@ -16,13 +16,13 @@ FACE = (slice(75, 160), slice(195, 255))  # rows, columns
 
 
 def test_the_face_is_gone_for_the_detector_too_and_the_rest_is_as_it_was() -> None:
-    made = faces.blurred(ASTRONAUT)
-    assert len(faces.found(ASTRONAUT)) == 1 and len(faces.found(made)) == 0
+    blurred = faces.blurred(ASTRONAUT)
+    assert len(faces.boxes(ASTRONAUT)) == 1 and len(faces.boxes(blurred)) == 0
     assert (
-        np.abs(np.diff(made[FACE].astype(int), axis=1)).mean()
+        np.abs(np.diff(blurred[FACE].astype(int), axis=1)).mean()
         < 0.5 * np.abs(np.diff(ASTRONAUT[FACE].astype(int), axis=1)).mean()
     )
-    changed = np.argwhere((made != ASTRONAUT).any(axis=2))
+    changed = np.argwhere((blurred != ASTRONAUT).any(axis=2))
     assert (
         len(changed) and (changed.min(0) > [10, 140]).all() and (changed.max(0) < [230, 310]).all()
     )
@@ -30,8 +30,8 @@ def test_the_face_is_gone_for_the_detector_too_and_the_rest_is_as_it_was() -> No
 
 def test_several_faces_of_any_size_are_found() -> None:
     pair = np.hstack([ASTRONAUT, ASTRONAUT[:, ::-1]]).repeat(2, axis=0).repeat(2, axis=1)
-    assert len(faces.found(pair)) == 2
-    assert len(faces.found(ASTRONAUT[::4, ::4].copy())) == 1
+    assert len(faces.boxes(pair)) == 2
+    assert len(faces.boxes(ASTRONAUT[::4, ::4].copy())) == 1
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_any_shape_is_taken(height: int, width: int, seed: int) -> None:
 def test_threads_get_what_one_gets() -> None:
     alone = faces.blurred(ASTRONAUT)
     with ThreadPoolExecutor(4) as pool:
-        assert all((made == alone).all() for made in pool.map(faces.blurred, [ASTRONAUT] * 8))
+        assert all((blurred == alone).all() for blurred in pool.map(faces.blurred, [ASTRONAUT] * 8))
 
 
 def test_it_is_done_before_the_photo_shrinks_and_only_when_asked_for() -> None:

@@ -14,7 +14,7 @@ from pipeline.pixels.images import BadImage, decode, probe
 WHITE = [255, 255, 255]
 
 
-def shown(data: bytes) -> list[Any]:
+def first_line(data: bytes) -> list[Any]:
     """The first line."""
     pixels = decode(data, max_pixels=10**6)
     assert probe(data, max_pixels=10**6)[:2] == pixels.shape[1::-1]
@@ -74,19 +74,19 @@ DEEP_GREYS = b"\0" + struct.pack(">4H", 0, 30000, 15, 65535)
     ],
 )
 def test_a_png_shows_what_it_means(data: bytes, line: list[int]) -> None:
-    assert shown(data)[0] == line
+    assert first_line(data)[0] == line
 
 
 def test_only_the_very_grey_of_16_bits_is_transparent() -> None:
-    greys = [pixel[0] for pixel in shown(png((4, 1), 16, 0, DEEP_GREYS, transparent(15)))]
+    greys = [pixel[0] for pixel in first_line(png((4, 1), 16, 0, DEEP_GREYS, transparent(15)))]
     assert greys == [0, 117, 255, 255]
-    near = [pixel[0] for pixel in shown(png((4, 1), 16, 0, DEEP_GREYS, transparent(14)))]
+    near = [pixel[0] for pixel in first_line(png((4, 1), 16, 0, DEEP_GREYS, transparent(14)))]
     assert near == [0, 117, 0, 255]
 
 
 def test_a_colour_of_16_bits_that_is_transparent_is_refused_with_the_reason() -> None:
     data = png((1, 1), 16, 2, bytes(7), transparent(0, 0, 0))
-    with pytest.raises(BadImage, match="16 bits a colour of which one is transparent"):
+    with pytest.raises(BadImage, match="16 bits per colour with a transparent colour"):
         decode(data, max_pixels=None)
 
 
@@ -129,7 +129,7 @@ FOUR = bytes([1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 10, 11, 12, 0])
     ],
 )
 def test_a_bmp_shows_what_it_means(data: bytes, line: list[list[int]]) -> None:
-    assert shown(data) == line
+    assert first_line(data) == line
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_a_bmp_of_a_rare_kind_is_not_called_damaged(data: bytes) -> None:
 def test_the_white_of_a_ppm_is_what_it_says(letter: bytes, white: int) -> None:
     samples = [0, white // 2, white] * (3 if letter == b"P6" else 1)
     lines = b"".join(struct.pack(">H" if white > 255 else "B", sample) for sample in samples)
-    line = np.array(shown(letter + b" 3 1 %d\n" % white + lines)).reshape(-1)
-    wanted = np.array(samples) / white * 255
-    assert np.abs(line - (wanted if letter == b"P6" else wanted.repeat(3))).max() <= 1
+    line = np.array(first_line(letter + b" 3 1 %d\n" % white + lines)).reshape(-1)
+    expected = np.array(samples) / white * 255
+    assert np.abs(line - (expected if letter == b"P6" else expected.repeat(3))).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "WEBP", "PNG"])
@@ -171,11 +171,11 @@ def test_every_format_has_the_same_idea_of_a_mode(
     kind: str, mode: str, value: Any, colour: list[int]
 ) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    assert shown(encoded(Image.new(mode, (3, 1), value), kind, **options))[2] == colour
+    assert first_line(encoded(Image.new(mode, (3, 1), value), kind, **options))[2] == colour
 
 
 def test_jpeg_2000_of_16_bits_is_scaled() -> None:
-    assert shown(encoded(Image.new("I;16", (3, 2), 32896), "JPEG2000"))[0] == [128, 128, 128]
+    assert first_line(encoded(Image.new("I;16", (3, 2), 32896), "JPEG2000"))[0] == [128, 128, 128]
 
 
 def gif(frame: bytes, *, global_palette: bytes = bytes([9, 9, 9, 1, 1, 1])) -> bytes:
@@ -194,11 +194,11 @@ def one_pixel(local_palette: bytes, flags: int = 0) -> bytes:
 @pytest.mark.parametrize("global_palette", [b"", bytes([9, 9, 9, 1, 1, 1])])
 def test_what_the_first_frame_of_a_gif_does_not_cover_is_transparent(global_palette: bytes) -> None:
     frame = one_pixel(bytes([200, 0, 0, 0, 200, 0]))
-    assert shown(gif(frame, global_palette=global_palette)) == [WHITE, [200, 0, 0], WHITE]
+    assert first_line(gif(frame, global_palette=global_palette)) == [WHITE, [200, 0, 0], WHITE]
 
 
 def test_a_transparent_pixel_of_a_gif_lies_on_white() -> None:
-    assert shown(gif(one_pixel(bytes([200, 0, 0, 0, 200, 0]), flags=1)))[1] == WHITE
+    assert first_line(gif(one_pixel(bytes([200, 0, 0, 0, 200, 0]), flags=1)))[1] == WHITE
 
 
 PHOTO = Image.fromarray(
@@ -223,7 +223,7 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives(mode: str, options: dict[str, A
 
 def test_a_cmyk_jpeg_is_read_the_way_photoshop_writes_it() -> None:
     red = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")
-    assert b"Adobe" in red and shown(red)[0] == [255, 0, 0]
+    assert b"Adobe" in red and first_line(red)[0] == [255, 0, 0]
 
 
 def test_a_jpeg_in_ycck_has_its_colours() -> None:

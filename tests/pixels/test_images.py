@@ -232,8 +232,8 @@ def test_probe_sees_what_a_file_says_beside_its_pixels() -> None:
     exif[272] = "X100"
     image, sideways = Image.fromarray(noise(8, 8)), Image.Exif()
     sideways[ORIENTATION] = 6
-    said = probe(encoded(image, "JPEG", exif=exif), max_pixels=LIMIT)
-    assert (said.has_metadata, said.camera, said.has_gps) == (True, "X100", False)
+    probed = probe(encoded(image, "JPEG", exif=exif), max_pixels=LIMIT)
+    assert (probed.has_metadata, probed.camera, probed.has_gps) == (True, "X100", False)
     assert probe(encoded(image, "JPEG", comment=b"at home"), max_pixels=LIMIT).has_metadata
     for plain in (
         encoded(image, "PNG"),
