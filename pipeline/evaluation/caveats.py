@@ -1,4 +1,4 @@
-"""What a reader of the figures should know before believing them; each rule one function."""
+"""Caveats for readers of the figures; one function per rule."""
 
 import json
 from pathlib import Path
@@ -18,9 +18,10 @@ SAME_SOURCE = (
 def caveats(
     rows: pd.DataFrame, winner: Candidate, label_check: Path, model_search: Path
 ) -> list[str]:
-    """rows: the table of the test images; label_check: its folder, for classes that nothing was
-    learned of; model_search: its folder, for models that were better and too slow, or
-    left out.
+    """The caveats, one sentence each.
+
+    rows: the table of the test images; label_check: its folder, for classes without training
+    images; model_search: its folder, for models that were left out, or better but too slow.
     """
     compared: dict[str, list[str]] = json.loads((model_search / "search.json").read_bytes())
     sentences = [
@@ -38,20 +39,20 @@ def caveats(
 def _unlearned(label_check: Path) -> str:
     findings = csvs.read(label_check / "findings.csv", keep_default_na=False).set_index("finding")
     n, note = int(findings["n"][UNLEARNED]), str(findings["note"][UNLEARNED])
-    return f"The model cannot say classes that no training image has: {note}." if n else ""
+    return f"The model cannot predict classes without a training image: {note}." if n else ""
 
 
 def _doubted(rows: pd.DataFrame) -> str:
     n = int(rows["suspect"].sum())
     if not n:
         return ""
-    return f"{n} of the test labels are doubted by label-check and were kept as given."
+    return f"label-check doubts {n} of the test labels; they are used unchanged."
 
 
 def _graded(rows: pd.DataFrame) -> str:
     if (rows["soft_label"] == "").all():
         return ""
-    return "Some labels are graded; accuracy counts the likelier class as the truth."
+    return "Some labels are soft (probabilities); accuracy takes the likeliest class as the truth."
 
 
 def _untrained(winner: Candidate) -> str:

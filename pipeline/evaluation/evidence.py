@@ -1,7 +1,7 @@
-"""What the test images showed, in one file: evidence.json.
+"""The evidence from the test images, in one file: evidence.json.
 
-It holds every figure with its interval, the number of images behind it, how it was computed and
-what it means. The report renders it, and whoever wants to judge the model reads it.
+It holds every figure with its interval, the number of images behind it, its method and its meaning.
+The report renders it; whoever judges the model reads it.
 """
 
 import math
@@ -12,26 +12,24 @@ from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config.schema import Bootstrap
-from pipeline.evaluation import metrics, slices
+from pipeline.evaluation import intervals, metrics, slices
 
 FILE = "evidence.json"
 WITH_INTERVALS = ("accuracy", "f1_macro", "ece")
 MEANINGS = {
     "accuracy": "the share of images whose likeliest class is their label",
-    "f1_macro": "F1 of each class, averaged over the classes: small classes count as much as large",
-    "balanced_accuracy": "recall of each class, averaged over the classes",
+    "f1_macro": "mean F1 of the classes: small classes count as much as large ones",
+    "balanced_accuracy": "mean recall of the classes",
     "log_loss": "mean of -log(probability of the label); 0 is perfect",
     "brier": "mean squared distance between probabilities and the label, 0 to 2; 0 is perfect",
-    "ece": "how far confidence and accuracy are apart, averaged over 15 bins; 0 is perfect",
+    "ece": "mean distance of confidence and accuracy over 15 bins; 0 is perfect",
     "top3_accuracy": "the share of images whose label is among the three likeliest classes",
-    "roc_auc": "how well each class is ranked above the rest, averaged; 0.5 is chance",
+    "roc_auc": "how well each class is ranked above the others, on average; 0.5 is chance",
 }
 
 
 class Figure(BaseModel):
-    """One number: `low` and `high` bound it where an interval was computed; n images stand behind
-    it.
-    """
+    """One number from n images; `low` and `high` bound it where an interval was computed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +42,7 @@ class Figure(BaseModel):
 
 
 class Evidence(BaseModel):
-    """The figures of one model on one test set, and what it takes to make that model again."""
+    """The figures of one model on one test set, and what it takes to train that model again."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,10 +67,11 @@ def figures(
     bootstrap: Bootstrap,
     seed: int,
 ) -> dict[str, Figure]:
-    """Every figure of `metrics.summary`, with its interval where one is known for it, and the
-    accuracy on the images whose labels are `trusted`, where there are any.
+    """Every figure of `metrics.summary`, with its interval where there is one.
+
+    Where some labels are `trusted`, also the accuracy on those images.
     """
-    bounds = metrics.intervals(
+    bounds = intervals.bootstrap(
         labels, probs, metrics=WITH_INTERVALS, **bootstrap.model_dump(), seed=seed
     )
     resampled = (
@@ -105,8 +104,8 @@ def _without_suspects(
             value=float(correct.mean()),
             n=len(correct),
             method=f"Wilson interval, {slices.LEVEL:.0%}",
-            meaning="accuracy on the images whose labels label-check does not doubt; it flatters "
-            "where images were doubted for being hard",
+            meaning="accuracy on the images whose labels label-check does not doubt; too "
+            "optimistic where hard images were doubted",
             low=low,
             high=high,
         )

@@ -4,7 +4,7 @@ The prediction is the most probable class, the first one on a tie; the confidenc
 probability. Axes: n images, k classes, r resamples, c columns.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,9 @@ from sklearn.metrics import (
 
 from pipeline import FieldmarkError
 
-# Parts of a metric's definition, not settings: another value makes figures that cannot be compared.
+# Part of a metric's definition, not settings: figures with another value cannot be compared.
 ECE_BINS = 15
 TOP = 3
-
-# Bounds the memory of the bootstrap: weights of at most this many numbers are held at once.
-WEIGHTS_AT_ONCE = 4_000_000
 
 Labels = Int64[np.ndarray, " n"]
 Probs = Float[np.ndarray, "n k"]
@@ -37,12 +34,12 @@ def summary(labels: Labels, probs: Probs) -> dict[str, float]:
 
     f1_macro averages over the classes that occur as label or prediction, balanced_accuracy over
     those that occur as label. brier is summed over classes, 0 to 2 (Brier 1950). ece is that of Guo
-    et al. 2017. top3_accuracy is left out for three classes or fewer, roc_auc (macro, one against
+    et al. 2017. top3_accuracy is left out for three classes or fewer; roc_auc (macro, one against
     the rest) where no class has both images and counterexamples.
 
     Raises FieldmarkError without images, ValueError for labels or probabilities out of range.
     """
-    probs = _checked(labels, probs)
+    probs = checked(labels, probs)
     predicted = probs.argmax(axis=1)
     present = np.unique(labels)
     figures = {
@@ -61,20 +58,21 @@ def summary(labels: Labels, probs: Probs) -> dict[str, float]:
 
 
 def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
-    """Columns class, n, precision, recall, f1, most_confused_with; a row a class.
+    """Columns class, n, precision, recall, f1, most_confused_with; one row per class.
 
     NaN where undefined: recall of a class without images, precision of one that is never predicted.
-    The class that takes most of a class's images is "" where none is lost.
+    most_confused_with is the class that most of the wrongly classified images get, "" where there
+    are none.
     """
-    probs = _checked(labels, probs)
-    known = np.arange(len(classes))
+    probs = checked(labels, probs)
+    class_indices = np.arange(len(classes))
     predicted = probs.argmax(axis=1)
     precision, recall, f1, n = precision_recall_fscore_support(
-        labels, predicted, labels=known, zero_division=np.nan
+        labels, predicted, labels=class_indices, zero_division=np.nan
     )
-    lost = confusion_matrix(labels, predicted, labels=known)
-    np.fill_diagonal(lost, 0)
-    confused = [classes[row.argmax()] if row.any() else "" for row in lost]
+    mistakes = confusion_matrix(labels, predicted, labels=class_indices)
+    np.fill_diagonal(mistakes, 0)
+    confused = [classes[row.argmax()] if row.any() else "" for row in mistakes]
     return pd.DataFrame(
         {
             "class": list(classes),
@@ -88,11 +86,9 @@ def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFr
 
 
 def confusion(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
-    """Columns actual, predicted: class names, a row an image, as DVC's confusion template reads
-    them.
-    """
+    """Columns actual, predicted: class names, one row per image, for DVC's confusion template."""
     names = np.asarray(classes, dtype=object)
-    predicted = _checked(labels, probs).argmax(axis=1)
+    predicted = checked(labels, probs).argmax(axis=1)
     return pd.DataFrame({"actual": names[labels], "predicted": names[predicted]})
 
 
@@ -101,7 +97,7 @@ def reliability(labels: Labels, probs: Probs, n_bins: int) -> pd.DataFrame:
 
     An empty bin has NaN as confidence and accuracy.
     """
-    probs = _checked(labels, probs)
+    probs = checked(labels, probs)
     edges = np.linspace(0, 1, n_bins + 1)
     images = pd.DataFrame(
         {"confidence": probs.max(axis=1), "accuracy": probs.argmax(axis=1) == labels}
@@ -113,56 +109,29 @@ def reliability(labels: Labels, probs: Probs, n_bins: int) -> pd.DataFrame:
 
 
 def risk_coverage(labels: Labels, probs: Probs) -> pd.DataFrame:
-    """Columns threshold, coverage, risk: answer only at this confidence or above, and what follows
-    (fractions).
+    """Columns threshold, coverage, risk (fractions): answer only at this confidence or above.
 
-    El-Yaniv and Wiener 2010. One row a confidence that occurs, from the surest down to all images.
+    El-Yaniv and Wiener 2010. One row per confidence that occurs, from the surest down to all
+    images.
     """
-    probs = _checked(labels, probs)
+    probs = checked(labels, probs)
     confidence = probs.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
-    answered = np.arange(1, len(labels) + 1)
+    n_answered = np.arange(1, len(labels) + 1)
     wrong = np.cumsum(probs.argmax(axis=1)[order] != labels[order])
     curve = pd.DataFrame(
         {
             "threshold": confidence[order],
-            "coverage": answered / len(labels),
-            "risk": wrong / answered,
+            "coverage": n_answered / len(labels),
+            "risk": wrong / n_answered,
         }
     )
     # Images of the same confidence cannot be told apart by a threshold, so they enter together.
     return curve.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
-def intervals(
-    labels: Labels,
-    probs: Probs,
-    *,
-    metrics: Sequence[str],
-    n_resamples: int,
-    level: float,
-    seed: int,
-) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap over images (Efron 1979), the same resamples for all metrics.
-
-    Widened to the point estimate where the percentiles miss it: resampling adds to the bias of ece.
-    Takes accuracy, f1_macro and ece; raises ValueError for another.
-    """
-    probs = _checked(labels, probs)
-    statistics = {metric: _statistic(metric, labels, probs) for metric in metrics}
-    everyone = np.ones((1, len(labels)))
-    draws = {metric: [_of(statistic, everyone)] for metric, statistic in statistics.items()}
-    for weights in _resamples(len(labels), n_resamples, np.random.default_rng(seed)):
-        for metric, statistic in statistics.items():
-            draws[metric].append(_of(statistic, weights))
-    return {
-        metric: _percentiles(parts[0][0], np.concatenate(parts[1:]), level)
-        for metric, parts in draws.items()
-    }
-
-
-def _checked(labels: Labels, probs: Probs) -> Float[np.ndarray, "n k"]:
-    """Probabilities in double precision, so that rows of float32 add up to one exactly enough."""
+def checked(labels: Labels, probs: Probs) -> Float[np.ndarray, "n k"]:
+    """Probabilities in double precision, so that rows of float32 add up to one closely enough."""
     if len(labels) == 0:
         raise FieldmarkError(
             "There is no labelled image to evaluate on: enlarge the test split or label more "
@@ -206,13 +175,14 @@ def _bin(probs: Probs, n_bins: int) -> Int64[np.ndarray, " n"]:
 
 
 def _ece(labels: Labels, probs: Probs) -> float:
-    columns, reduce = _statistic("ece", labels, probs)
+    columns, reduce = statistic("ece", labels, probs)
     return float(reduce(columns.mean(axis=0, keepdims=True))[0])
 
 
-def _statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:
-    """The metric as a function of means over images, which makes all resamples one matrix
-    product.
+def statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:
+    """The metric as a function of means over images.
+
+    This makes all resamples one matrix product.
     """
     predicted = probs.argmax(axis=1)
     one_hot = np.eye(probs.shape[1])
@@ -238,33 +208,8 @@ def _total_size(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
 
 
 def _mean_ratio(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
-    """Mean over classes of the left half of the columns divided by the right half, where that is
-    not zero.
-    """
+    """Mean over classes of left half / right half of the columns, where the latter is not 0."""
     above, below = np.split(means, 2, axis=1)
     ratios = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     average: Float[np.ndarray, " r"] = ratios.sum(axis=1) / (below > 0).sum(axis=1)
     return average
-
-
-def _of(
-    statistic: tuple[Columns, Reduce], weights: Float[np.ndarray, "r n"]
-) -> Float[np.ndarray, " r"]:
-    columns, reduce = statistic
-    return reduce(weights @ columns / len(columns))
-
-
-def _resamples(
-    n: int, n_resamples: int, rng: np.random.Generator
-) -> Iterator[Float[np.ndarray, "r n"]]:
-    """How often each resample drew each image, some resamples at a time."""
-    batch = max(1, WEIGHTS_AT_ONCE // n)
-    for start in range(0, n_resamples, batch):
-        size = min(batch, n_resamples - start)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(float)
-
-
-def _percentiles(point: float, draws: Float[np.ndarray, " r"], level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(min(low, point)), float(max(high, point))

@@ -8,27 +8,33 @@ from jaxtyping import Bool
 from scipy.stats import binomtest
 
 LEVEL = 0.95  # of the intervals; part of the figures' definition, not a setting
-MOST_VALUES = 12  # a column of metadata with more different values is not a slice
+MOST_VALUES = 12  # a column of metadata with more distinct values gives no slices
 
 
 def columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the table that are worth a slice: the source's metadata with few values, the
-    format, and label-check's findings.
+    """The columns of the table that are worth a slice.
+
+    They are the source's metadata with few values, the format, and label-check's findings.
     """
-    told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
-    told = told.rename(columns={name: f"{name} (metadata)" for name in told if name in rows})
-    few = [column for column in told.columns if 1 < told[column].nunique() <= MOST_VALUES]
-    found = [column for column in rows.columns if rows[column].dtype == bool and rows[column].any()]
+    metadata = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
+    metadata = metadata.rename(
+        columns={name: f"{name} (metadata)" for name in metadata if name in rows}
+    )
+    few = [column for column in metadata.columns if 1 < metadata[column].nunique() <= MOST_VALUES]
+    findings = [
+        column for column in rows.columns if rows[column].dtype == bool and rows[column].any()
+    ]
     return pd.concat(
-        [told[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *found]]], axis=1
+        [metadata[few], rows[[*(["format"] if rows["format"].nunique() > 1 else []), *findings]]],
+        axis=1,
     )
 
 
 def slices(rows: pd.DataFrame, correct: Bool[np.ndarray, " n"], *, min_n: int) -> pd.DataFrame:
-    """Columns slice, n, accuracy, low, high (95 % interval of Wilson 1927), the worst slice first.
+    """Columns slice, n, accuracy, low, high (95 % interval of Wilson 1927), worst slice first.
 
-    A slice is one value of one column, such as "dark = yes"; empty values and slices below `min_n`
-    images are left out.
+    A slice is one value of one column, such as "dark = yes". Empty values and slices of fewer than
+    `min_n` images are left out.
     """
     members: dict[str, np.ndarray] = {}
     for column in rows.columns:

@@ -5,7 +5,7 @@ predictions.csv  one row per test image: id, name, label, predicted, correct, su
 per_class.csv, slices.csv, risk_coverage.csv
 plots/           confusion.csv (actual, predicted), reliability.csv (low, high, n, confidence,
                  accuracy), worst.png
-worst.csv        the wrong answers given with the most confidence: name, label, predicted,
+worst.csv        the wrong answers with the highest confidence: name, label, predicted,
                  confidence
 worst.npy        their pictures, uint8 (m, size_px, size_px, 3)
 """

@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them."""
+"""Numbers and tables as text for people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "balanced_accurac
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; `numeric` says which columns are set flush right."""
+    """Cells as text; `numeric` says which columns are right-aligned."""
 
     columns: Sequence[str]
     numeric: Sequence[bool]
@@ -30,12 +30,12 @@ def short_number(value: float) -> str:
 
 
 def figure(value: float, metric: str) -> str:
-    """A metric as people read it: shares in percent, the others with three decimals."""
+    """A metric as text: shares in percent, the others with three decimals."""
     return share(value) if metric in SHARES else f"{value:.3f}"
 
 
 def table(frame: pd.DataFrame) -> Table:
-    """A data frame as people read it."""
+    """A data frame as text."""
     columns = [_heading(str(column)) for column in frame.columns]
     numeric = [
         pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
@@ -52,9 +52,7 @@ def _heading(column: str) -> str:
 
 
 def _cells(column: pd.Series) -> list[str]:
-    """A column of shares or scores has three decimals all the way down, so that numbers can be
-    compared.
-    """
+    """The cells of a column; shares and scores have three decimals, so that rows compare."""
     if pd.api.types.is_float_dtype(column):
         return [
             DASH if np.isnan(value) else format(value, _float_format(column)) for value in column

@@ -1,4 +1,4 @@
-"""What the page shows, as plain data: the evidence of evaluate and what earlier stages found."""
+"""The contents of the page, as plain data: evaluate's evidence and earlier stages' findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Suspect:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two images that are nearly the same, why they are shown, and the cosine of their features."""
+    """Two images that are nearly the same, the reason to show them, and their features' cosine."""
 
     why: str
     names: tuple[str, str]
@@ -56,10 +56,10 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelCheck:
-    """`findings` has a row a kind of finding: finding, n, note; `audit` the columns of
-    pipeline.labels.audit.
+    """What label-check found, with pictures of the clearest cases.
 
-    `n_decided` images have a decision of people, which changed `n_changed` labels.
+    `findings` has one row per kind of finding: finding, n, note. `audit` has the columns of
+    pipeline.labels.audit. People decided on `n_decided` images, and changed `n_changed` labels.
     """
 
     findings: pd.DataFrame
@@ -73,9 +73,7 @@ class LabelCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard:
-    """`rows` has a row a candidate: name, latency/p50_ms, `metric` and whatever else is worth
-    showing.
-    """
+    """`rows` has one row per candidate: name, latency/p50_ms, `metric` and further columns."""
 
     rows: pd.DataFrame
     metric: str
@@ -84,9 +82,7 @@ class Leaderboard:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """`rows` has a row a trial: number, value, stopped (before its end) and whatever else is worth
-    showing.
-    """
+    """`rows` has one row per trial: number, value, stopped (early) and further columns."""
 
     rows: pd.DataFrame
     metric: str
@@ -97,8 +93,9 @@ class Tuning:
 class Report:
     """Everything on the page; a section without content is left out.
 
-    The tables are those of pipeline.evaluation.tables. `history` has one row per epoch, None where
-    there was none to follow; `quarantine` one row per file that could not be used: name, reason.
+    The tables are those of pipeline.evaluation.tables. `history` has one row per epoch, and is None
+    where there is none to plot. `quarantine` has one row per file that could not be used: name,
+    reason.
     """
 
     evidence: Evidence

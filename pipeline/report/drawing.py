@@ -1,4 +1,4 @@
-"""What the figures share: colours, type, axes, and labels that do not cover each other."""
+"""What the figures share: colours, type, axes, and labels that do not overlap."""
 
 import io
 import warnings
@@ -59,9 +59,9 @@ def svg(draw: Callable[[Figure], None], size_inches: tuple[float, float]) -> byt
     figure = Figure(figsize=size_inches, layout="constrained")
     target = io.BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # The letters come from the reader's fonts, so it does not matter which of them ours lack.
+        # The reader's fonts draw the text, so missing glyphs in ours do not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        # A single letter can be ten wide (U+FDFD): then names overlap, which is no reason to stop.
+        # One character can be as wide as ten (U+FDFD): then names overlap, which is harmless.
         warnings.filterwarnings(
             "ignore", message="constrained_layout not applied", category=UserWarning
         )
@@ -88,7 +88,7 @@ def cell(axes: Axes, row: int, column: int, shade: float, count: int, n_classes:
     axes.add_patch(square)
     if n_classes > MOST_NUMBERED_CLASSES:
         return
-    # Above this shade white is easier to read than ink on the blend of cell and white page.
+    # Above this shade white is easier to read than ink.
     colour = "#ffffff" if shade > 0.75 else INK
     axes.text(
         column,
@@ -117,16 +117,16 @@ def class_axes(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[str]) -> None:
-    """Each name beside its point, on the nearest place where it covers no other name, point or
-    line.
+    """Write each name beside its point, where it covers no other name, point or line.
+
+    It takes the nearest such place.
     """
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    # Constrained layout moves the axes with what lies in them; names are laid out for the axes as
-    # they are now.
+    # Constrained layout moves the axes with their contents. The names fit the axes as they are now.
     figure.set_layout_engine("none")
     dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
-    taken = [*dots, *(line.get_window_extent() for line in axes.lines)]
+    occupied = [*dots, *(line.get_window_extent() for line in axes.lines)]
     for point, name in zip(points, names, strict=True):
         label = axes.annotate(
             _short(name, LONGEST_CANDIDATE),
@@ -138,9 +138,9 @@ def name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[
         for label.xyann, side, height in _places():
             label.set(ha=side, va=height)
             extent = label.get_window_extent()
-            if _inside(extent, frame) and not extent.count_overlaps(taken):
+            if _inside(extent, frame) and not extent.count_overlaps(occupied):
                 break
-        taken.append(label.get_window_extent())
+        occupied.append(label.get_window_extent())
 
 
 def _inside(inner: BboxBase, outer: BboxBase) -> bool:
@@ -148,8 +148,9 @@ def _inside(inner: BboxBase, outer: BboxBase) -> bool:
 
 
 def _places() -> list[tuple[tuple[int, int], str, str]]:
-    """Offset in points and alignment, the most readable first: right, left, above, below, then
-    farther away.
+    """Offset in points and alignment, the most readable first.
+
+    Right, left, above, below, then farther away.
     """
     near = [((8, 0), "left", "center"), ((-8, 0), "right", "center")]
     far = [
@@ -179,5 +180,5 @@ def _short(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def width_inches(name: str) -> float:
-    """A guess on the safe side: letters beyond ASCII may be as wide as they are high."""
+    """A safe guess of a name's width: characters beyond ASCII may be as wide as high."""
     return float(sum(0.075 if letter.isascii() else 0.14 for letter in _short(name)))

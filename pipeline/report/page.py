@@ -1,7 +1,7 @@
-"""One HTML page that says how good a model is, how it was made and where it fails.
+"""One HTML page: how good a model is, how it was made and where it fails.
 
-It opens by itself: no script, no outside request, pictures inlined. Names of classes and files are
-anyone's text, so everything is escaped. Rendering computes no figure and predicts nothing.
+It is self-contained: no script, no outside request, pictures inlined. Names of classes and files
+may be any text, so everything is escaped. Rendering computes no figure and predicts nothing.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Figures as SVG; the same input gives the same bytes.
 
-An SVG has no background and turns light on a dark page (prefers-color-scheme), its letters are the
-reader's own. Colours are those of Okabe and Ito 2008, which the colour-blind can tell apart.
+An SVG has no background and turns light on a dark page (prefers-color-scheme). The reader's fonts
+draw its text. Colours are those of Okabe and Ito 2008, which colour-blind people can tell apart.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,14 @@ LATENCY = "latency/p50_ms"
 
 
 def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
-    """SVG: a row a true class, shaded by the share of its images, with counts; takes columns
-    actual, predicted.
+    """SVG: one row per true class, shaded by the share of its images, with counts.
+
+    confusion: columns actual, predicted.
     """
     counts = metrics.confusion_matrix(
         confusion["actual"], confusion["predicted"], labels=list(classes)
     )
-    # The power lets a confusion of a few percent be seen beside a full diagonal.
+    # The power makes a confusion of a few percent visible beside a full diagonal.
     shades = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** 0.6
     side = 0.9 + max(map(drawing.width_inches, classes), default=0) + min(0.42 * len(classes), 6.0)
 
@@ -43,8 +44,9 @@ def confusion_matrix(confusion: pd.DataFrame, classes: Sequence[str]) -> bytes:
 
 
 def reliability(bins: pd.DataFrame) -> bytes:
-    """SVG: accuracy over confidence, and below how many images each bin holds; takes
-    `metrics.reliability`.
+    """SVG: accuracy over confidence, and below it how many images each bin holds.
+
+    bins: as `metrics.reliability` returns them.
     """
     filled = bins[bins["n"] > 0]
     middle, width = (filled["low"] + filled["high"]) / 2, (filled["high"] - filled["low"]) * 0.86
@@ -80,7 +82,10 @@ def reliability(bins: pd.DataFrame) -> bytes:
 
 
 def risk_coverage(curve: pd.DataFrame) -> bytes:
-    """SVG: share of wrong answers over share of images answered; takes `metrics.risk_coverage`."""
+    """SVG: share of wrong answers over share of images answered.
+
+    curve: as `metrics.risk_coverage` returns it.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -95,7 +100,7 @@ def risk_coverage(curve: pd.DataFrame) -> bytes:
             textcoords="offset points",
             ha="right",
         )
-        axes.set(xlabel="images answered, the surest first", ylabel="wrong among them")
+        axes.set(xlabel="images answered, surest first", ylabel="share of wrong answers")
         axes.set(xlim=(0, 1), ylim=(0, max(curve["risk"].max() * 1.25, 0.01)))
         drawing.percent(axes.xaxis, axes.yaxis)
         drawing.grid(axes)
@@ -104,9 +109,7 @@ def risk_coverage(curve: pd.DataFrame) -> bytes:
 
 
 def history(rows: pd.DataFrame) -> bytes:
-    """SVG: a line a column over `epoch`; columns named *loss* on the left, the others (fractions)
-    on the right.
-    """
+    """SVG: one line per column over `epoch`; losses on the left, fractions on the right."""
     columns = [column for column in rows.columns if column != "epoch"]
     panels = [[c for c in columns if "loss" in c], [c for c in columns if "loss" not in c]]
     panels = [panel for panel in panels if panel]
@@ -115,12 +118,13 @@ def history(rows: pd.DataFrame) -> bytes:
         for axes, panel in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
+            # Lines differ by more than colour.
             axes.set_prop_cycle(
                 color=[BLUE, ORANGE, GREEN, QUIET], linestyle=["-", "--", ":", "-."]
-            )  # not by colour alone
+            )
             for column in panel:
-                known = rows[["epoch", column]].dropna()
-                axes.plot(known["epoch"], known[column], label=column)
+                filled = rows[["epoch", column]].dropna()
+                axes.plot(filled["epoch"], filled[column], label=column)
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.legend()
@@ -130,8 +134,9 @@ def history(rows: pd.DataFrame) -> bytes:
 
 
 def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
-    """SVG: `metric` over latency on a logarithmic axis; takes columns name, latency/p50_ms and
-    `metric`.
+    """SVG: `metric` over latency on a logarithmic axis.
+
+    rows: columns name, latency/p50_ms and `metric`.
     """
 
     def draw(figure: Figure) -> None:
@@ -164,11 +169,10 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
 
 
 def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "minimize"]) -> bytes:
-    """SVG: each trial's value and the best so far of those that ran to their end; takes columns
-    number, value, stopped.
+    """SVG: each trial's value, and the best so far among those that ran to their end.
 
-    A stopped trial has the value at which it was stopped (NaN: it never had one), which is never
-    the best.
+    rows: columns number, value, stopped. A stopped trial has its last value (NaN where it had
+    none), which never counts as the best.
     """
     rows = rows.sort_values("number")
     ended, stopped = rows[~rows["stopped"]], rows[rows["stopped"]].dropna(subset=["value"])

@@ -1,4 +1,4 @@
-"""What the page shows, read from the folders in which the stages left it."""
+"""The contents of the page, read from the folders of the stages."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def report(
 
 
 def _label_check(folder: Path) -> LabelCheck:
-    """What label-check found, with pictures of the most telling cases."""
+    """What label-check found, with pictures of the clearest cases."""
     findings = csvs.read(folder / "findings.csv", keep_default_na=False)
     n = dict(zip(findings["finding"], findings["n"], strict=True))
     return LabelCheck(
@@ -78,8 +78,9 @@ def _label_check(folder: Path) -> LabelCheck:
 
 
 def _search(model_search: Path, tune: Path) -> dict[str, Any]:
-    """How the model was chosen and tuned: the fields latency_ms, leaderboard, tuning and history of
-    the report.
+    """How the model was chosen and tuned.
+
+    The fields latency_ms, leaderboard, tuning and history of the report.
     """
     board = csvs.read(model_search / "leaderboard.csv")
     board = board[board["left_out"].isna()].drop(columns=["candidate", "left_out"])
@@ -102,12 +103,14 @@ def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.n
     """The first rows of a list of label-check, as text, with their pictures."""
     pictures = store.read_array(folder / f"{kind}.npy")
     rows = csvs.read(folder / f"{kind}.csv", dtype=str, keep_default_na=False).head(len(pictures))
-    told = [{str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")]
-    yield from zip(told, pictures, strict=True)
+    texts = [
+        {str(key): str(value) for key, value in row.items()} for row in rows.to_dict("records")
+    ]
+    yield from zip(texts, pictures, strict=True)
 
 
 def _table(file: Path) -> pd.DataFrame:
-    """Names stay text, also those that look like a number or like nothing."""
+    """A table whose names stay text, even where they look like numbers or missing values."""
     text = dict.fromkeys(("class", "most_confused_with", "slice", "actual", "predicted"), str)
     return csvs.read(
         file,

@@ -1,7 +1,7 @@
-"""The sections of the page, in their order.
+"""The sections of the page, in order.
 
 A section is a function from the report to the values that its template needs, or None where it has
-nothing to show; its template is sections/ID.html.jinja. To add one, write both and add a line to
+nothing to show. Its template is sections/ID.html.jinja. To add one, write both and add a line to
 SECTIONS.
 """
 
@@ -19,10 +19,10 @@ TRIAL_ROWS = 5
 AUDIT_HEADINGS = {
     "kind": "errors",
     "fraction": "share of labels",
-    "n_planted": "wrong",
-    "n_suspect": "doubted",
+    "n_planted": "wrong labels",
+    "n_suspect": "doubted labels",
     "average_precision": "average precision",
-    "random_average_precision": "of a random order",
+    "random_average_precision": "average precision of a random order",
 }
 NAMES = {
     "accuracy": "Accuracy",
@@ -58,7 +58,7 @@ def classes(report: Report) -> Values:
 
 
 def trust(report: Report) -> Values:
-    """What is taken for what, and whether a confidence can be believed."""
+    """Which classes are confused, and whether a confidence can be trusted."""
     return {
         "confusion": plots.confusion_matrix(report.confusion, report.evidence.classes),
         "reliability": plots.reliability(report.reliability),
@@ -72,7 +72,7 @@ def slices(report: Report) -> Values | None:
 
 
 def mistakes(report: Report) -> Values | None:
-    """The wrong answers given with the most confidence."""
+    """The wrong answers with the highest confidence."""
     return {} if report.mistakes else None
 
 
@@ -112,8 +112,8 @@ def left_out(report: Report) -> Values | None:
     return {"reasons": reasons, "quarantine_rows": QUARANTINE_ROWS}
 
 
-def made(report: Report) -> Values:
-    """What it takes to make this model again."""
+def provenance(report: Report) -> Values:
+    """What it takes to train this model again."""
     return {}
 
 
@@ -128,12 +128,12 @@ SECTIONS = (
     Section("tuning", "Tuning", tuning),
     Section("training", "Training", training),
     Section("left-out", "Left out", left_out),
-    Section("made", "How this was made", made),
+    Section("made", "How this was made", provenance),
 )
 
 
 def best_trials(tuning: Tuning) -> pd.DataFrame:
     """The best trials that ran to their end, the best first."""
-    done = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
-    best = done.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
+    ended = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
+    best = ended.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
     return best.head(TRIAL_ROWS).rename(columns=lambda name: name.removeprefix("params_"))

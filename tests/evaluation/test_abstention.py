@@ -21,34 +21,34 @@ def chosen(pairs: list[tuple[float, bool]], target_risk: float = 0.1, delta: flo
 def test_coverage_and_risk_are_those_of_the_answers_that_are_kept(
     pairs: list[tuple[float, bool]],
 ) -> None:
-    found, confidence, correct = chosen(pairs)
-    kept = confidence >= found.confidence
-    assert found.val_n == len(pairs)
-    if found.val_coverage:
-        assert kept.mean() == pytest.approx(found.val_coverage)
-        assert (~correct[kept]).mean() == pytest.approx(found.val_risk)
-        assert found.val_risk <= 0.1 + 1e-9
+    rule, confidence, correct = chosen(pairs)
+    answered = confidence >= rule.confidence
+    assert rule.val_n == len(pairs)
+    if rule.val_coverage:
+        assert answered.mean() == pytest.approx(rule.val_coverage)
+        assert (~correct[answered]).mean() == pytest.approx(rule.val_risk)
+        assert rule.val_risk <= 0.1 + 1e-9
 
 
 def test_a_perfect_model_on_many_images_never_abstains() -> None:
-    found, *_ = chosen([(0.5 + i / 1000, True) for i in range(300)])
-    assert (found.val_coverage, found.confidence, found.guaranteed) == (1.0, 0.5, True)
+    rule, *_ = chosen([(0.5 + i / 1000, True) for i in range(300)])
+    assert (rule.val_coverage, rule.confidence, rule.guaranteed) == (1.0, 0.5, True)
 
 
 def test_few_images_cannot_vouch_for_anything() -> None:
-    found, *_ = chosen([(0.9, True), (0.8, True), (0.3, False)])
-    assert not found.guaranteed
-    assert (found.confidence, found.val_risk) == (0.8, 0.0)
+    rule, *_ = chosen([(0.9, True), (0.8, True), (0.3, False)])
+    assert not rule.guaranteed
+    assert (rule.confidence, rule.val_risk) == (0.8, 0.0)
 
 
 def test_where_nothing_can_be_vouched_for_the_risk_on_these_images_decides() -> None:
-    found, *_ = chosen([(1 - i / 100, i not in (9, 20, 21)) for i in range(22)])
-    assert (found.guaranteed, found.val_coverage, found.val_risk) == (False, 21 / 22, 2 / 21)
+    rule, *_ = chosen([(1 - i / 100, i not in (9, 20, 21)) for i in range(22)])
+    assert (rule.guaranteed, rule.val_coverage, rule.val_risk) == (False, 21 / 22, 2 / 21)
 
 
 def test_a_model_that_is_always_wrong_always_abstains() -> None:
-    found, *_ = chosen([(0.9, False)] * 50)
-    assert (found.confidence, found.val_coverage) == (1.0, 0.0)
+    rule, *_ = chosen([(0.9, False)] * 50)
+    assert (rule.confidence, rule.val_coverage) == (1.0, 0.0)
 
 
 def test_the_promise_holds_on_new_images_nearly_always() -> None:
@@ -56,7 +56,7 @@ def test_the_promise_holds_on_new_images_nearly_always() -> None:
     random, broken, runs = np.random.default_rng(0), 0, 100
     for _ in range(runs):
         confidence = random.uniform(0.5, 1, 4000)
-        found = abstention(confidence, random.random(4000) < confidence, target_risk=0.1, delta=0.1)
-        assert found.guaranteed
-        broken += (1 - found.confidence) / 2 > 0.1
+        rule = abstention(confidence, random.random(4000) < confidence, target_risk=0.1, delta=0.1)
+        assert rule.guaranteed
+        broken += (1 - rule.confidence) / 2 > 0.1
     assert broken / runs <= 0.1

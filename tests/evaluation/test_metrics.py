@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pipeline import FieldmarkError
-from pipeline.evaluation import metrics
+from pipeline.evaluation import intervals, metrics
 
 BOOTSTRAPPED = ["accuracy", "f1_macro", "ece"]
 quick = settings(max_examples=20)
@@ -152,14 +152,16 @@ def test_risk_at_full_coverage_is_the_error(case):
 def test_intervals_contain_the_point_estimate(case, level):
     figures = metrics.summary(*case)
     names = [name for name in BOOTSTRAPPED if name in figures]
-    found = metrics.intervals(*case, metrics=names, n_resamples=50, level=level, seed=0)
-    assert all(found[name][0] - 1e-12 <= figures[name] <= found[name][1] + 1e-12 for name in names)
+    bounds = intervals.bootstrap(*case, metrics=names, n_resamples=50, level=level, seed=0)
+    assert all(
+        bounds[name][0] - 1e-12 <= figures[name] <= bounds[name][1] + 1e-12 for name in names
+    )
 
 
 def test_interval_of_the_accuracy_agrees_with_the_normal_approximation():
     labels = np.zeros(900, dtype=np.int64)
     probs = np.where(np.arange(900)[:, None] < 720, [0.9, 0.1], [0.1, 0.9])
-    low, high = metrics.intervals(
+    low, high = intervals.bootstrap(
         labels, probs, metrics=["accuracy"], n_resamples=2000, level=0.95, seed=0
     )["accuracy"]
     half = 1.96 * np.sqrt(0.8 * 0.2 / 900)
@@ -170,25 +172,25 @@ def test_interval_of_the_accuracy_agrees_with_the_normal_approximation():
 def test_a_resample_scores_what_summary_scores_on_the_drawn_images(metric):
     labels, probs = predictions(12, 5, seed=3)
     drawn = np.random.default_rng(0).integers(12, size=(1, 12))[0]
-    found = metrics.intervals(labels, probs, metrics=[metric], n_resamples=1, level=0.9, seed=0)[
+    bounds = intervals.bootstrap(labels, probs, metrics=[metric], n_resamples=1, level=0.9, seed=0)[
         metric
     ]
     # One end of the interval is the only resample, the other the point estimate.
-    distance = np.subtract(found, metrics.summary(labels[drawn], probs[drawn])[metric])
+    distance = np.subtract(bounds, metrics.summary(labels[drawn], probs[drawn])[metric])
     assert np.abs(distance).min() < 1e-12
 
 
 def test_intervals_do_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
     case = predictions(20, 3, seed=4)
     how = {"metrics": ["accuracy", "ece"], "n_resamples": 30, "level": 0.9, "seed": 7}
-    at_once = metrics.intervals(*case, **how)
-    monkeypatch.setattr(metrics, "WEIGHTS_AT_ONCE", 100)
-    assert metrics.intervals(*case, **how) == at_once
+    at_once = intervals.bootstrap(*case, **how)
+    monkeypatch.setattr(intervals, "WEIGHTS_AT_ONCE", 100)
+    assert intervals.bootstrap(*case, **how) == at_once
 
 
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match="roc_auc"):
-        metrics.intervals(
+        intervals.bootstrap(
             *predictions(5, 3, seed=0), metrics=["roc_auc"], n_resamples=5, level=0.9, seed=0
         )
 

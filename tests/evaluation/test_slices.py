@@ -49,9 +49,9 @@ def test_numbers_of_a_column_with_gaps_stay_apart():
 
 
 def test_what_names_single_images_or_all_of_them_is_no_slice() -> None:
-    told = [{"file": f"{i}.png", "site": "north", "camera": i % 12} for i in range(24)]
+    metadata = [{"file": f"{i}.png", "site": "north", "camera": i % 12} for i in range(24)]
     rows = pd.DataFrame(
-        {"metadata": [json.dumps(one) for one in told], "format": "PNG", "dark": False}
+        {"metadata": [json.dumps(one) for one in metadata], "format": "PNG", "dark": False}
     )
     assert [*slices.columns(rows)] == ["camera"]
 
@@ -59,20 +59,20 @@ def test_what_names_single_images_or_all_of_them_is_no_slice() -> None:
 @pytest.mark.filterwarnings("error")
 def test_metadata_called_like_a_column_of_the_table_has_slices_of_its_own() -> None:
     """A listing may well say of its images which are dark, or what format they had."""
-    told = [
+    metadata = [
         {"dark": "night", "format": "raw"},
         {"dark": "day", "format": "raw"},
         {"dark": "day", "format": "jpeg"},
     ]
     rows = pd.DataFrame(
         {
-            "metadata": [json.dumps(one) for one in told],
+            "metadata": [json.dumps(one) for one in metadata],
             "format": ["PNG", "PNG", "JPEG"],
             "dark": [False, False, True],
         }
     )
-    found = slices.slices(slices.columns(rows), np.array([True, True, False]), min_n=2)
-    assert set(found["slice"]) == {
+    table = slices.slices(slices.columns(rows), np.array([True, True, False]), min_n=2)
+    assert set(table["slice"]) == {
         "dark (metadata) = day",
         "format (metadata) = raw",
         "format = PNG",

@@ -176,7 +176,7 @@ def test_tags_are_balanced_and_there_is_one_main_heading(page):
 
 
 def test_figures_are_shown_as_people_read_them(page):
-    assert "4 are classified correctly" in page
+    assert "4 of 6 test images correctly" in page
     assert "66.7\u202f%" in page
 
 
@@ -201,7 +201,7 @@ def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     stopped = dataclasses.replace(full.tuning, rows=rows)
     assert sections.best_trials(stopped)["number"].tolist() == [2, 0]
     page = render(dataclasses.replace(full, tuning=stopped))
-    assert "1 of them looked hopeless and was stopped early" in page
+    assert "1 of them was stopped early, as unpromising" in page
     assert "A cross is a trial that was stopped" in page
     whole = render(
         dataclasses.replace(
@@ -213,7 +213,7 @@ def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
 
 def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(page, full):
     assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
-    assert "7 images, which changed 3 labels" in page
+    assert "7 images, and changed 3 labels" in page
     unmeasured = dataclasses.replace(full.label_check, audit=AUDIT[:0])
     assert "label_check.audit.fractions is empty" in render(
         dataclasses.replace(full, label_check=unmeasured)

@@ -353,7 +353,7 @@ def test_a_class_that_no_training_image_has_is_named(
     (tmp_path / "search.json").write_text('{"better_but_slow": [], "left_out": []}')
     winner = candidate({**HOG, "input_px": 32})
     said = caveats.caveats(rows.assign(suspect=False), winner, tmp_path / "out", tmp_path)
-    assert f"The model cannot say classes that no training image has: {named}." in said
+    assert f"The model cannot predict classes without a training image: {named}." in said
 
 
 def test_where_every_class_has_training_images_nothing_is_said(
