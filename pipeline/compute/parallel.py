@@ -12,18 +12,18 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Those that this process may use, which are fewer than the machine has where it is bound to some.
+# The cores that this process may use; fewer than the machine's where it is bound to some.
 N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-AHEAD = 8  # items a core that are drawn before they are asked for
+AHEAD = 8  # items per core that are drawn in advance
 
 
 def in_order(
     function: Callable[[T], R], items: Iterable[T], ahead: int | None = None
 ) -> Iterator[R]:
-    """function(item) for each item, in order; only a few items and results, `ahead` or AHEAD a
-    core, are in memory.
+    """function(item) for each item, in order.
 
-    Threads, since decoders, resizing and hashing let each other run.
+    Only a few items and results, `ahead` or AHEAD per core, are in memory. It uses threads, since
+    decoding, resizing and hashing release Python's lock.
     """
     most = (AHEAD if ahead is None else ahead) * N_CORES
     waiting: deque[Future[R]] = deque()
@@ -37,8 +37,9 @@ def in_order(
 
 
 def apart(function: Callable[..., R], *arguments: object) -> R:
-    """function(*arguments) in a new process, which ends with this one: its imports and what it
-    holds are given back.
+    """function(*arguments) in a new process, which ends with this one.
+
+    The memory of its imports and data is freed afterwards.
     """
     with ProcessPoolExecutor(
         1, get_context("spawn"), end_with_parent, (partial(os._exit, 1),)
@@ -47,7 +48,7 @@ def apart(function: Callable[..., R], *arguments: object) -> R:
 
 
 def end_with_parent(end: Callable[[], object]) -> None:
-    """Call `end` as soon as the process that started this one, by multiprocessing, has ended."""
+    """Call `end` when the process that started this one, by multiprocessing, has ended."""
     parent = parent_process()
     assert parent is not None
 

@@ -14,15 +14,16 @@ COMMENT = re.compile(r"\s+#.*$")
 
 @dataclass(frozen=True)
 class Block:
-    """`above`: comments and blank lines over the key; `lines`: the key's own, to its last one."""
+    """`above`: comments and blank lines above the key; `lines`: the key's own lines."""
 
     above: str
     lines: str
 
 
 def read(text: str) -> dict[str, Any]:
-    """The values, as a configuration reads them. Raises YAMLError or OmegaConfBaseException, and
-    ValueError where they are no mapping.
+    """The values, as a configuration reads them.
+
+    Raises YAMLError or OmegaConfBaseException, and ValueError where they are no mapping.
     """
     values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     if not isinstance(values, dict):
@@ -42,8 +43,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def merge(base: str, mine: str, theirs: str, values: Mapping[str, Any]) -> str | None:
-    """The text of the merged values, in the order of theirs; each key's lines are those of a side
-    that holds its value, or written anew. None where a text does not fall into blocks.
+    """The text of the merged values, in the order of theirs; None where it has no blocks.
+
+    Each key's lines are those of a side that holds its value, or are written anew.
     """
     try:
         old, own, new = (split(text) for text in (base, mine, theirs))
@@ -69,7 +71,7 @@ def split(text: str) -> dict[str, Block]:
         line = line if line.endswith("\n") else line + "\n"
         if not line.strip() or line.startswith(("#", "---", "%")):
             above += line
-        elif line[0] in " \t-}]":  # goes on with the key above, over comments
+        elif line[0] in " \t-}]":  # belongs to the key above, with the comments between
             if not key:
                 raise ValueError(f"no key stands above {line!r}")
             blocks[key] = Block(blocks[key].above, blocks[key].lines + above + line)
@@ -89,7 +91,7 @@ def _key(line: str) -> str:
 
 
 def _order(own: list[str], new: list[str], values: Mapping[str, Any]) -> list[str]:
-    """Theirs, and each key that only I have behind the one that it follows."""
+    """The keys in their order; a key that only I have stands behind the one that it follows."""
     keys = [key for key in new if key in values]
     for i, key in enumerate(own):
         if key in values and key not in keys:
@@ -113,7 +115,7 @@ def _write(
 
 
 def _anew(key: str, value: Any, like: str) -> str:
-    """In one line, with the comment that the lines end with which it replaces."""
+    """The key in one line, with the comment at the end of the lines that it replaces."""
     text = safe_dump(
         {key: value}, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False
     )

@@ -1,4 +1,4 @@
-"""git, asked in the working folder."""
+"""git, run in the working folder."""
 
 import os
 import re
@@ -8,32 +8,34 @@ from pathlib import Path
 
 from pipeline import FieldmarkError
 
-# Messages are read below; and a question must not wait for, or hold, the lock of the index.
+# Messages are parsed below, so they must be English. No command may wait for the index's lock.
 ENVIRONMENT = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 TRUST = re.compile(r"git config --global --add safe\.directory .*")
 
 
 def ask(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """What git answers, less the last line break. Raises FieldmarkError with what to do where it
-    does not answer.
+    """The output of git, without the last line break.
+
+    Raises FieldmarkError with what to do where git fails.
     """
-    done = run(*arguments, environment=environment)
-    if done.returncode:
-        raise FieldmarkError(_advice(done.stderr))
-    return done.stdout.removesuffix("\n")
+    process = run(*arguments, environment=environment)
+    if process.returncode:
+        raise FieldmarkError(_advice(process.stderr))
+    return process.stdout.removesuffix("\n")
 
 
 def answer(*arguments: str) -> str | None:
     """The same, None where git fails."""
-    done = run(*arguments)
-    return None if done.returncode else done.stdout.removesuffix("\n")
+    process = run(*arguments)
+    return None if process.returncode else process.stdout.removesuffix("\n")
 
 
 def run(
     *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run git, whatever becomes of it; names that are no UTF-8 hold surrogates. Raises
-    FieldmarkError where there is no git.
+    """Run git, whatever its exit code; names that are not UTF-8 hold surrogates.
+
+    Raises FieldmarkError where there is no git.
     """
     try:
         return subprocess.run(
@@ -58,7 +60,7 @@ def in_repository() -> bool:
 
 
 def _advice(stderr: str) -> str:
-    """What git said, in one line, with what to do."""
+    """git's error in one line, with what to do."""
     if trust := TRUST.search(stderr):
         home = os.environ.get("HOME", "")
         first = "" if home and os.access(home, os.W_OK) else "export HOME=/tmp; "
@@ -72,5 +74,5 @@ def _advice(stderr: str) -> str:
             "clone Fieldmark, or: git init && git add --all && git commit --message start"
         )
     lines = [line for line in stderr.splitlines() if line.startswith(("fatal:", "error:"))]
-    said = (lines or stderr.splitlines() or ["no reason given"])[0]
-    return f"git does not answer ({said[:200]}); mend that first, `git status` shows it"
+    error = (lines or stderr.splitlines() or ["no reason given"])[0]
+    return f"git does not answer ({error[:200]}); solve that first; `git status` shows it"

@@ -1,10 +1,10 @@
 """A three-way merge of YAML by keys, and git's merge driver that does it.
 
-What one turned keeps its value, what upstream added or changed comes in, what upstream removed goes
-away. git calls `python -m pipeline.repository.merging BASE OURS THEIRS PATH`, for the files that
-.gitattributes names, and takes what then stands in OURS. A dvc.lock stays one's own: it tells what
-was built here, and `dvc repro` finds by its hashes what is stale. Whatever cannot be read as YAML
-is left to git's merge by lines.
+A value that one turned stays, what upstream added or changed is taken, what upstream removed goes
+away. git calls `python -m pipeline.repository.merging BASE OURS THEIRS PATH` for the files that
+.gitattributes names, and takes the content of OURS afterwards. A dvc.lock stays one's own: it
+records what was built here, and by its hashes `dvc repro` knows what is out of date. Whatever is
+not YAML is left to git's merge by lines.
 """
 
 import os
@@ -26,7 +26,7 @@ UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError)  # or not a mapping
 
 
 def merge_values(base: Any, mine: Any, theirs: Any, name: str = "") -> tuple[Any, list[str]]:
-    """The merged value and, one line each, what was decided against one side.
+    """The merged value and, one line each, the decisions against one side.
 
     A section whose keys I turned keeps its `use`, too: they were chosen for that file.
     """
@@ -62,11 +62,11 @@ def _merge_mappings(
 
 
 def merge_texts(base: str, mine: str, theirs: str, by_lines: str | None) -> tuple[str, list[str]]:
-    """The merged text, comments included, and the notes. `by_lines` is git's merge by lines, None
-    where it conflicts; it is taken where it holds the merged values.
+    """The merged text, comments included, and the notes.
 
-    Raises YAMLError or OmegaConfBaseException where a text is no YAML, ValueError where it is no
-    mapping.
+    `by_lines` is git's merge by lines, None where it conflicts; it is used where it holds the
+    merged values. Raises YAMLError or OmegaConfBaseException where a text is not YAML, ValueError
+    where it is no mapping.
     """
     values, notes = _merge_mappings(read(base), read(mine), read(theirs), "")
     written = (by_lines, blocks.merge(base, mine, theirs, values))
@@ -86,19 +86,21 @@ def _holds(text: str, values: Mapping[str, Any]) -> bool:
 def _by_lines(mine: Path, base: Path, theirs: Path) -> tuple[bytes, int]:
     """git's merge, and the number of its conflicts, which is above 127 where it failed."""
     command = ["git", "merge-file", "--stdout", str(mine), str(base), str(theirs)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    return done.stdout, done.returncode
+    process = subprocess.run(command, capture_output=True, check=False)
+    return process.stdout, process.returncode
 
 
 def _mine_is_theirs() -> bool:
-    """Whether git calls "theirs" what is mine: `git rebase` and `git stash pop` put it on top of
-    what is there. Only in a merge does git name heads in its environment.
+    """Whether git calls my side "theirs".
+
+    `git rebase` and `git stash pop` do, since they apply it on top of what is there. Only in a
+    merge does git name heads in its environment.
     """
     return not any(name.startswith("GITHEAD_") for name in os.environ)
 
 
 def drive(base: Path, ours: Path, theirs: Path, name: str) -> int:
-    """Write the merged text to `ours`; the exit code for git, other than 0 for a conflict."""
+    """Write the merged text to `ours`; returns the exit code for git, not 0 for a conflict."""
     mine, other = (theirs, ours) if _mine_is_theirs() else (ours, theirs)
     if Path(name).name == LOCK:
         ours.write_bytes(mine.read_bytes())

@@ -1,9 +1,9 @@
-"""Which commit the code in use is, and what of it is in no commit.
+"""Which commit the code in use is, and which of its files are in no commit.
 
 In use are dvc.yaml, params.yaml, the package, people's decisions, and the files of conf/ that
-params.yaml selects. A file of these that git does not hold, ignored or not, counts as an edit: a
+params.yaml selects. Such a file that git does not hold, ignored or not, counts as an edit: a
 checkout of the commit would lack it. So does a tracked file with an edit, anywhere in the project
-folder but in dvc.lock, which every rebuild writes.
+folder, except dvc.lock, which every rebuild writes.
 """
 
 from pathlib import Path
@@ -20,40 +20,43 @@ CACHES = "__pycache__"
 
 
 def tags() -> dict[str, str]:
-    """`git.commit` ("none" before the first one), `git.dirty` (true, false or unknown), and where
-    they apply `git.uncommitted` (which files) and `git.unknown` (why git does not answer).
+    """`git.commit` ("none" before the first one) and `git.dirty` (true, false or unknown).
+
+    Where they apply, also `git.uncommitted` (which files) and `git.unknown` (why git fails).
     """
     try:
-        return _known()
+        return _read_tags()
     except FieldmarkError as error:
         commit = "unknown" if git.in_repository() else "none"
         return {"git.commit": commit, "git.dirty": "unknown", "git.unknown": str(error)}
 
 
 def check() -> None:
-    """Raise FieldmarkError where there is a repository and git does not answer in it: what is built
-    now would never pass the gate of a clean commit. A folder in no repository is DVC's to refuse.
+    """Raise FieldmarkError where there is a repository and git fails in it.
+
+    What is built now would never pass the gate of a clean commit. Outside a repository, DVC
+    refuses.
     """
     if git.in_repository():
-        _known()
+        _read_tags()
 
 
-def _known() -> dict[str, str]:
+def _read_tags() -> dict[str, str]:
     inside = git.ask("rev-parse", "--show-prefix")
     commit = git.answer("rev-parse", "--verify", "--quiet", "HEAD") or "none"
     edited, lacking = _compare(commit, inside)
     edited |= _status(inside) - lacking
     files = [*sorted(edited), *(f"{name} ({LACKING})" for name in sorted(lacking))]
-    shown = ", ".join(files[:NAMED]) + (f" and {n} more" if (n := len(files) - NAMED) > 0 else "")
-    known = {"git.commit": commit, "git.dirty": str(bool(files)).lower()}
-    return known | ({"git.uncommitted": _printable(shown)} if files else {})
+    listed = ", ".join(files[:NAMED]) + (f" and {n} more" if (n := len(files) - NAMED) > 0 else "")
+    result = {"git.commit": commit, "git.dirty": str(bool(files)).lower()}
+    return result | ({"git.uncommitted": _printable(listed)} if files else {})
 
 
 def _status(inside: str) -> set[str]:
-    """The tracked files of the project that git takes for edited."""
-    asked = ("--porcelain=v2", "--no-renames", "--untracked-files=no", "-z")
+    """The tracked files of the project that git reports as edited."""
+    options = ("--porcelain=v2", "--no-renames", "--untracked-files=no", "-z")
     paths = set()
-    for line in git.ask("status", *asked, "--", ".", ":!dvc.lock").split("\0"):
+    for line in git.ask("status", *options, "--", ".", ":!dvc.lock").split("\0"):
         kind, fields = line[:2], line.split(" ", 10)
         if kind == "u ":
             paths.add(fields[10])
@@ -63,19 +66,19 @@ def _status(inside: str) -> set[str]:
 
 
 def _compare(commit: str, inside: str) -> tuple[set[str], set[str]]:
-    """Of the files in use those that are not as the commit holds them, and those that it lacks.
+    """The files in use that differ from the commit, and those that it lacks.
 
-    Compared by content, with an index of our own: git's takes a file for unchanged by its size and
-    time, which a queued experiment's params.yaml passes, and can be told to overlook it
-    (`update-index --assume-unchanged`, `--skip-worktree`).
+    They are compared by content, with an index of our own. git's index takes a file for unchanged
+    by its size and time, which a queued experiment's params.yaml passes, and can be told to ignore
+    it (`update-index --assume-unchanged`, `--skip-worktree`).
     """
     with TemporaryDirectory() as folder:
         own = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         if git.answer("rev-parse", "--verify", "--quiet", f"{commit}:{inside}") is not None:
             prefix = [f"--prefix={inside}"] if inside else []
             git.ask("read-tree", *prefix, f"{commit}:{inside}", environment=own)
-        asked = ("ls-files", "-t", "-z", "--others", "--modified", "--deleted")
-        listed = git.ask(*asked, "--", *IN_USE, environment=own)
+        options = ("ls-files", "-t", "-z", "--others", "--modified", "--deleted")
+        listed = git.ask(*options, "--", *IN_USE, environment=own)
     edited, lacking, used = set(), set(), _conf_in_use()
     for line in filter(None, listed.split("\0")):
         letter, path = line.split(" ", 1)
@@ -94,7 +97,7 @@ def _conf_in_use() -> set[str]:
 
 
 def _counts(path: str, conf_in_use: set[str]) -> bool:
-    """What editors and Python leave beside the code changes nothing."""
+    """Whether a file changes results: files that editors and Python leave behind do not."""
     if path.startswith("conf/"):
         return path in conf_in_use
     left_behind = path.endswith("~") or any(part.startswith(".") for part in path.split("/"))

@@ -1,7 +1,7 @@
 """A newer Fieldmark in a project with photos, values and results of one's own.
 
-It is a merge by git, with the driver of merging.py for params.yaml, conf/ and dvc.lock. Edits that
-are in no commit are set aside and brought back. It succeeds, or the project is as it was.
+It is a merge by git, with the driver of merging.py for params.yaml, conf/ and dvc.lock. Uncommitted
+edits are stashed and restored. It succeeds, or leaves the project unchanged.
 """
 
 import os
@@ -18,10 +18,10 @@ LOCK = "dvc.lock"
 
 
 def update(*source: str) -> None:
-    """Merge what the branch follows, or a repository and a branch, and say what came of it.
+    """Merge what the branch follows, or a repository and a branch, and print the result.
 
-    Raises FieldmarkError where there is nothing to merge with, or a file was changed by both sides
-    in a way that only a person can settle; the project is then as it was.
+    Raises FieldmarkError where there is nothing to merge with, or where both sides changed a file
+    in a way that only a person can settle; the project is then unchanged.
     """
     _refuse_in_the_middle()
     install_driver()
@@ -50,7 +50,7 @@ def update(*source: str) -> None:
 
 
 def install_driver() -> None:
-    """Let git merge as merging.py does, in this clone; also for a later `git pull`."""
+    """Let git merge with merging.py in this clone; also for a later `git pull`."""
     top, python = git.ask("rev-parse", "--show-toplevel"), sys.executable
     if Path(python).is_relative_to(Path(top).resolve()):
         python = os.path.relpath(python, Path(top).resolve())  # the clone may be moved
@@ -100,21 +100,21 @@ def _how(target: str, before: str) -> list[str]:
 
 
 def _merge(target: str, how: list[str], edited: bool) -> None:
-    done = git.run("merge", "--quiet", "--no-edit", "--ff", *how, target)
-    _pass_on(done)
-    if done.returncode:
+    process = git.run("merge", "--quiet", "--no-edit", "--ff", *how, target)
+    _pass_on(process)
+    if process.returncode:
         both = _unmerged()
         git.answer("merge", "--abort")
         if edited:
             git.ask("stash", "pop", "--quiet", "--index")
-        raise FieldmarkError(_why(both, done, f"git merge {' '.join([*how, target[:10]])}"))
+        raise FieldmarkError(_why(both, process, f"git merge {' '.join([*how, target[:10]])}"))
 
 
 def _bring_back(before: str, lock_was_removed: bool) -> None:
-    """The edits that were set aside, or everything as it was."""
-    done = git.run("stash", "pop", "--quiet")
-    _pass_on(done)
-    if not done.returncode:
+    """Restore the stashed edits, or else everything as it was."""
+    process = git.run("stash", "pop", "--quiet")
+    _pass_on(process)
+    if not process.returncode:
         return
     both = _unmerged()
     if lock_was_removed and both == [git.ask("rev-parse", "--show-prefix") + LOCK]:
@@ -124,7 +124,7 @@ def _bring_back(before: str, lock_was_removed: bool) -> None:
         return
     git.ask("reset", "--quiet", "--hard", before)
     git.ask("stash", "pop", "--quiet", "--index")
-    raise FieldmarkError(_why(both, done, "commit your edits, then: make update"))
+    raise FieldmarkError(_why(both, process, "commit your edits, then: make update"))
 
 
 def _unmerged() -> list[str]:
@@ -132,29 +132,29 @@ def _unmerged() -> list[str]:
     return [name for name in listed.split("\0") if name]
 
 
-def _why(both: list[str], done: CompletedProcess[str], remedy: str) -> str:
+def _why(both: list[str], process: CompletedProcess[str], remedy: str) -> str:
     if both:
         return (
             f"you and the newer Fieldmark both changed {', '.join(both)}, so nothing was updated; "
             f"settle it by hand: {remedy}"
         )
-    return f"nothing was updated: {_said(done)}"
+    return f"nothing was updated: {_message(process)}"
 
 
-def _pass_on(done: CompletedProcess[str]) -> None:
-    """What the driver decided."""
-    for line in done.stderr.splitlines():
+def _pass_on(process: CompletedProcess[str]) -> None:
+    """Print the decisions of the merge driver."""
+    for line in process.stderr.splitlines():
         if line.startswith("fieldmark: "):
             print(line.removeprefix("fieldmark: "))
 
 
-def _must(done: CompletedProcess[str], what: str) -> None:
-    if done.returncode:
-        raise FieldmarkError(f"git {what} failed: {_said(done)}")
+def _must(process: CompletedProcess[str], what: str) -> None:
+    if process.returncode:
+        raise FieldmarkError(f"git {what} failed: {_message(process)}")
 
 
-def _said(done: CompletedProcess[str]) -> str:
-    return " ".join(done.stderr.split())[:300] or "git gave no reason"
+def _message(process: CompletedProcess[str]) -> str:
+    return " ".join(process.stderr.split())[:300] or "git gave no reason"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """An old commit, checked out into a scratch folder that belongs to one process.
 
-`.fieldmark/reproduce/NAME` holds the worktree and whatever has to lie beside it, and its process
-holds `NAME.lock` as long as it lives. What a killed one left is removed by the next.
+`.fieldmark/reproduce/NAME` holds the worktree and whatever must lie beside it. Its process holds
+`NAME.lock` as long as it lives. The next process removes the folder of a killed one.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pipeline import FieldmarkError, config
 from pipeline.repository import git
 
-KEPT = "kept"  # a file of this name: the scratch folder was to be kept
+KEPT = "kept"  # a file of this name marks a scratch folder that stays
 
 
 def scratch_root() -> Path:
@@ -24,13 +24,12 @@ def scratch_root() -> Path:
 
 @contextmanager
 def checked_out(commit: str, *, above: int = 0, keep: bool = False) -> Iterator[Path]:
-    """The project's folder in a worktree of this commit; the scratch folder is gone afterwards
-    unless it is to be kept.
+    """The project's folder in a worktree of this commit; removed afterwards unless `keep`.
 
     above: how many levels of the scratch folder lie above the worktree, for a path such as
     ../photos. Raises FieldmarkError where the commit is not here or git cannot check it out.
     """
-    inside = git.ask("rev-parse", "--show-prefix")  # of a repository that holds more than Fieldmark
+    inside = git.ask("rev-parse", "--show-prefix")  # the sub-folder of a larger repository
     if git.answer("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
         raise FieldmarkError(f"commit {commit} is not in this repository; `git fetch` it first")
     scratch, lock = _own_folder(commit)
@@ -41,17 +40,18 @@ def checked_out(commit: str, *, above: int = 0, keep: bool = False) -> Iterator[
     finally:
         if keep:
             (scratch / KEPT).touch()
-            print(f"kept: {place / inside} (`rm -r {scratch}` takes it away)")
+            print(f"kept: {place / inside} (`rm -r {scratch}` removes it)")
         else:
             _remove(scratch)
         lock.release()
 
 
 def _own_folder(commit: str) -> tuple[Path, BaseFileLock]:
-    """A new scratch folder and its lock, held; removes those of processes that have ended."""
+    """A new scratch folder and its lock, held; removes the folders of ended processes."""
     root = scratch_root()
     config.made(root)
-    with FileLock(root / "all.lock"):  # nobody sweeps between the folder and its lock
+    # Nobody sweeps the new folder before it is locked.
+    with FileLock(root / "all.lock"):
         for lock_file in root.glob("*.lock"):
             if lock_file.stem != "all":
                 _sweep(lock_file.with_suffix(""), lock_file)
@@ -67,7 +67,7 @@ def _sweep(scratch: Path, lock_file: Path) -> None:
             if not (scratch / KEPT).exists():
                 _remove(scratch)
     except Timeout:
-        pass  # its process is at work
+        pass  # its process is alive
 
 
 def _lock_file(scratch: Path) -> Path:
@@ -81,9 +81,9 @@ def _remove(scratch: Path) -> None:
 
 
 def _add(place: Path, commit: str, inside: str) -> None:
-    done = git.run("worktree", "add", "--detach", str(place), commit)
-    if done.returncode:
-        last = (done.stderr.splitlines() or ["no reason given"])[-1]
+    process = git.run("worktree", "add", "--detach", str(place), commit)
+    if process.returncode:
+        last = (process.stderr.splitlines() or ["no reason given"])[-1]
         raise FieldmarkError(f"git could not check out {commit} into {place}: {last}")
     if not (place / inside / "dvc.yaml").exists():
         raise FieldmarkError(f"commit {commit} holds no {inside}dvc.yaml, so nothing can be run")

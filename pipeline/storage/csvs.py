@@ -1,9 +1,9 @@
-"""Cells of every CSV file that is written: text that a spreadsheet would run as a formula gets an
-apostrophe in front, and whoever reads the file here gets the text back as it was.
+"""The cells of every CSV file that is written here: no cell is a formula.
 
+Text that a spreadsheet would run as a formula gets an apostrophe in front; reading here removes it.
 Names of files and classes, metadata and messages are other people's text: `=cmd|...` in a cell runs
-where the file is opened. What is text here and looks like a number stays: there is nothing to run
-in `-1.5`, and it may be a class. https://owasp.org/www-community/attacks/CSV_Injection
+where the file is opened. Text that looks like a number stays: `-1.5` runs nothing, and may be a
+class. https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 import csv
@@ -15,25 +15,25 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# Behind apostrophes, too: what has some already gets one more, so that one can be taken away.
+# Behind apostrophes, too: such a text gets one more, so that one can be removed.
 FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def safe(value: Any) -> Any:
-    """The value as it may stand in a cell; only text is changed."""
+    """The value as it may stand in a cell; only text changes."""
     if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
 
 def original(text: str) -> str:
-    """What `safe` was given."""
+    """The text that `safe` was given."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def row_writer(file: Any) -> Callable[[Iterable[Any]], object]:
-    """Writes one row to anything with `write`."""
+    """A function that writes one row to anything with `write`."""
     bare = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
@@ -46,20 +46,21 @@ def row_writer(file: Any) -> Callable[[Iterable[Any]], object]:
 
 def write(frame: "pd.DataFrame", file: Path) -> None:
     """A table with its header, without its index."""
-    made = frame.copy(deep=False)
+    cells = frame.copy(deep=False)
     breaks = any(map(_breaks, frame.columns))
     for column in frame.columns:
         if frame[column].dtype.kind not in "biuf":
-            made[column] = frame[column].map(safe, na_action="ignore")
-            breaks = breaks or any(map(_breaks, made[column]))
-    made.rename(columns=safe).to_csv(
+            cells[column] = frame[column].map(safe, na_action="ignore")
+            breaks = breaks or any(map(_breaks, cells[column]))
+    cells.rename(columns=safe).to_csv(
         file, index=False, quoting=csv.QUOTE_NONNUMERIC if breaks else csv.QUOTE_MINIMAL
     )
 
 
 def read(file: Path | IO[str], **how: Any) -> "pd.DataFrame":
-    """What `write` or `row_writer` wrote; `how` as pandas.read_csv takes it, in the names of the
-    header as it was.
+    """What `write` or `row_writer` wrote; `how` goes to pandas.read_csv.
+
+    Its column names are those before `safe`.
     """
     import pandas as pd  # takes a while, and not all who write need it
 
@@ -75,5 +76,5 @@ def read(file: Path | IO[str], **how: Any) -> "pd.DataFrame":
 
 
 def _breaks(cell: Any) -> bool:
-    """Whether a reader takes a cell for the end of a line that Python writes without quotes."""
+    """Whether a reader takes the cell for a line end, which Python writes without quotes."""
     return isinstance(cell, str) and "\r" in cell

@@ -1,10 +1,10 @@
-"""Arrays that are filled row by row, where a run goes on that was killed.
+"""Arrays that are filled row by row; a run goes on where a killed one stopped.
 
 <name>.npy   the arrays
 done         when the machine started, in seconds, and how many items have their rows
-The folder must belong to one configuration and input. What a kill leaves in the system's buffers
-gets to the disk, what a power cut leaves there does not: after a restart of the machine all begins
-anew.
+
+The folder must belong to one configuration and input. After a kill, the system's buffers still
+reach the disk; after a power cut they do not. So after a restart of the machine all begins anew.
 """
 
 import os
@@ -21,7 +21,7 @@ Kind = tuple[tuple[int, ...], DTypeLike]  # shape and type
 EVERY = 1024  # items between two marks
 
 _MARK = "done"
-_SAME_START = 60.0  # seconds; clocks are set
+_SAME_START = 60.0  # seconds; clocks may be set
 
 
 def begin(folder: Path, kinds: Mapping[str, Kind]) -> tuple[int, dict[str, np.ndarray]]:
@@ -45,8 +45,9 @@ def begin(folder: Path, kinds: Mapping[str, Kind]) -> tuple[int, dict[str, np.nd
 
 
 def mark(folder: Path, done: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Note that so many items are done, from where a killed run goes on, and free the memory that
-    holds what was written.
+    """Note that so many items are done, and free the memory of what was written.
+
+    A killed run goes on from there.
     """
     for array in arrays.values():
         store.release(array)

@@ -1,7 +1,7 @@
 """Pixels on disk, in few large files: originals packed in Parquet, arrays mapped from .npy.
 
-images-00000.parquet, ...   id (str), bytes (the untouched file); uncompressed, since images already
-                            are
+images-00000.parquet, ... have columns id (str) and bytes (the untouched file), uncompressed, since
+images are compressed already.
 """
 
 import errno
@@ -26,26 +26,26 @@ from pipeline import config
 
 T = TypeVar("T")
 
-SHARD_BYTES = 64 * 2**20  # of a packed file, and so what is held in memory
-SHARD_IMAGES = 8192  # of small images a shard holds so many, which bounds what a kill costs
-GROUP_BYTES = 2**20  # what is read to get at a single image
-READ_IMAGES = 64  # that are in memory while all are read
+SHARD_BYTES = 64 * 2**20  # per packed file, and so in memory
+SHARD_IMAGES = 8192  # of small images per shard, which bounds what a kill costs
+GROUP_BYTES = 2**20  # the read size for a single image
+READ_IMAGES = 64  # in memory while all are read
 SCHEMA = pa.schema([("id", pa.string()), ("bytes", pa.large_binary())])
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where the reading functions look for it."""
+    """The path of a shard, where the reading functions expect it."""
     return folder / f"images-{number:05d}.parquet"
 
 
 def write_shard(path: Path, items: Iterable[tuple[str, bytes]]) -> None:
-    """One file of (id, bytes), of which a piece at a time is drawn."""
+    """Write one file of (id, bytes), which are drawn one portion at a time."""
     with pq.ParquetWriter(
         path,
         SCHEMA,
         compression="none",
         use_dictionary=False,  # no two images are alike
-        write_statistics=False,  # would copy a smallest and a largest image into the footer
+        write_statistics=False,  # they would copy two images into the footer
     ) as file:
         for group in portions(items, lambda item: len(item[1]), GROUP_BYTES, SHARD_IMAGES):
             ids, contents = zip(*group, strict=True)
@@ -61,8 +61,9 @@ def read_images(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def ids(folder: Path) -> Shaped[np.ndarray, " n"]:
-    """Those of all images in the order written, as UTF-8: 64 bytes for the name of a file by its
-    SHA-256, where a str takes 113.
+    """The ids of all images in the order written, as UTF-8.
+
+    A file's SHA-256 takes 64 bytes so, and 113 as a str.
     """
     return _ids(_files(folder))
 
@@ -72,21 +73,21 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _ids(files: Sequence[Path]) -> Shaped[np.ndarray, " n"]:
-    found = [np.empty(0, "S1")]
+    parts = [np.empty(0, "S1")]
     for path in files:
         with pq.ParquetFile(path) as shard:
-            found += [
+            parts += [
                 np.array([_key(id) for id in part["id"].to_pylist()])
                 for part in shard.iter_batches(columns=["id"])
             ]
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 class PackedImages:
-    """The packed images of a folder by number, as written, or by id. Threads may share the object.
+    """The packed images of a folder, by number or by id. Threads may share the object.
 
-    In memory are the piece that was read last and, as soon as one is asked for by its id, all ids:
-    some 72 bytes each.
+    The piece that was read last is in memory and, as soon as an id is looked up, all ids: some 72
+    bytes each.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -104,17 +105,17 @@ class PackedImages:
         return self._starts[-1]
 
     def __contains__(self, id: str) -> bool:
-        return self._found(id) is not None
+        return self._number(id) is not None
 
     def __getitem__(self, id: str) -> bytes:
         """The untouched bytes; KeyError for an id that is not there."""
-        number = self._found(id)
+        number = self._number(id)
         if number is None:
             raise KeyError(id)
         return self.at(number)
 
     def at(self, number: int) -> bytes:
-        """The untouched bytes of the image that was written so many images after the first."""
+        """The untouched bytes of the image with this number, from 0, in the order written."""
         piece = bisect_right(self._starts, number) - 1
         last = self._last
         if last[0] != self._pieces[piece]:
@@ -133,9 +134,9 @@ class PackedImages:
         order = np.argsort(written, kind="stable")
         return written[order], order
 
-    def _found(self, id: str) -> int | None:
+    def _number(self, id: str) -> int | None:
         key, (sorted_ids, numbers) = _key(id), self._numbers
-        if len(key) > sorted_ids.itemsize:  # numpy would widen all the others for it
+        if len(key) > sorted_ids.itemsize:  # numpy would widen all other ids
             return None
         at = int(np.searchsorted(sorted_ids, np.bytes_(key)))
         return int(numbers[at]) if at < len(sorted_ids) and sorted_ids[at] == key else None
@@ -155,11 +156,10 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def portions(
     items: Iterable[T], size: Callable[[T], int], most_size: int, most: int
 ) -> Iterator[list[T]]:
-    """A portion ends before it would have more than most_size together, or `most` items; a larger
-    item has one to itself.
+    """Lists of items, each within `most_size` together and `most` items.
 
-    Only one portion is in memory, and the item after it; what a caller takes out of its list is not
-    held here either.
+    A larger item has a list to itself. Only one list is in memory, and the item after it. Items
+    that the caller removes from its list are not held here either.
     """
     portion: list[T] = []
     together = 0
@@ -175,11 +175,11 @@ def portions(
 
 @contextmanager
 def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
-    """A temporary path to write a file to, which is renamed to `path` when it is complete: nobody
-    finds half of it.
+    """A temporary path to write a file to; it is renamed to `path` when it is complete.
 
-    half: the temporary path, on the same disk, to which only one process writes at a time, over
-    what a kill left there; by default a new one beside the file. What is not completed is deleted.
+    So nobody reads half a file. half: the temporary path, on the same disk, to which only one
+    process writes at a time, over what a kill left there; by default a new one beside the file.
+    What is not completed is deleted.
     """
     config.made(path.parent)
     half = half or path.with_name(f".{uuid.uuid4().hex}.partial")
@@ -187,7 +187,7 @@ def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
         yield half
         half.replace(path)
     except OSError as error:
-        if error.filename is None:  # a disk that is full does not say for which file
+        if error.filename is None:  # a full disk does not name the file
             error.filename = str(path)
         raise
     finally:
@@ -195,10 +195,10 @@ def whole(path: Path, half: Path | None = None) -> Iterator[Path]:
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
-    """A new .npy file of zeros to fill row by row: what is assigned goes to disk, not to memory.
+    """A new .npy file of zeros to fill row by row; what is assigned goes to disk, not to memory.
 
-    Raises OSError where the disk has no room for all of it: a mapped file that only later finds
-    none ends the process with a signal and without a word.
+    Raises OSError where the disk has no room for all of it: a mapped file that runs out of room
+    later ends the process by a signal, without a message.
     """
     config.made(path.parent)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
@@ -207,7 +207,7 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memma
             try:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of the file system
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
                     raise OSError(error.errno, error.strerror, str(path)) from error
     return array
 
@@ -219,11 +219,10 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the memory that holds what was read from or written to a mapped file; nothing is
-    lost, other arrays stay.
+    """Free the memory of what was read from or written to a mapped file; nothing is lost.
 
-    What was touched of a map counts as memory of the process until the system needs it for
-    something else.
+    The touched pages of a map count as memory of the process until the system needs it. Other
+    arrays stay in memory.
     """
     mapped: object = array
     while isinstance(mapped, np.ndarray):

@@ -1,4 +1,4 @@
-"""The one table: a row an image, kept as table.parquet. The only module that reads or writes it.
+"""The one table: one row per image, as table.parquet. Only this module reads or writes it.
 
 Axes: n rows, k classes.
 """
@@ -18,7 +18,7 @@ from pandas.api.types import is_integer_dtype, is_object_dtype, pandas_dtype
 from pipeline.storage import store
 
 FILE = "table.parquet"
-GROUP_ROWS = 8192  # that are in memory while a table is written as it comes
+GROUP_ROWS = 8192  # in memory while a table is written row by row
 
 INGEST_COLUMNS = {
     "id": "str",
@@ -38,10 +38,10 @@ INGEST_COLUMNS = {
 
 
 def write(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write folder/table.parquet and return the rows as `read` will give them, counted from 0.
+    """Write folder/table.parquet and return the rows as `read` returns them, counted from 0.
 
-    Equal rows give equal bytes. Columns beyond INGEST_COLUMNS are kept, behind them. Raises
-    ValueError where a column is missing, has a gap, or holds another type.
+    Equal rows give equal bytes. Further columns follow INGEST_COLUMNS. Raises ValueError where a
+    column is missing, has a gap, or holds another type.
     """
     checked = _checked(rows)
     whole = _plain(checked)
@@ -54,8 +54,9 @@ def write(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def write_each(rows: Iterable[Mapping[str, object]], folder: Path) -> None:
-    """The same file from rows of INGEST_COLUMNS that are drawn one by one: only GROUP_ROWS are in
-    memory.
+    """The same file from rows of INGEST_COLUMNS that are drawn one by one.
+
+    Only GROUP_ROWS of them are in memory.
     """
     frames = (
         pd.DataFrame(some, columns=[*INGEST_COLUMNS]) for some in store.chunks(rows, GROUP_ROWS)
@@ -65,8 +66,9 @@ def write_each(rows: Iterable[Mapping[str, object]], folder: Path) -> None:
 
 
 def write_where(source: Path, column: str, values: Sequence[str], folder: Path) -> None:
-    """The rows of another stage's table whose column has one of the values: only a piece of them is
-    in memory.
+    """The rows of another stage's table whose column has one of the values.
+
+    Only a part of them is in memory.
     """
     with pq.ParquetFile(source / FILE) as file:
         parts = (
@@ -77,68 +79,67 @@ def write_where(source: Path, column: str, values: Sequence[str], folder: Path) 
 
 
 def read(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The table of a stage's folder, or those of its columns that it has, with the dtypes it was
-    written with.
-    """
+    """The table of a stage's folder, or those of `columns` that it has, with their dtypes."""
     rows: pd.DataFrame = pq.read_table(folder / FILE, columns=columns).to_pandas()
     return rows if columns else _checked(rows)
 
 
 def from_feedback(metadata: str) -> bool:
-    """Whether a row's metadata says that the image came from the model in production, not from the
-    source.
-    """
+    """Whether a row's metadata says that the image came from production, not from the source."""
     return bool(json.loads(metadata or "{}").get("origin") == "feedback")
 
 
 def targets(rows: pd.DataFrame, classes: list[str]) -> Float32[np.ndarray, "n k"]:
-    """What to train towards: each row sums to 1.
+    """The targets of training: each row sums to 1.
 
-    The soft label where its likeliest class is the label, else one-hot: a person's relabelling wins
-    over the probabilities it contradicts. Raises ValueError for a label outside the classes.
+    The soft label where its likeliest class is the label, else one-hot: a person's relabelling
+    overrides the probabilities that it contradicts. Raises ValueError for a label outside the
+    classes.
     """
     rest = set(rows["label"]) - set(classes)
     if rest:
         raise ValueError(f"labels {sorted(rest)} are none of the classes {classes}")
     pairs = zip(rows["label"], rows["soft_label"], strict=True)
-    chances = [_chances(label, json.loads(soft or "{}", parse_int=float)) for label, soft in pairs]
-    wide = np.array([[row.get(name, 0.0) for name in classes] for row in chances], np.float64)
-    wide = wide.reshape(
-        len(rows), len(classes)
-    )  # in double precision, where the smallest chance is not yet zero
+    probabilities = [
+        _probabilities(label, json.loads(soft or "{}", parse_int=float)) for label, soft in pairs
+    ]
+    wide = np.array([[row.get(name, 0.0) for name in classes] for row in probabilities], np.float64)
+    # In double precision, where the smallest probability is not yet zero.
+    wide = wide.reshape(len(rows), len(classes))
     shares: Float32[np.ndarray, "n k"] = (wide / wide.sum(axis=1, keepdims=True)).astype(np.float32)
     return shares
 
 
 def shares(rows: pd.DataFrame, classes: list[str]) -> Float64[np.ndarray, "n k"] | None:
-    """How much of each class an image is said to be, see `targets`; None where every label is
-    certain.
-    """
+    """The share of each class in an image's label, see `targets`; None if all are certain."""
     return targets(rows, classes).astype(np.float64) if (rows["soft_label"] != "").any() else None
 
 
 def weights(rows: pd.DataFrame) -> Float64[np.ndarray, " n"] | None:
-    """How much each image counts in what is learned, 0 or more; None where all count the same."""
+    """How much each image counts in training, 0 or more; None where all count the same."""
     return rows["weight"].to_numpy(np.float64) if (rows["weight"] != 1).any() else None
 
 
 def relative(weights: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Scaled to a mean of 1, so that learning rate and regularisation mean what they do without
-    weights; all zeros stay zeros.
+    """Scaled to a mean of 1; all zeros stay zeros.
+
+    So learning rate and regularisation mean the same as without weights.
     """
-    largest = weights.max(initial=0.0)  # first, or else the sum of huge ones would be infinite
+    # Divided by it first, since the sum of huge weights would be infinite.
+    largest = weights.max(initial=0.0)
     shares: Float64[np.ndarray, " n"] = weights / largest if largest > 0 else weights
     return shares / shares.mean() if largest > 0 else shares
 
 
-def _chances(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:
+def _probabilities(label: str, soft: Mapping[str, float]) -> Mapping[str, float]:
     agrees = soft.get(label, 0) > 0 and soft[label] == max(soft.values())
     return soft if agrees else {label: 1.0}
 
 
 def _plain(rows: pd.DataFrame) -> pa.Table:
-    """Without pandas' own metadata, which name its version, and in one piece: its strings come in
-    chunks of any size.
+    """The rows in one piece, without pandas' metadata, which name its version.
+
+    Strings come from pandas in chunks of any size.
     """
     return (
         pa.Table.from_pandas(rows, preserve_index=False)
@@ -148,7 +149,7 @@ def _plain(rows: pd.DataFrame) -> pa.Table:
 
 
 def _write_parts(parts: Iterable[pa.Table], schema: pa.Schema, folder: Path) -> None:
-    """A row group each."""
+    """Write each part as a row group."""
     folder.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(folder / FILE, schema) as file:
         for part in parts:

@@ -258,13 +258,13 @@ def test_no_commit_never_passes_the_gate(commit: str, dirty: str) -> None:
 
 
 def test_tables_and_reports_tell_unknown_from_clean() -> None:
-    known = {"git.commit": "0123456789"}
-    assert [provenance.mark({**known, "git.dirty": d}) for d in ("false", "true", "unknown")] == [
+    tags = {"git.commit": "0123456789"}
+    assert [provenance.mark({**tags, "git.dirty": d}) for d in ("false", "true", "unknown")] == [
         "0123456",
         "0123456+",
         "0123456?",
     ]
-    assert provenance.in_words({**known, "git.dirty": "unknown"}).endswith(
+    assert provenance.in_words({**tags, "git.dirty": "unknown"}).endswith(
         "(unknown whether edited)"
     )
 

@@ -74,9 +74,9 @@ def test_many_ids_take_little_memory(tmp_path: Path) -> None:
     write_images(tmp_path, ((f"{number:064x}", b"") for number in range(20_000)))
     tracemalloc.start()
     packed = store.PackedImages(tmp_path)
-    kept = tracemalloc.get_traced_memory()[0]
+    n_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert f"{19_999:064x}" in packed and kept < 20_000 * 80
+    assert f"{19_999:064x}" in packed and n_bytes < 20_000 * 80
 
 
 def test_chunks_draw_no_more_than_they_give() -> None:

@@ -190,10 +190,10 @@ def test_a_soft_label_of_zeros_says_nothing() -> None:
 )
 def test_targets_sum_to_one_and_favour_the_label(pairs: list[tuple[str, list[float]]]) -> None:
     soft = [json.dumps(dict(zip([*CLASSES, "gone"], chances, strict=True))) for _, chances in pairs]
-    made = table.targets(rows(label=[label for label, _ in pairs], soft_label=soft), CLASSES)
+    targets = table.targets(rows(label=[label for label, _ in pairs], soft_label=soft), CLASSES)
     place = [CLASSES.index(label) for label, _ in pairs]
-    np.testing.assert_allclose(made.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(made[range(len(pairs)), place], made.max(axis=1, initial=0))
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(targets[range(len(pairs)), place], targets.max(axis=1, initial=0))
 
 
 def test_a_label_outside_the_classes_is_named() -> None:
