@@ -48,7 +48,7 @@ def run(
         )
     except OSError as error:
         raise FieldmarkError(
-            f"git does not start ({error.strerror}), so nothing on record would say which code "
+            f"git does not start ({error.strerror}), so no record would name the code that "
             f"ran; install git"
         ) from error
 
@@ -70,7 +70,7 @@ def _advice(stderr: str) -> str:
         )
     if not in_repository():
         return (
-            "this folder is in no git repository, so nothing on record would say which code ran; "
+            "this folder is in no git repository, so no record would name the code that ran; "
             "clone Fieldmark, or: git init && git add --all && git commit --message start"
         )
     lines = [line for line in stderr.splitlines() if line.startswith(("fatal:", "error:"))]

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 from pipeline import FieldmarkError, one_line, redacted
 
-FULL = "make room, then run it again; what was whole before is as it was"
+FULL = "free some space, then run it again; finished files are unchanged"
 WRITE_PROTECTED = (
-    "see whom file and folder belong to (`ls -ld`) and whether the disk is mounted read-only"
+    "check who owns file and folder (`ls -ld`), and whether the disk is mounted read-only"
 )
-BROKEN = "look at the disk or its connection, then run it again"
+BROKEN = "check the disk or its connection, then run it again"
 TOO_MANY = "raise the limit (`ulimit -n`), or set fewer workers (FIELDMARK_WORKERS)"
 IN_THE_WAY = "something else stands there: move it elsewhere, or name another place"
 ADVICE = {

@@ -16,7 +16,9 @@ from pipeline.config.addresses import check_address
 from pipeline.sources import address, bounded
 from pipeline.sources.nearest import Nearest
 
-OUTSIDE = "leads out of the listing's folder; a listing behind an address names what lies below it"
+OUTSIDE = (
+    "is outside the listing's folder; a listing behind an address may only name files below it"
+)
 ODD = re.compile(r"[\x00-\x20\x7f\\]")  # which each parser of addresses reads in its own way
 
 

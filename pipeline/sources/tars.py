@@ -76,7 +76,7 @@ def members(
         if most is not None and info.offset_data + info.size > most:
             yield Skipped(
                 printable(where.rpartition("/")[2]),
-                f"unpacks to over {max_ratio:g} times its size: what follows is not read",
+                f"unpacks to over {max_ratio:g} times its size: the rest is not read",
             )
             return
 

@@ -94,9 +94,7 @@ def _remarks(name: str, number: int, promised: int, n_dropped: int) -> Iterator[
     if number == 0:
         yield Skipped(name, "a video without a frame that can be read")
     elif number < 0.9 * promised:  # containers count frames roughly
-        yield Skipped(
-            name, f"truncated: {number} of {promised} frames could be read; they are taken"
-        )
+        yield Skipped(name, f"truncated: {number} of {promised} frames could be read and are used")
     if n_dropped:
         yield Skipped(name, f"{n_dropped} frames dropped, near-identical to the one before")
 

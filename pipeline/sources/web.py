@@ -141,6 +141,6 @@ def _public_socket(where: Any) -> socket.socket:
         raise OSError(
             errno.EACCES,
             f"{address[0]} belongs to a private network: set private_addresses: true in "
-            f"ingest.source of params.yaml where it is meant",
+            f"ingest.source of params.yaml to allow it",
         )
     return socket.socket(family, kind, protocol)

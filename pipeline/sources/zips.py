@@ -35,7 +35,7 @@ def members(stream: IO[bytes], where: str, max_bytes: int) -> Iterator[Member | 
     except Exception:  # parsing a damaged list raises anything
         yield Skipped(
             printable(where.rpartition("/")[2]),
-            "truncated or damaged archive: what stands before the damage is taken",
+            "truncated or damaged archive: only files before the damage are read",
         )
         yield from _salvaged(stream, max_bytes)
         return
@@ -71,7 +71,7 @@ def _load(stream: IO[bytes], info: zipfile.ZipInfo) -> bytes:
     stream.seek(max(0, info.header_offset))  # a damaged list of contents gives a wrong place
     header = stream.read(LOCAL.size)
     if len(header) < LOCAL.size or not header.startswith(BEGIN):
-        raise OSError("damaged in the archive: nothing is where it should be")
+        raise OSError("damaged in the archive: there is no file where it should be")
     *_, n_name, n_extra = LOCAL.unpack(header)
     return _unpacked(
         stream,
@@ -99,7 +99,7 @@ def _salvaged(stream: IO[bytes], max_bytes: int) -> Iterator[Member | Skipped]:
         if flags & SIZE_BEHIND and not packed:
             yield (
                 name,
-                "its size stood in the lost part of the archive, and so does all that follows",
+                "the lost part of the archive held its size and all files after it",
                 partial(bytes),
             )
             return
@@ -117,7 +117,7 @@ def _unpacked(
     if len(raw) < packed:
         raise OSError("truncated: the archive ends within this file")
     if method != zipfile.ZIP_STORED and method not in UNPACKING:
-        raise OSError("packed in a way that is not read: pack it anew, by deflate")
+        raise OSError("compressed by a method that is not supported: compress it anew, by deflate")
     try:
         data = UNPACKING[method]().decompress(raw, size or 1) if method in UNPACKING else raw
     except (zlib.error, OSError, EOFError) as problem:

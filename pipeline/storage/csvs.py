@@ -60,7 +60,7 @@ def write(frame: "pd.DataFrame", file: Path) -> None:
 def read(file: Path | IO[str], **how: Any) -> "pd.DataFrame":
     """What `write` or `row_writer` wrote; `how` goes to pandas.read_csv.
 
-    Its column names are those before `safe`.
+    `how` names columns as they were before `safe`.
     """
     import pandas as pd  # takes a while, and not all who write need it
 

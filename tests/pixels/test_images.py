@@ -194,9 +194,8 @@ def test_a_photo_stands_upright_whatever_its_orientation(kind: str, orientation:
     upright = np.kron(
         np.array([[250, 10, 130], [60, 200, 30]], np.uint8), np.ones((8, 8), np.uint8)
     )
-    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[
-        orientation
-    ]  # Pillow's inverse transpositions
+    # Pillow's inverse transpositions.
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
     image = Image.fromarray(upright)
     stored = image if undo is None else image.transpose(Image.Transpose(undo))
     exif = Image.Exif()

@@ -87,9 +87,8 @@ def project(
     finished: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    folder = shutil.copytree(
-        finished, tmp_path / "τα 'έργα' μου"
-    )  # DVC cannot write such a path into its configuration
+    # DVC cannot write such a path into its configuration.
+    folder = shutil.copytree(finished, tmp_path / "τα 'έργα' μου")
     monkeypatch.chdir(folder)
     return folder
 
@@ -253,9 +252,8 @@ def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_c
     assert f"test/sum 1 {sum(b'a photo')} different" in " ".join(done.stdout.split())
     assert "1 of 3 figures differ" in done.stdout
     assert worktrees(project) == 2
-    assert (
-        sorted((project / ".dvc" / "cache").rglob("*")) == before
-    )  # nothing of it may be restored by a later rebuild
+    # No later rebuild may restore anything of it.
+    assert sorted((project / ".dvc" / "cache").rglob("*")) == before
 
 
 @pytest.mark.slow

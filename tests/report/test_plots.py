@@ -99,9 +99,8 @@ def test_trials_that_were_stopped_are_drawn_apart_and_never_the_best():
         )
         for svg in (up, whole)
     ]
-    assert (
-        "L" not in steps[0] and "L" in steps[1]
-    )  # the line of the best has one trial, and two where both ran to their end
+    # The line of the best has one trial, and two where both ran to their end.
+    assert "L" not in steps[0] and "L" in steps[1]
 
 
 def test_the_confusion_matrix_counts_images():

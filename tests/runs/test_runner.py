@@ -225,9 +225,8 @@ def test_a_stage_goes_on_where_it_stopped_unless_something_it_uses_is_not_the_sa
 def test_what_the_user_can_put_right_is_one_line_without_a_traceback(
     built: Path, cache: Path, tmp_path: Path
 ) -> None:
-    folder = copy_built(
-        built, tmp_path / "project"
-    )  # its configuration has been checked, which would take seconds
+    # Its configuration has been checked already, which would take seconds.
+    folder = copy_built(built, tmp_path / "project")
     shutil.rmtree(folder / "data" / "preprocess")
     environment = rebuild_environment(folder, cache)
     done = subprocess.run(

@@ -17,12 +17,8 @@ from pipeline.storage import table
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
-NOBODY = [
-    "unshare",
-    "--user",
-    "--map-user=12345",
-    "--map-group=12345",
-]  # no name, as in a container
+# An account without a name, as in a container.
+NOBODY = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
 PRINTS = (
     "from pipeline.runs import surroundings; surroundings.settle(); print(chr(0x43a), '\\udce9')"
 )

@@ -105,7 +105,7 @@ def test_a_truncated_archive_is_named_without_its_folder(tmp_path: Path) -> None
     file.write_bytes(file.read_bytes()[:-60])
     entries = read(file)
     assert entries[0] == Skipped(
-        "x.zip", "truncated or damaged archive: what stands before the damage is taken"
+        "x.zip", "truncated or damaged archive: only files before the damage are read"
     )
     assert [entry.load() for entry in entries[1:] if isinstance(entry, Item)] == [*FILES.values()]
 

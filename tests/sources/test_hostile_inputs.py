@@ -244,9 +244,8 @@ LEFT_OUT = [
 ]
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Corrupt EXIF data"
-)  # Pillow's word to the terminal; the photo is whole
+# Pillow warns on the terminal; the photo is whole.
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(("name", "maker", "size"), TAKEN, ids=[name[:30] for name, _, _ in TAKEN])
 def test_a_strange_image_is_taken(
     tmp_path: Path, name: str, maker: Maker, size: tuple[int, int]

@@ -267,7 +267,6 @@ def test_after_a_kill_it_goes_on_with_what_was_read(
     )
     assert killed.returncode == -signal.SIGKILL
     second = run(photos, tmp_path / "out")
-    assert (
-        len(read) < N + 3 - 3 * 8 + 2
-    )  # three shards are known, and the one photo that stands in them twice
+    # Three shards are in the ledger, and one photo stands in them twice.
+    assert len(read) < N + 3 - 3 * 8 + 2
     assert second == afresh(photos, tmp_path / "anew", monkeypatch)

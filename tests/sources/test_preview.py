@@ -124,7 +124,7 @@ def test_what_check_calls_an_image_is_what_run_takes(project: Path) -> None:
 def test_a_slip_in_the_name_of_a_source_is_named() -> None:
     with pytest.raises(
         FieldmarkError, match="^there is no conf/ingest/foldr.yaml; did you mean folder"
-    ):  # params.yaml says nothing of it
+    ):
         CliRunner().invoke(cli.app, ["ingest", "--check", "foldr"], catch_exceptions=False)
 
 

@@ -277,7 +277,7 @@ def test_a_listing_from_elsewhere_names_only_what_lies_below_it(
     handler.files["/photos/labels.csv"] = f'path,label\n"{text}",a\n'.encode()
     (entry,) = read(f"{url}/photos/labels.csv")
     assert isinstance(entry, Skipped), entry
-    assert "names what lies below it" in entry.reason or "is not read" in entry.reason
+    assert "may only name files below it" in entry.reason or "is not read" in entry.reason
     assert handler.requests == ["/photos/labels.csv"]
 
 
