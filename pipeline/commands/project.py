@@ -83,7 +83,7 @@ def review(
     ] = 8421,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
 ) -> None:
-    """Settle doubtful labels and label images on a local page; `dvc repro` applies the decisions."""
+    """Settle labels and label images on a local page; `dvc repro` applies the decisions."""
     from pipeline.review import server
 
     server.serve(by=by, port=port, browser=browser)

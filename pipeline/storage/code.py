@@ -1,6 +1,4 @@
-"""The code that computes something, as a hash: of the files of its modules and of all that they
-import of this package.
-"""
+"""A hash of the code that computes something: its modules and all that they import here."""
 
 import ast
 import hashlib
@@ -12,7 +10,7 @@ from pathlib import Path
 import pipeline
 
 ROOT = Path(pipeline.__file__).parent
-# They say what may be asked, where work runs and where results lie, and change no result.
+# They check values, place work and store results, and so change no result.
 UNCOUNTED = (
     "pipeline.config",
     "pipeline.compute",
@@ -23,8 +21,9 @@ UNCOUNTED = (
 
 @lru_cache
 def code_hash(*modules: str) -> str:
-    """Of the modules by name, such as `pipeline.labels.errors`, as their files stood when this
-    process first asked.
+    """The hash of modules by name, such as `pipeline.labels.errors`, and of what they import.
+
+    It is that of the files at the first call in this process.
     """
     reached: dict[str, Path] = {}
     for module in modules:
@@ -33,7 +32,7 @@ def code_hash(*modules: str) -> str:
 
 
 def files_hash(files: Iterable[Path]) -> str:
-    """Of what stands in files, in this order."""
+    """The hash of the contents of files, in this order."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())

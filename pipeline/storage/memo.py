@@ -1,13 +1,12 @@
-"""What was computed is not computed again: the one memory of results, by the content of all that
-they depend on.
+"""The one memory of results, by the content of all that they depend on.
 
 <cache>/<kind>/<key>.npz       a result: arrays by name
-<cache>/<kind>/<key>/*.npz     a result for each of many items: keys bytes (n,), values (n, ...), in
-                               files that are written as values come, so that a killed run goes on
-                               where it stopped
-Files are written whole and never changed; each may be deleted at any time, also while others use
-it, and a damaged one is computed again. Together they stay below FIELDMARK_CACHE_GB (10): what was
-not used for longest goes first. sources/ledger keeps files beside them, which are no results.
+<cache>/<kind>/<key>/*.npz     one result per item: keys bytes (n,), values (n, ...), in files that
+                               are written as values come, so that a killed run goes on
+
+Files are written whole and never changed. Each may be deleted at any time, also while others use
+it. A damaged one is computed again. Together they stay below FIELDMARK_CACHE_GB (10); the least
+recently used go first. sources/ledger keeps files beside them, which are no results.
 """
 
 import hashlib
@@ -48,13 +47,15 @@ class File(NamedTuple):
 
 
 def key(
-    asked: Mapping[str, Any],
+    inputs: Mapping[str, Any],
     *arrays: np.ndarray,
     code: Sequence[str],
     libraries: Sequence[str] = (),
 ) -> str:
-    """The name of a result: of what was asked (plain values), the content of arrays (which may be
-    mapped from disk), the modules that compute it with all they import, and libraries' versions.
+    """The key of a result: a hash of everything that it depends on.
+
+    inputs: plain values. arrays: their content; they may be mapped from disk. code: the modules
+    that compute the result, with all that they import. libraries: packages whose versions count.
     """
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
@@ -65,7 +66,7 @@ def key(
         if not array.ndim:
             digest.update(array.tobytes())
     by = [code_hash(*sorted(set(code))), {name: version(name) for name in sorted(libraries)}]
-    digest.update(json.dumps([asked, by], sort_keys=True).encode())
+    digest.update(json.dumps([inputs, by], sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -75,12 +76,12 @@ def item(content: np.ndarray) -> bytes:
 
 
 def once(kind: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
-    """The result of that name, or else what is computed and then kept."""
-    known = get(kind, key)
-    if known is None:
-        known = compute()
-        put(kind, key, known)
-    return known
+    """The stored result of that key; else it is computed and stored."""
+    result = get(kind, key)
+    if result is None:
+        result = compute()
+        put(kind, key, result)
+    return result
 
 
 def array(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -89,17 +90,17 @@ def array(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def get(kind: str, key: str) -> Arrays | None:
-    """The result of that name, where there is one."""
+    """The stored result of that key, or None."""
     return _read(_root() / kind / f"{key}.npz")
 
 
 def put(kind: str, key: str, arrays: Arrays) -> None:
-    """Keep a result."""
+    """Store a result."""
     _write(_root() / kind / f"{key}.npz", arrays)
 
 
 def forget(kind: str, key: str) -> None:
-    """Delete a result that is of no more use."""
+    """Delete a result that is no longer needed."""
     (_root() / kind / f"{key}.npz").unlink(missing_ok=True)
 
 
@@ -121,20 +122,23 @@ def write_rows(kind: str, key: str, rows: Sequence[Row]) -> None:
 
 
 class Rows:
-    """Which rows of an array have a key: beside the array itself 8 bytes a row and a sorted copy,
-    where a dict takes some 300.
+    """Which rows of an array have a key.
+
+    It takes 8 bytes per row and a sorted copy of the keys; a dict would take some 300 bytes per
+    row.
     """
 
     def __init__(self, keys: Keys) -> None:
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
 
-    def of(self, asked: Keys) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
-        """Rows that have one of the keys, and which of those asked for each has; several rows may
-        have the same.
+    def of(self, queries: Keys) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
+        """The rows that have one of the keys, and the position of that key among `queries`.
+
+        Several rows may have the same key.
         """
-        first, end = (np.searchsorted(self._sorted, asked, side) for side in ("left", "right"))
-        which = np.repeat(np.arange(len(asked)), end - first)
+        first, end = (np.searchsorted(self._sorted, queries, side) for side in ("left", "right"))
+        which = np.repeat(np.arange(len(queries)), end - first)
         return self._order[np.concatenate([np.arange(0), *map(np.arange, first, end)])], which
 
 
@@ -155,16 +159,16 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def limit_bytes() -> float:
-    """Raises FieldmarkError where FIELDMARK_CACHE_GB is no number above 0."""
-    asked = os.environ.get("FIELDMARK_CACHE_GB", str(LIMIT_GB))
+    """The limit of all files; raises FieldmarkError where FIELDMARK_CACHE_GB is not above 0."""
+    setting = os.environ.get("FIELDMARK_CACHE_GB", str(LIMIT_GB))
     with suppress(ValueError):
-        if float(asked) > 0:
-            return float(asked) * 1e9
-    raise FieldmarkError(f"FIELDMARK_CACHE_GB is {asked!r}; give a number of gigabytes above 0")
+        if float(setting) > 0:
+            return float(setting) * 1e9
+    raise FieldmarkError(f"FIELDMARK_CACHE_GB is {setting!r}; give a number of gigabytes above 0")
 
 
 def make_room() -> None:
-    """Delete what was not used for longest, where all together is above the limit."""
+    """Delete the least recently used files where all together exceed the limit."""
     limit = limit_bytes()
     present = sorted(file for _, file in files())
     total = sum(file.n_bytes for file in present)
@@ -178,8 +182,9 @@ def make_room() -> None:
 
 
 def _read(file: Path) -> Arrays | None:
-    """None, and the file is gone, where it is damaged: a disk was full, or the machine lost
-    power.
+    """The arrays of a file; None, and the file is deleted, where it is damaged.
+
+    That happens when a disk was full, or the machine lost power.
     """
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:

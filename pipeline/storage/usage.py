@@ -1,4 +1,4 @@
-"""What `fieldmark cache` shows of the memory of results, and what it clears."""
+"""What `fieldmark cache` prints and deletes."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ from pipeline.storage import memo
 
 
 def command(kind: str | None, *, clear: bool) -> None:
-    """Show a kind, or everything; or delete it."""
+    """Print a kind, or all kinds; or delete them."""
     if clear:
         delete(kind)
     else:
@@ -22,15 +22,16 @@ def command(kind: str | None, *, clear: bool) -> None:
 
 def kinds() -> dict[str, list[memo.File]]:
     """The files of each kind."""
-    found: dict[str, list[memo.File]] = {}
+    files_by_kind: dict[str, list[memo.File]] = {}
     for kind, file in memo.files():
-        found.setdefault(kind, []).append(file)
-    return found
+        files_by_kind.setdefault(kind, []).append(file)
+    return files_by_kind
 
 
 def delete(kind: str | None = None) -> None:
-    """Delete all of a kind, or everything; what is needed is computed again. Raises FieldmarkError
-    for a kind of which there is nothing.
+    """Delete the results of a kind, or all; they are computed again when needed.
+
+    Raises FieldmarkError for a kind without results.
     """
     present = _of(kind)
     for name in present:
@@ -38,8 +39,9 @@ def delete(kind: str | None = None) -> None:
 
 
 def show(kind: str | None = None) -> None:
-    """Print one row per kind: files, size, last use. Raises FieldmarkError for a kind of which there
-    is nothing.
+    """Print one row per kind: files, size, last use.
+
+    Raises FieldmarkError for a kind without results.
     """
     present = _of(kind)
     table = Table(
@@ -54,8 +56,8 @@ def show(kind: str | None = None) -> None:
     for name, files in present.items():
         used = time.localtime(max(file.used for file in files) / 1e9)
         size = sum(file.n_bytes for file in files) / 1e6
-        shown = time.strftime("%Y-%m-%d %H:%M", used)
-        table.add_row(name, str(len(files)), f"{size:,.1f}", shown)
+        last_use = time.strftime("%Y-%m-%d %H:%M", used)
+        table.add_row(name, str(len(files)), f"{size:,.1f}", last_use)
     Console(highlight=False).print(table)
 
 
