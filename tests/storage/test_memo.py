@@ -22,7 +22,7 @@ def rows(first: int) -> list[memo.Row]:
     return [(f"{i:02d}".encode(), np.full(3, i, np.float16)) for i in range(first, first + 4)]
 
 
-def kept(key: str = "new") -> dict[bytes, list[float]]:
+def stored(key: str = "new") -> dict[bytes, list[float]]:
     return {
         key: value.tolist()
         for keys, values in memo.read_rows("rows", key)
@@ -39,24 +39,26 @@ def folder(tmp_path: Path) -> Path:
 def test_rows_that_were_written_are_read() -> None:
     memo.write_rows("rows", "new", rows(0))
     memo.write_rows("rows", "new", rows(4))
-    assert kept() == {f"{i:02d}".encode(): [float(i)] * 3 for i in range(8)}
-    assert kept("other") == {}
+    assert stored() == {f"{i:02d}".encode(): [float(i)] * 3 for i in range(8)}
+    assert stored("other") == {}
 
 
 def test_no_rows_make_no_file(folder: Path) -> None:
     memo.write_rows("rows", "new", [])
-    assert kept() == {} and not folder.exists()
+    assert stored() == {} and not folder.exists()
 
 
 @given(
     st.lists(st.integers(0, 30), max_size=40),
     st.lists(st.integers(0, 40), max_size=12, unique=True),
 )
-def test_the_rows_of_a_key_are_all_that_have_it(held: list[int], asked: list[int]) -> None:
-    keys, wanted = (np.array([f"{i:02d}".encode() for i in some], "S2") for some in (held, asked))
-    here, which = memo.Rows(keys).of(wanted)
-    found = sorted(zip(here.tolist(), [asked[i] for i in which], strict=True))
-    assert found == [(row, key) for row, key in enumerate(held) if key in asked]
+def test_the_rows_of_a_key_are_all_that_have_it(held: list[int], numbers: list[int]) -> None:
+    keys, queries = (
+        np.array([f"{i:02d}".encode() for i in some], "S2") for some in (held, numbers)
+    )
+    here, which = memo.Rows(keys).of(queries)
+    pairs = sorted(zip(here.tolist(), [numbers[i] for i in which], strict=True))
+    assert pairs == [(row, key) for row, key in enumerate(held) if key in numbers]
 
 
 @pytest.mark.parametrize("n_bytes", [0, 10, 300])
@@ -65,7 +67,7 @@ def test_a_file_of_rows_that_was_cut_short_is_as_good_as_none(n_bytes: int, fold
     (whole,) = (folder / "rows" / "new").iterdir()
     whole.write_bytes(whole.read_bytes()[:n_bytes])
     memo.write_rows("rows", "new", rows(4))
-    assert [*kept()] == [b"04", b"05", b"06", b"07"]
+    assert [*stored()] == [b"04", b"05", b"06", b"07"]
     assert not whole.exists()
 
 
@@ -99,9 +101,9 @@ def test_a_damaged_result_is_computed_again(
     at = int(place * len(whole))
     whole[at] ^= flip
     file.write_bytes(whole[:at] if cut else whole)
-    known = memo.get("kind", "k")
-    if known is not None and "values" in known:  # what numpy has no need of was changed
-        np.testing.assert_array_equal(known["values"], value)
+    arrays = memo.get("kind", "k")
+    if arrays is not None and "values" in arrays:  # what numpy has no need of was changed
+        np.testing.assert_array_equal(arrays["values"], value)
     memo.put("kind", "k", {"values": value})
     again = memo.get("kind", "k")
     assert again is not None
@@ -127,7 +129,7 @@ def test_the_memo_may_be_deleted_while_others_use_it(folder: Path) -> None:
                 * 3
             )
             memo.write_rows("rows", "new", rows(0))
-            assert set(kept()) <= {b"00", b"01", b"02", b"03"}
+            assert set(stored()) <= {b"00", b"01", b"02", b"03"}
     finally:
         ended.set()
         thread.join()
@@ -152,8 +154,8 @@ def test_what_was_not_used_for_longest_goes_first(folder: Path) -> None:
     assert memo.get("kind", "a") is not None  # its last use is now
     for name in "de":
         memo.put("kind", name, {"values": np.zeros(10_000, np.uint8)})
-    left = {file.stem for file in (folder / "kind").iterdir()}
-    assert left == {"a", "d", "e"}
+    remaining = {file.stem for file in (folder / "kind").iterdir()}
+    assert remaining == {"a", "d", "e"}
     assert sum(file.n_bytes for _, file in memo.files()) <= memo.limit_bytes()
 
 
@@ -254,16 +256,16 @@ def test_the_command_shows_what_is_kept_and_clears_it() -> None:
             memo.put(kind, str(i), {"values": np.zeros(500_000, np.uint8)})
     memo.write_rows("trials", "rows", rows(0))
 
-    def said(*arguments: str) -> str:
+    def output(*arguments: str) -> str:
         return CliRunner().invoke(cli.app, ["cache", *arguments], catch_exceptions=False).stdout
 
-    lines = {words[0]: words[1:] for line in said().splitlines() if (words := line.split())}
+    lines = {words[0]: words[1:] for line in output().splitlines() if (words := line.split())}
     assert lines["folds"][:2] == ["1", "0.5"] and lines["trials"][:2] == ["3", "1.0"]
-    assert "10 GB" in said()
-    assert "folds" not in said("trials")
-    said("trials", "--clear")
+    assert "10 GB" in output()
+    assert "folds" not in output("trials")
+    output("trials", "--clear")
     assert {kind for kind, _ in memo.files()} == {"folds"}
     with pytest.raises(FieldmarkError, match="the cache holds no fold; did you mean folds"):
-        said("fold", "--clear")
-    said("--clear")
+        output("fold", "--clear")
+    output("--clear")
     assert list(memo.files()) == []
