@@ -51,7 +51,7 @@ class Images:
         self.arrays = np.stack(arrays)
 
 
-Said = tuple[np.ndarray, np.ndarray]  # probs (n, k), ood (n,)
+Predictions = tuple[np.ndarray, np.ndarray]  # probs (n, k), ood (n,)
 
 
 def in_training(project: Path, images: Images) -> np.ndarray:
@@ -64,7 +64,7 @@ def in_training(project: Path, images: Images) -> np.ndarray:
     return probs
 
 
-def in_onnx(project: Path, images: Images) -> Said:
+def in_onnx(project: Path, images: Images) -> Predictions:
     """The exported file in ONNX Runtime, on training's own arrays."""
     probs, ood, _ = write.run(
         write.session(project / "data" / "export" / "model.onnx"), [*images.arrays]
@@ -72,17 +72,17 @@ def in_onnx(project: Path, images: Images) -> Said:
     return probs, ood
 
 
-def by_command(project: Path, images: Images) -> Said:
+def by_command(project: Path, images: Images) -> Predictions:
     """`fieldmark predict`, from the files."""
     loaded = model.load(project / "data" / "export")
     shots = pictures(images.files, every_seconds=1.0, max_pixels=10**9)
-    said = [answer for answer, _ in answers(loaded, shots, top=len(loaded.classes))]
-    return _rows([dict(answer.top) for answer in said], loaded.classes), np.array(
-        [answer.ood_score for answer in said]
+    predictions = [answer for answer, _ in answers(loaded, shots, top=len(loaded.classes))]
+    return _rows([dict(answer.top) for answer in predictions], loaded.classes), np.array(
+        [answer.ood_score for answer in predictions]
     )
 
 
-def by_server(project: Path, images: Images, conf: Path) -> Said:
+def by_server(project: Path, images: Images, conf: Path) -> Predictions:
     """POST /predict, from the files."""
     cfg = schema.Serving.model_validate(
         yaml.safe_load(conf.read_text())
@@ -93,33 +93,33 @@ def by_server(project: Path, images: Images, conf: Path) -> Said:
         base_url="http://127.0.0.1",
     ) as api:
         classes = api.get("/model").json()["classes"]
-        said = [_asked(api, file, len(classes)) for file in images.files]
-    chances = [{each["class"]: each["prob"] for each in one["top"]} for one in said]
-    return _rows(chances, classes), np.array([one["ood_score"] for one in said])
+        predictions = [_asked(api, file, len(classes)) for file in images.files]
+    chances = [{each["class"]: each["prob"] for each in one["top"]} for one in predictions]
+    return _rows(chances, classes), np.array([one["ood_score"] for one in predictions])
 
 
-def by_pyfunc(project: Path, images: Images) -> Said:
+def by_pyfunc(project: Path, images: Images) -> Predictions:
     """What `mlflow models serve` calls, in this process."""
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    said = mlflow.pyfunc.load_model(REGISTERED).predict(images.arrays)
-    return said["probs"], said["ood"]
+    outputs = mlflow.pyfunc.load_model(REGISTERED).predict(images.arrays)
+    return outputs["probs"], outputs["ood"]
 
 
-def by_mlflow_server(project: Path, images: Images) -> Said:
+def by_mlflow_server(project: Path, images: Images) -> Predictions:
     """A real `mlflow models serve` on the registered model."""
-    found: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
     with _mlflow(project) as url:
         for part in np.array_split(images.arrays, max(1, len(images.arrays) // 8)):
             body = json.dumps({"inputs": {"images": part.tolist()}}).encode()
-            asked = urllib.request.Request(
+            request = urllib.request.Request(
                 f"{url}/invocations", body, {"Content-Type": "application/json"}
             )
-            with urllib.request.urlopen(asked, timeout=300) as answer:
-                found.append(json.load(answer)["predictions"])
-    return np.concatenate([np.array(part["probs"]) for part in found]), np.concatenate(
-        [np.array(part["ood"]) for part in found]
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                parts.append(json.load(answer)["predictions"])
+    return np.concatenate([np.array(part["probs"]) for part in parts]), np.concatenate(
+        [np.array(part["ood"]) for part in parts]
     )
 
 
@@ -171,8 +171,8 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 def _asked(api: TestClient, file: Path, k: int) -> dict[str, Any]:
     answer = api.post(f"/predict?top_k={k}", files={"files": (file.name, file.read_bytes())})
     assert answer.status_code == 200, answer.text
-    said: dict[str, Any] = answer.json()["predictions"][0]
-    return said
+    prediction: dict[str, Any] = answer.json()["predictions"][0]
+    return prediction
 
 
 def _rows(chances: list[dict[str, float]], classes: list[str]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The exported folder: how it is written, loaded and run; only `write` needs torch.
 
-signature   its outputs; write: ONNX, parity, the model card
-model       loads a folder and answers; engines: ONNX Runtime and OpenVINO
+signature   names and sizes of the outputs
+write       the ONNX file, its parity with the trained network, the model card
+model       loads a folder and predicts
+engines     ONNX Runtime and OpenVINO, and which of them is faster
 """

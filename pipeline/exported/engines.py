@@ -1,24 +1,30 @@
-"""ONNX Runtime and OpenVINO behind one call, on the CPU."""
+"""ONNX Runtime and OpenVINO behind one call, on the CPU, and the choice between them."""
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline import FieldmarkError
+from pipeline.compute.parallel import N_CORES
 from pipeline.exported import signature
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
+# It would report each conversion to Google.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+ROUNDS = 5
+MAX_DIFFERENCE = 1e-3  # of a probability; engines that differ by more run different models
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """`run` takes uint8 (n, s, s, 3) and returns the arrays named in outputs.NAMES; threads may
-    call it at once.
+    """`run` maps uint8 (n, s, s, 3) to the arrays of signature.NAMES; it is thread-safe.
 
-    `classes`: the names that the file itself has for the columns of its first output, a line each;
-    None where nothing is known of them.
+    `classes`: the class names in the file's own metadata, one per line, in the order of the columns
+    of the first output; None where the file has none.
     """
 
     name: str
@@ -26,16 +32,37 @@ class Engine:
     classes: str | None = None
 
 
+class Engines(NamedTuple):
+    """The same engine twice: `whole` has the lowest latency, `lane` the highest throughput.
+
+    `whole` runs one call on all cores, `lane` one call on each core.
+    """
+
+    whole: Engine
+    lane: Engine
+
+
+def load(file: Path, images: np.ndarray, classes: Sequence[str]) -> Engines:
+    """The file in the faster of the two engines, which is measured on `images`, uint8 (n, s, s, 3).
+
+    Raises FieldmarkError where ONNX Runtime cannot run the file, or where the classes differ from
+    those in its metadata.
+    """
+    make, whole = _faster(file, images, classes)
+    # Each engine takes much memory: load the second copy only after the slower engine is released.
+    return Engines(whole, make(file, lanes=N_CORES))
+
+
 def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
-    """The file in ONNX Runtime, for one call on all cores or `lanes` calls at once; raises its own
-    exceptions where it cannot be run.
+    """The file in ONNX Runtime, for one call on all cores or for `lanes` parallel calls.
+
+    Raises exceptions of ONNX Runtime where it cannot run the file.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = (
-        0 if lanes == 1 else 1
-    )  # 0: as many as there are cores; else each call runs in its caller's thread
+    # 0 means one thread per core; with 1, each call runs in its caller's thread.
+    options.intra_op_num_threads = 0 if lanes == 1 else 1
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     classes = session.get_modelmeta().custom_metadata_map.get("classes")
     return Engine(
@@ -46,13 +73,13 @@ def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
 
 
 def openvino(file: Path, *, lanes: int = 1) -> Engine:
-    """The file in OpenVINO, in f32, for one call on all cores or `lanes` calls at once; raises
-    RuntimeError where it cannot be run.
+    """The file in OpenVINO, in f32, for one call on all cores or for `lanes` parallel calls.
+
+    Raises RuntimeError where OpenVINO cannot run the file.
     """
     import openvino as ov
 
-    # f32: the default would pick bfloat16 on some processors and change results from one machine to
-    # the next
+    # By default OpenVINO uses bfloat16 on some processors, and results differ between machines.
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": lanes,
@@ -62,7 +89,47 @@ def openvino(file: Path, *, lanes: int = 1) -> Engine:
     ports = [compiled.output(name) for name in signature.NAMES]
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        answer = compiled.create_infer_request().infer({"images": images})
-        return [answer[port] for port in ports]
+        outputs = compiled.create_infer_request().infer({"images": images})
+        return [outputs[port] for port in ports]
 
     return Engine(f"openvino {ov.__version__.split('-')[0]}", run)
+
+
+def _faster(
+    file: Path, images: np.ndarray, classes: Sequence[str]
+) -> tuple[Callable[..., Engine], Engine]:
+    """OpenVINO where it agrees with ONNX Runtime and is faster, else ONNX Runtime."""
+    try:
+        reference = onnx_runtime(file)
+        reference_outputs = reference.run(images)
+    except Exception as error:  # ONNX Runtime raises a type of its own for each of its complaints
+        raise FieldmarkError("model.onnx: ONNX Runtime cannot run it; export it again") from error
+    if reference.classes not in (None, "\n".join(classes)):
+        raise FieldmarkError(
+            "signature.json: its classes are not those of model.onnx; export it again"
+        )
+    try:
+        other = openvino(file)
+        outputs = other.run(images)
+    except RuntimeError:
+        return onnx_runtime, reference  # OpenVINO does not know an operator of the file
+    agrees = all(
+        np.allclose(a, b, rtol=0.01, atol=MAX_DIFFERENCE)
+        for a, b in zip(outputs, reference_outputs, strict=True)
+    )
+    seconds = _seconds([reference, other], images)
+    if agrees and seconds[1] < seconds[0]:
+        return openvino, other
+    return onnx_runtime, reference
+
+
+def _seconds(engines: Sequence[Engine], images: np.ndarray) -> list[float]:
+    """The time of each engine for the images one by one: the best of several rounds, in turns."""
+    best = [float("inf")] * len(engines)
+    for _ in range(ROUNDS):
+        for i, engine in enumerate(engines):
+            start = time.perf_counter()
+            for image in images:
+                engine.run(image[None])
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best

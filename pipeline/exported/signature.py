@@ -1,5 +1,6 @@
-"""What an exported model answers for each image: its outputs in their order, as export writes,
-serving runs and the monitor keeps them.
+"""The outputs of an exported model for each image, in their order.
+
+The export stage writes them, serving runs them and the monitor keeps them.
 """
 
 NAMES = ("probs", "ood", "sketch")  # float32 (n, k), (n,) and (n, SKETCH)

@@ -1,5 +1,7 @@
-"""A trained network as one ONNX file that needs no torch: normalise, network, temperature, softmax
-and strangeness in one graph.
+"""A trained network as one ONNX file that runs without torch.
+
+One graph normalises the image, runs the network, applies temperature and softmax, and computes the
+out-of-distribution score.
 """
 
 import io
@@ -28,9 +30,7 @@ Thresholds = Mapping[str, Mapping[str, float]]
 
 
 class Deployed(nn.Module):
-    """What serving needs of uint8 images (n, h, w, 3): probs (n, k), ood (n,) and sketch (n,
-    16).
-    """
+    """From uint8 images (n, h, w, 3) to probs (n, k), ood (n,) and sketch (n, 16)."""
 
     def __init__(self, network: Network, density: Density) -> None:
         super().__init__()
@@ -44,8 +44,9 @@ class Deployed(nn.Module):
 def write_onnx(
     deployed: Deployed, classes: list[str], size_px: int, opset: int, file: Path
 ) -> None:
-    """Input `images` uint8 (n, size_px, size_px, 3), outputs as in Deployed, float32; class names
-    in its metadata.
+    """Write the ONNX file: input `images` uint8 (n, size_px, size_px, 3), outputs as in Deployed.
+
+    Outputs are float32; the metadata has the class names.
     """
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -71,9 +72,8 @@ def write_onnx(
         *graph.output,
         *graph.initializer,
     ):
-        part.ClearField(
-            "metadata_props"
-        )  # the exporter's notes quote source lines with this machine's paths
+        # The exporter's notes quote source lines with paths of this machine.
+        part.ClearField("metadata_props")
     onnx.helper.set_model_props(model, {"classes": "\n".join(classes)})
     onnx.checker.check_model(model)
     onnx.save(model, file)
@@ -87,40 +87,37 @@ def session(file: Path) -> ort.InferenceSession:
 def parity(
     deployed: Deployed, file: Path, images: np.ndarray, tolerance: float
 ) -> dict[str, float]:
-    """The largest difference between the file's probabilities and the network's own in torch.
+    """The largest difference between the file's probabilities and those of the network in torch.
 
     images: uint8 (n, h, w, 3). Raises FieldmarkError beyond the tolerance, where a top class
-    differs by more than a tie, or where strangeness or sketch differ by more than a hundredth.
+    differs by more than a tie, or where score or sketch differ by more than one per cent.
     """
     onnx_probs, *onnx_rest = run(session(file), images)
-    own, *own_rest = in_torch(deployed, images)
+    torch_probs, *torch_rest = in_torch(deployed, images)
     if not all(
-        np.allclose(a, b, rtol=0.01, atol=0.01) for a, b in zip(onnx_rest, own_rest, strict=True)
+        np.allclose(a, b, rtol=0.01, atol=0.01) for a, b in zip(onnx_rest, torch_rest, strict=True)
     ):
         raise FieldmarkError(
-            "the ONNX file judges the strangeness of images otherwise than the trained "
-            "network; not registered"
+            "the ONNX file and the trained network differ in the strangeness of images; "
+            "not registered"
         )
-    worst = float(np.abs(onnx_probs - own).max())
-    differ = onnx_probs.argmax(1) != own.argmax(1)
+    worst = float(np.abs(onnx_probs - torch_probs).max())
+    differ = onnx_probs.argmax(1) != torch_probs.argmax(1)
     if (
         not np.isfinite(worst)
         or worst > tolerance
-        or (differ & (np.ptp(np.sort(own, axis=1)[:, -2:], axis=1) > tolerance)).any()
+        or (differ & (np.ptp(np.sort(torch_probs, axis=1)[:, -2:], axis=1) > tolerance)).any()
     ):
         raise FieldmarkError(
             f"the ONNX file does not agree with the trained network: probabilities differ by "
-            f"{worst:.2g} "
-            f"(export.parity_tolerance is {tolerance:g}) and {differ.sum()} of {len(images)} "
-            f"top classes; not registered"
+            f"{worst:.2g} (export.parity_tolerance is {tolerance:g}), top classes in "
+            f"{differ.sum()} of {len(images)} images; not registered"
         )
     return {"parity/max_difference": worst, "parity/top1_differences": float(differ.sum())}
 
 
 def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
-    """Milliseconds for one image with ONNX Runtime on this CPU, warmed up: median and 95th
-    percentile.
-    """
+    """Milliseconds per image with ONNX Runtime on this CPU after warm-up: median and p95."""
     ready = session(file)
     times = engine.times_ms(lambda: ready.run(None, {"images": image}), runs)
     return {
@@ -130,7 +127,7 @@ def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
 
 
 def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:
-    """The outputs of all images, a few at a time."""
+    """The outputs for all images, run in small batches."""
     parts = [
         ready.run(list(signature.NAMES), {"images": np.stack(part)})
         for part in store.chunks(images, BATCH)
@@ -139,7 +136,7 @@ def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:
 
 
 def in_torch(deployed: Deployed, images: Images) -> list[np.ndarray]:
-    """The same, by torch itself."""
+    """The same outputs, computed by torch."""
     with torch.inference_mode():
         parts = [
             deployed.eval()(torch.from_numpy(np.stack(part)))
@@ -161,7 +158,7 @@ def card(
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""
     low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
     abstain, ood = thresholds["abstain"], thresholds["ood"]
-    vouched = (
+    guarantee = (
         "with probability {:.0%}".format(1 - abstain["delta"])
         if abstain["guaranteed"]
         else "on the validation images only"
@@ -170,9 +167,10 @@ def card(
 
 - **Input** `images`: uint8, RGB, (n, {size_px}, {size_px}, 3), prepared as `signature.json` says
 - **Output** `probs`: float32, (n, {len(classes)}), calibrated on validation images
-- **Output** `ood`: float32, (n,), how strange an image is to the training images; `sketch`: float32, (n, 16), where it lies
+- **Output** `ood`: float32, (n,), how far an image is from the training images
+- **Output** `sketch`: float32, (n, 16), the leading components of its features
 - **Classes**: {", ".join(classes)}
-- **Abstains** below a confidence of {abstain["confidence"]:.3f}: at most {abstain["target_risk"]:.0%} of its answers are wrong, {vouched};
+- **Abstains** below a confidence of {abstain["confidence"]:.3f}: at most {abstain["target_risk"]:.0%} of its answers are wrong, {guarantee};
   it answered {abstain["val_coverage"]:.0%} of the validation images
 - **Strange** above a score of {ood["score"]:.2f}: {1 - ood["quantile"]:.0%} of the validation images are
 
@@ -182,6 +180,6 @@ def card(
 | macro F1 | {tested["test/f1_macro"]:.4f} |
 | expected calibration error | {tested["test/ece"]:.4f} |
 
-Made from data `{data_hash}` with code `{commit}`. Fit for images like the ones it was trained on, and for nothing else:
-it always gives its classes chances, whatever it is shown; not every image of something else has a high `ood`.
+Trained on data `{data_hash}` with code `{commit}`. Use it only for images like its training images.
+For any other image it also returns probabilities of these classes, and `ood` is not always high.
 """

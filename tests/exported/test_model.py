@@ -1,6 +1,4 @@
-"""An exported folder as serving loads it: the same answers as the file gives, and a clear word
-about a damaged one.
-"""
+"""An exported folder as serving loads it: it predicts what the file does, or is refused."""
 
 import json
 import subprocess
@@ -37,8 +35,8 @@ def test_the_model_answers_as_the_file_does_for_images_prepared_as_the_preproces
     direct = ort.InferenceSession(export / "model.onnx").run(
         ["probs", "ood", "sketch"], {"images": prepared[None]}
     )
-    for given, wanted in zip(loaded.predict(prepared[None]), direct, strict=True):
-        np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
+    for output, expected in zip(loaded.predict(prepared[None]), direct, strict=True):
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
     assert loaded.classes[int(loaded.predict(prepared[None]).probs.argmax())] == "red"
 
 
@@ -107,7 +105,7 @@ def test_a_model_that_names_no_classes_must_have_as_many_as_its_signature(export
 @pytest.mark.parametrize(
     ("operator", "constant", "word"),
     [
-        ("Mul", [np.nan] * 3, "no number"),
+        ("Mul", [np.nan] * 3, "not a finite number"),
         ("Mul", [0.5] * 3, "do not add up to 1"),
         ("Add", [2, -1, -1], "do not add up to 1"),
     ],
@@ -129,12 +127,12 @@ def test_a_model_that_answers_with_no_chances_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("off_by", "seconds", "taken"),
+    ("off_by", "seconds", "engine"),
     [(0, [2, 1], "other"), (0, [1, 2], "onnxruntime"), (0.05, [2, 1], "onnxruntime")],
     ids=["faster", "slower", "faster and wrong"],
 )
-def test_another_engine_is_taken_where_it_is_faster_and_says_the_same(
-    off_by: float, seconds: list[float], taken: str, export: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_engine_is_chosen_where_it_is_faster_and_says_the_same(
+    off_by: float, seconds: list[float], engine: str, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(file: Path, *, lanes: int = 1) -> engines.Engine:
         ours = engines.onnx_runtime(file, lanes=lanes)
@@ -142,9 +140,9 @@ def test_another_engine_is_taken_where_it_is_faster_and_says_the_same(
             "other", lambda pixels: [output + np.float32(off_by) for output in ours.run(pixels)]
         )
 
-    monkeypatch.setattr(model, "openvino", other)
-    monkeypatch.setattr(model, "_seconds", lambda *_: seconds)
-    assert model.load(export).engine.name.split()[0] == taken
+    monkeypatch.setattr(engines, "openvino", other)
+    monkeypatch.setattr(engines, "_seconds", lambda *_: seconds)
+    assert model.load(export).engine.name.split()[0] == engine
 
 
 def test_the_version_of_a_folder_changes_with_its_files(export: Path) -> None:

@@ -25,59 +25,57 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def deployed(**how: Any) -> Deployed:
-    made = network_of(**how)
+    net = network_of(**how)
     with torch.inference_mode():
-        features = made.extractor(torch.from_numpy(IMAGES)).numpy()
-    return Deployed(made, density.fit(features, components=4, sketch=16, seed=0))
+        features = net.extractor(torch.from_numpy(IMAGES)).numpy()
+    return Deployed(net, density.fit(features, components=4, sketch=16, seed=0))
 
 
 def network_of(**how: Any) -> Network:
     torch.manual_seed(1)
-    made = network.build(candidate(**how), n_classes=3, size_px=PX, symmetry="d4").eval()
+    net = network.build(candidate(**how), n_classes=3, size_px=PX, symmetry="d4").eval()
     with torch.no_grad():
-        for parameter in made.head.parameters():
+        for parameter in net.head.parameters():
             parameter.mul_(3)  # far from even probabilities, so that differences show
-    made.temperature.fill_(0.8)  # type: ignore[operator]
-    return made
+    net.temperature.fill_(0.8)  # type: ignore[operator]
+    return net
 
 
 @pytest.fixture(scope="module", params=FEATURES)
 def packed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Deployed, Path]:
-    made, file = (
+    model, file = (
         deployed(**FEATURES[request.param]),
         tmp_path_factory.mktemp("packed") / "model.onnx",
     )
-    write.write_onnx(made, CLASSES, PX, 18, file)
-    return made, file
+    write.write_onnx(model, CLASSES, PX, 18, file)
+    return model, file
 
 
-def own(made: Deployed, images: np.ndarray) -> np.ndarray:
+def own(model: Deployed, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        found: np.ndarray = made(torch.from_numpy(images))[0].numpy()
-    return found
+        probs: np.ndarray = model(torch.from_numpy(images))[0].numpy()
+    return probs
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
 def test_the_file_says_what_the_network_says_for_any_number_of_images(
     packed: tuple[Deployed, Path], n: int
 ) -> None:
-    made, file = packed
+    model, file = packed
     probs, *_ = write.session(file).run(None, {"images": IMAGES[:n]})
-    assert np.ptp(own(made, IMAGES)) > 0.1
-    np.testing.assert_allclose(probs, own(made, IMAGES[:n]), atol=1e-4)
+    assert np.ptp(own(model, IMAGES)) > 0.1
+    np.testing.assert_allclose(probs, own(model, IMAGES[:n]), atol=1e-4)
 
 
 @pytest.mark.parametrize("shade", [0, 77, 255])
 def test_an_even_image_gets_an_answer_too(packed: tuple[Deployed, Path], shade: int) -> None:
-    """The exporter once dropped what kept HOG from dividing by zero, so that overexposed photos got
-    no numbers.
-    """
-    made, file = packed
+    """The exporter once dropped HOG's guard against division by zero: overexposed photos got NaN."""
+    model, file = packed
     even = np.full((1, PX, PX, 3), shade, np.uint8)
     probs, *_ = write.session(file).run(None, {"images": even})
-    np.testing.assert_allclose(probs, own(made, even), atol=1e-4)
+    np.testing.assert_allclose(probs, own(model, even), atol=1e-4)
 
 
 def test_the_file_is_described_in_itself(packed: tuple[Deployed, Path]) -> None:
@@ -110,9 +108,9 @@ def test_everything_is_in_the_one_file(packed: tuple[Deployed, Path]) -> None:
 
 
 def test_a_faithful_file_passes(packed: tuple[Deployed, Path]) -> None:
-    found = write.parity(*packed, IMAGES, 1e-4)
-    assert found["parity/max_difference"] <= 1e-4
-    assert found["parity/top1_differences"] == 0
+    differences = write.parity(*packed, IMAGES, 1e-4)
+    assert differences["parity/max_difference"] <= 1e-4
+    assert differences["parity/top1_differences"] == 0
 
 
 def test_writing_leaves_the_network_as_it_was(packed: tuple[Deployed, Path]) -> None:
@@ -128,30 +126,30 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_changed_after_its_export_fails(small: Path) -> None:
-    made = deployed(extractor=SMALL_CNN)
+    model = deployed(extractor=SMALL_CNN)
     with torch.no_grad():
-        made.network.head[-1].bias[0] += 0.01  # type: ignore[index,operator]
+        model.network.head[-1].bias[0] += 0.01  # type: ignore[index,operator]
     with pytest.raises(
         FieldmarkError, match="does not agree with the trained network.*not registered"
     ):
-        write.parity(made, small, IMAGES, 1e-4)
+        write.parity(model, small, IMAGES, 1e-4)
 
 
 def test_another_temperature_fails(small: Path) -> None:
-    made = deployed(extractor=SMALL_CNN)
-    made.network.temperature.fill_(0.9)  # type: ignore[operator]
+    model = deployed(extractor=SMALL_CNN)
+    model.network.temperature.fill_(0.9)  # type: ignore[operator]
     with pytest.raises(FieldmarkError, match="does not agree"):
-        write.parity(made, small, IMAGES, 1e-4)
+        write.parity(model, small, IMAGES, 1e-4)
 
 
 def test_a_network_that_says_nothing_fails(tmp_path: Path) -> None:
     """NaN differs from nothing by more than the tolerance, and yet from everything."""
-    made = deployed(extractor=SMALL_CNN)
+    model = deployed(extractor=SMALL_CNN)
     with torch.no_grad():
-        made.network.head[-1].weight.fill_(float("nan"))  # type: ignore[index,operator]
-    write.write_onnx(made, CLASSES, PX, 18, tmp_path / "model.onnx")
+        model.network.head[-1].weight.fill_(float("nan"))  # type: ignore[index,operator]
+    write.write_onnx(model, CLASSES, PX, 18, tmp_path / "model.onnx")
     with pytest.raises(FieldmarkError, match="does not agree"):
-        write.parity(made, tmp_path / "model.onnx", IMAGES, 1e-4)
+        write.parity(model, tmp_path / "model.onnx", IMAGES, 1e-4)
 
 
 def test_images_of_another_size_are_refused(small: Path) -> None:
@@ -160,15 +158,15 @@ def test_images_of_another_size_are_refused(small: Path) -> None:
 
 
 def test_another_view_of_what_is_strange_fails(small: Path) -> None:
-    made = deployed(extractor=SMALL_CNN)
-    made.density.noise *= 2
+    model = deployed(extractor=SMALL_CNN)
+    model.density.noise *= 2
     with pytest.raises(FieldmarkError, match="strangeness.*not registered"):
-        write.parity(made, small, IMAGES, 1e-4)
+        write.parity(model, small, IMAGES, 1e-4)
 
 
 def test_the_slow_answers_are_no_faster_than_the_usual_ones(small: Path) -> None:
-    took = write.latency(small, IMAGES[:1], runs=20)
-    assert 0 < took["latency/p50_ms"] <= took["latency/p95_ms"]
+    latency = write.latency(small, IMAGES[:1], runs=20)
+    assert 0 < latency["latency/p50_ms"] <= latency["latency/p95_ms"]
 
 
 def test_the_card_says_what_it_is_and_how_good() -> None:
@@ -193,7 +191,7 @@ def test_the_card_says_what_it_is_and_how_good() -> None:
     card = write.card(
         candidate(TIMM), CLASSES, PX, tested, thresholds, data_hash="d0d0", commit="c0c0"
     )
-    told = [
+    facts = [
         "test_resnet",
         "ant, bee, 猫",
         "40 test images",
@@ -203,4 +201,4 @@ def test_the_card_says_what_it_is_and_how_good() -> None:
         "confidence of 0.625: at most 5% of its answers are wrong, with probability 90%",
         "score of 2.50: 1% of",
     ]
-    assert [text for text in told if text not in card] == []
+    assert [text for text in facts if text not in card] == []
