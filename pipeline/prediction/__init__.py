@@ -1,3 +1,4 @@
-"""`fieldmark predict`: images, folders, videos and cameras through a model in production, streamed,
-without torch.
+"""`fieldmark predict`: a model in production on images, folders, videos and cameras.
+
+It streams, and it needs no torch.
 """

@@ -1,4 +1,4 @@
-"""What a model says of pictures, a few of them in memory at a time."""
+"""A model's answers to pictures, with few pictures in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -10,12 +10,14 @@ from pipeline.prediction.pictures import Picture
 from pipeline.storage import store
 
 AT_ONCE = 16  # pictures in memory
-PIXELS_AT_ONCE = 50_000_000  # of them together, or one picture's that has more
+PIXELS_AT_ONCE = 50_000_000  # of all pictures in memory; a larger picture comes alone
 
 
 class Answer(NamedTuple):
-    """What the model says of a picture; `top` is the likeliest classes with their probabilities, []
-    where it could not be read.
+    """The model's answer to one picture.
+
+    `top` has the likeliest classes with their probabilities. It is empty where the picture could
+    not be read; `error` then says why.
     """
 
     name: str
@@ -29,28 +31,24 @@ class Answer(NamedTuple):
 def answers(
     model: Model, pictures: Iterable[Picture], *, top: int
 ) -> Iterator[tuple[Answer, Picture]]:
-    """In the order of the pictures, of which a few are in memory at a time."""
+    """One answer per picture, in order; few pictures are in memory at a time."""
     for some in store.portions(pictures, _n_pixels, PIXELS_AT_ONCE, AT_ONCE):
         read = [picture for picture in some if picture.pixels is not None]
-        said = iter(_ask(model, read, top))
+        predictions = iter(_predictions(model, read, top))
         del read
         while some:
             picture = some.pop(0)
-            yield (
-                (
-                    Answer(picture.name, [], error=picture.error)
-                    if picture.pixels is None
-                    else next(said)
-                ),
-                picture,
-            )
+            if picture.pixels is None:
+                yield Answer(picture.name, [], error=picture.error), picture
+            else:
+                yield next(predictions), picture
 
 
 def _n_pixels(picture: Picture) -> int:
     return 0 if picture.pixels is None else picture.pixels.shape[0] * picture.pixels.shape[1]
 
 
-def _ask(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
+def _predictions(model: Model, pictures: Sequence[Picture], top: int) -> list[Answer]:
     return list(parallel.in_order(partial(_answer, model, top, len(pictures) > 1), pictures))
 
 

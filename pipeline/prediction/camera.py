@@ -1,4 +1,4 @@
-"""The newest frame of a camera, a stream, or a video file played as if it were one."""
+"""The newest frame of a camera, a stream, or a video file that is played as a stream."""
 
 import threading
 import time
@@ -10,15 +10,14 @@ import numpy as np
 from pipeline import FieldmarkError, redacted
 from pipeline.prediction.pictures import Picture
 
-PATIENCE_S = 5.0  # for a camera that is waiting for its next frame when it is put away
+PATIENCE_S = 5.0  # for a camera that waits for its next frame when it is closed
 
 
 def frames(source: str) -> Iterator[Picture]:
-    """Frames of a camera (a number), a stream's address or a video file, at its own rate; named by
-    their number.
+    """Frames of a camera (a number), a stream's address or a video file, at its own rate.
 
-    Those that come while nobody takes one are dropped, but for the newest. Raises FieldmarkError
-    where nothing opens.
+    A frame's number is in its name. Frames that arrive while the caller is busy are dropped, except
+    the newest. Raises FieldmarkError where the source cannot be opened.
     """
     capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
     newest, name = _Newest(capture), redacted(source)
@@ -36,17 +35,17 @@ def frames(source: str) -> Iterator[Picture]:
     finally:
         newest.ended.set()
         if follower.ident is not None:
-            follower.join(PATIENCE_S)  # reading from what is released would crash
+            follower.join(PATIENCE_S)  # reading from a released capture would crash
         capture.release()
 
 
 class _Newest:
-    """Holds one frame: the last that came. What nobody took in time is gone."""
+    """Holds one frame, the newest. A frame that nobody took in time is lost."""
 
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
-        # A file comes as fast as it can be decoded; what is live does not know how many frames it
-        # has.
+        # A file is read as fast as it can be decoded, so it needs a pause between frames. A live
+        # source reports no number of frames.
         rate, live = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0
         self._gap = 0.0 if live or rate <= 0 else 1 / rate
         self._frame: tuple[int, np.ndarray] | None = None
@@ -57,8 +56,8 @@ class _Newest:
         """Read until the end, or until `ended` is set."""
         start, number = time.monotonic(), 0
         while not self.ended.wait(max(0.0, start + number * self._gap - time.monotonic())):
-            found, frame = self._capture.read()
-            if not found:
+            success, frame = self._capture.read()
+            if not success:
                 break
             with self._changed:
                 self._frame = (number, frame)

@@ -1,4 +1,4 @@
-"""The command itself: a model, pictures, a writer, and what could not be read."""
+"""The command itself: it loads a model, reads pictures and writes answers."""
 
 import sys
 from collections.abc import Iterable
@@ -27,43 +27,40 @@ def predict(
     max_pixels: int,
     max_bytes: int = bounded.MAX_FILE_BYTES,
 ) -> int:
-    """Answers for the files, or for the camera `source`; how many could not be read, which are
-    listed on stderr.
+    """Write answers for the files or for the camera `source`; return how many could not be read.
 
-    Raises FieldmarkError where there is nothing to look at, nothing to write to, or no such model.
+    Those are listed on stderr. Raises FieldmarkError where there is no input, no place for the
+    output, or no such model.
     """
     if bool(paths) == bool(source):
         raise FieldmarkError("name files or folders to look at, or a --camera, and not both")
-    write = (
-        {"json": writers.as_json, "csv": writers.as_csv}[form](sys.stdout)
-        if form != "pictures"
-        else writers.as_pictures(out)
-    )
+    write = _writer(form, out)
     own = Own(*[out] * (form == "pictures"))
+    limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
     shots = (
         camera.frames(source)
         if source
-        else pictures.pictures(
-            paths,
-            every_seconds=every_seconds,
-            max_pixels=max_pixels,
-            max_bytes=max_bytes,
-            own=own,
-        )
+        else pictures.pictures(paths, every_seconds=every_seconds, own=own, **limits)
     )
     unread = run(named(model), shots, write, top=top, live=bool(source))
     for name, reason in unread:
         print(f"not read: {name}: {reason}", file=sys.stderr)
     if own.left_out:
-        written = f"{own.left_out[0]}{', ...' if len(own.left_out) > 1 else ''}"
-        print(f"left out, as `fieldmark predict` wrote it: {written}", file=sys.stderr)
+        own_files = f"{own.left_out[0]}{', ...' if len(own.left_out) > 1 else ''}"
+        print(f"left out, as `fieldmark predict` wrote it: {own_files}", file=sys.stderr)
     return len(unread)
+
+
+def _writer(form: str, out: Path) -> writers.Write:
+    if form == "pictures":
+        return writers.as_pictures(out)
+    return {"json": writers.as_json, "csv": writers.as_csv}[form](sys.stdout)
 
 
 def named(model: str) -> Model:
     """The model of an exported folder, or of the registry by address, version or alias.
 
-    Raises FieldmarkError where there is none of that name.
+    Raises FieldmarkError where there is no such model.
     """
     if Path(model).is_dir():
         return load(Path(model))
@@ -77,22 +74,22 @@ def named(model: str) -> Model:
         return source.load(version)
     except FieldmarkError:
         raise
-    except Exception as error:  # whatever a registry comes up with; only tracking knows its types
+    except Exception as error:  # any error of a registry; only tracking may import its types
         raise FieldmarkError(
-            f"models:/{name}/{version} cannot be had: {one_line(error)}"
+            f"models:/{name}/{version} cannot be loaded: {one_line(error)}"
         ) from error
 
 
 def run(
     model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False
 ) -> list[tuple[str, str]]:
-    """Write an answer for each picture, with progress on stderr; what could not be read, and
-    why.
+    """Write one answer per picture, with progress on stderr.
+
+    Returns name and reason of each picture that could not be read.
     """
     unread = []
-    groups = (
-        ([shot] for shot in shots) if live else [shots]
-    )  # a frame that waited for others would be an old one
+    # A live frame is answered alone: while it waits for others it grows old.
+    groups = ([shot] for shot in shots) if live else [shots]
     with (
         suppress(*[KeyboardInterrupt] * live),
         tqdm(desc="predict", unit="image", mininterval=1) as progress,

@@ -1,5 +1,6 @@
-"""Pictures of files, of the files below folders and of videos, in order; what cannot be read comes
-with the reason.
+"""Pictures from files, folders and videos, in order.
+
+A file that cannot be read gives an entry with the reason.
 """
 
 import os
@@ -20,16 +21,16 @@ from pipeline.sources.layout import Placed
 from pipeline.sources.names import printable
 from pipeline.sources.walk import Kind
 
-STDOUT = 1  # its number in every process
+STDOUT = 1  # the file descriptor
 NO_FILE = {
     Kind.ODD: "neither a file nor a folder",
     Kind.LINK: "a link to a folder, which is not followed: name it beside the others",
 }
-AHEAD = 1  # pictures a core that are decoded before they are asked for: one may have 300 MB
+AHEAD = 1  # pictures per core that are decoded in advance; one may take 300 MB
 
 
 class Picture(NamedTuple):
-    """One image on its way: RGB pixels uint8 (h, w, 3), or why there are none."""
+    """One picture: RGB pixels uint8 (h, w, 3), or the reason why there are none."""
 
     name: str
     pixels: np.ndarray | None
@@ -37,8 +38,9 @@ class Picture(NamedTuple):
 
 
 class Own:
-    """What this run writes, which it does not read; `left_out` is what of it, or of an earlier
-    run's, lay in its way.
+    """The outputs of this run, which it does not read.
+
+    `left_out` lists the outputs of this or an earlier run that were among the input files.
     """
 
     def __init__(self, *outputs: Path) -> None:
@@ -46,7 +48,7 @@ class Own:
         self._outputs = {_identity(STDOUT), *map(_identity, outputs)} - {None}
 
     def is_output(self, path: Path) -> bool:
-        """Whether the path is one of the outputs under any name, or what stdout goes to."""
+        """Whether the path is one of the outputs under any name, or the target of stdout."""
         try:
             info = path.stat()
         except OSError:
@@ -62,10 +64,10 @@ def pictures(
     max_bytes: int = bounded.MAX_FILE_BYTES,
     own: Own | None = None,
 ) -> Iterator[Picture]:
-    """Of files, of the files below folders, and a frame of each video every so often; what cannot
-    be read has an error.
+    """Pictures of the files, of the files below folders, and of videos every `every_seconds`.
 
-    Raises FieldmarkError at once for a path that is not there: nobody waits for a model to be told.
+    A picture that cannot be read has an error. Raises FieldmarkError at once for a path that does
+    not exist, so that nobody waits for the model first.
     """
     missing = [printable(str(path)) for path in paths if not path.exists()]
     if missing:
@@ -77,7 +79,7 @@ def pictures(
 def _items(
     paths: Sequence[Path], every_seconds: float, max_bytes: int, own: Own
 ) -> Iterator[Item | Skipped]:
-    for entry in (entry for given in paths for entry in _entries(given, own)):
+    for entry in (entry for path in paths for entry in _entries(path, own)):
         if isinstance(entry, Skipped):
             yield entry
             continue
@@ -94,18 +96,18 @@ def _items(
             yield Item(name, load, "")
 
 
-def _entries(given: Path, own: Own) -> Iterator[Path | Skipped]:
-    """The file itself, or what lies below the folder."""
-    if walk.kind(given) is Kind.FOLDER:
-        yield from _below(given, own)
-    elif own.is_output(given):
-        own.left_out.append(printable(str(given)))
+def _entries(path: Path, own: Own) -> Iterator[Path | Skipped]:
+    """The file itself, or the files below the folder."""
+    if walk.kind(path) is Kind.FOLDER:
+        yield from _below(path, own)
+    elif own.is_output(path):
+        own.left_out.append(printable(str(path)))
     else:
-        yield given
+        yield path
 
 
 def _below(folder: Path, own: Own) -> Iterator[Path | Skipped]:
-    """Files before folders, sorted; without hidden ones, litter and what this command writes."""
+    """Files before folders, sorted, without hidden files, system files and own outputs."""
     try:
         entries = [entry for entry in walk.entries(folder) if not entry.hidden]
     except OSError as problem:
@@ -126,10 +128,10 @@ def _below(folder: Path, own: Own) -> Iterator[Path | Skipped]:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes; none of what is no file, or cannot be read, which is said later."""
+    """The first bytes; none where it is not a file or cannot be read, which is reported later."""
     try:
         if walk.kind(path) is not Kind.FILE:
-            return b""  # a pipe that is named is waited for, but read only once
+            return b""  # a pipe can be read only once
         with path.open("rb") as file:
             return file.read(traces.HEAD_BYTES)
     except OSError:
@@ -137,15 +139,13 @@ def _head(path: Path) -> bytes:
 
 
 def _identity(output: Path | int) -> tuple[int, int] | None:
-    """Of a file or folder, whatever it is called; None of what is not there, and of a terminal or
-    pipe.
-    """
+    """Device and inode of a file or folder; None where there is none, or it is a terminal or pipe."""
     try:
         info = os.stat(output)
     except OSError:
         return None
-    is_kept = stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)
-    return (info.st_dev, info.st_ino) if is_kept else None
+    on_disk = stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)
+    return (info.st_dev, info.st_ino) if on_disk else None
 
 
 def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:

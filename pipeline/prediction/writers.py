@@ -1,5 +1,6 @@
-"""Answers as lines of JSON, as CSV, or written below the pictures; each is out before the next is
-made.
+"""Answers as JSON lines, as CSV, or as captions below the pictures.
+
+Each answer is written before the next one is computed.
 """
 
 import json
@@ -15,13 +16,13 @@ from pipeline.prediction.pictures import Picture
 from pipeline.prediction.traces import COLUMNS, marked
 from pipeline.storage import csvs, store
 
-CELL_PX = 640  # of an annotated picture
-LINE = 18  # letters of a line below it
+CELL_PX = 640  # the side of an annotated picture
+LINE = 18  # characters per line of its caption
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """What text is written to, at once."""
+    """A text file that can be flushed."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...
@@ -31,7 +32,7 @@ Write = Callable[[Answer, Picture], None]
 
 
 def as_json(stream: Stream) -> Write:
-    """A line of JSON a picture."""
+    """One line of JSON per picture."""
 
     def write(answer: Answer, _: Picture) -> None:
         stream.write(json.dumps(_plain(answer), ensure_ascii=False) + "\n")
@@ -41,7 +42,7 @@ def as_json(stream: Stream) -> Write:
 
 
 def as_csv(stream: Stream) -> Write:
-    """A line of COLUMNS a picture, below a header."""
+    """A header, then one row of COLUMNS per picture."""
     line = csvs.row_writer(stream)
     line(COLUMNS)
     stream.flush()
@@ -60,10 +61,11 @@ def as_csv(stream: Stream) -> Write:
 
 
 def as_pictures(folder: Path) -> Write:
-    """A PNG a picture, with the answer written below it; raises FieldmarkError where the folder is
-    not empty.
+    """One PNG per picture, with the answer below it.
+
+    Raises FieldmarkError where the folder is not empty.
     """
-    from pipeline.pixels import sheets  # matplotlib, for its fonts, takes a second
+    from pipeline.pixels import sheets  # imports matplotlib, which takes a second
 
     if folder.exists() and any(folder.iterdir()):
         raise FieldmarkError(f"{folder} is not empty; name another folder with --out")
@@ -85,7 +87,7 @@ def as_pictures(folder: Path) -> Write:
 
 
 def caption(answer: Answer) -> str:
-    """The answer in words, as the page says it, in lines that fit below a picture."""
+    """The answer in the words of the page, in lines that fit below a picture."""
     (name, prob), *_ = answer.top
     lines = (
         ["not sure: perhaps"] * answer.abstain

@@ -1,6 +1,4 @@
-"""`fieldmark predict`: everything named is answered or accounted for, in order, without torch and
-without holding it in memory.
-"""
+"""`fieldmark predict` answers or accounts for every input, in order, with few in memory."""
 
 import csv
 import errno
@@ -111,7 +109,7 @@ def shots(*paths: Path, every_seconds: float = 0.5) -> Iterator[Picture]:
     return pictures.pictures(paths, every_seconds=every_seconds, max_pixels=10**6)
 
 
-def said(export: Path, *paths: Path) -> list[Answer]:
+def answers_of(export: Path, *paths: Path) -> list[Answer]:
     return [answer for answer, _ in answers(model.load(export), shots(*paths), top=3)]
 
 
@@ -160,7 +158,9 @@ def test_a_pipe_among_the_photos_is_not_waited_for(
 
 
 def test_doubt_and_strangeness_are_flags(export: Path, folder: Path) -> None:
-    grey, white, red = said(export, folder / "grey.png", folder / "white.png", folder / "a.jpg")
+    grey, white, red = answers_of(
+        export, folder / "grey.png", folder / "white.png", folder / "a.jpg"
+    )
     assert (grey.abstain, grey.ood) == (True, False)
     assert (white.abstain, white.ood, white.ood_score) == (True, True, pytest.approx(255))
     assert (red.abstain, red.ood, red.top[0][0]) == (False, False, "red")
@@ -231,19 +231,19 @@ def test_no_word_of_an_answer_is_cut_off_below_its_picture(monkeypatch: pytest.M
         ImageDraw.ImageDraw, "text", lambda pen, at, text, **how: written.append(text)
     )
     for abstain in (True, False):
-        said = caption(
+        text = caption(
             Answer(
                 "a", [("moderately cracked monocrystalline cell", 0.43)], abstain=abstain, ood=True
             )
         )
-        sheets.sheet([np.zeros((8, 8, 3), np.uint8)], [said], columns=1, cell_px=CELL_PX)
+        sheets.sheet([np.zeros((8, 8, 3), np.uint8)], [text], columns=1, cell_px=CELL_PX)
     assert len(written) > 6 and not [line for line in written if "…" in line]
 
 
 def test_a_video_is_sampled(export: Path, tmp_path: Path) -> None:
     file = film(tmp_path / "film.avi", [RED] * 5 + [GREEN] * 5 + [BLUE] * 5)
-    found = said(export, file)
-    assert [(answer.name.rpartition("#")[2], answer.top[0][0]) for answer in found] == [
+    sampled = answers_of(export, file)
+    assert [(answer.name.rpartition("#")[2], answer.top[0][0]) for answer in sampled] == [
         ("t=0.000", "red"),
         ("t=0.500", "green"),
         ("t=1.000", "blue"),
@@ -277,32 +277,31 @@ def test_an_image_beyond_the_limit_is_not_decoded(
 
 def test_only_a_few_pictures_are_in_memory(export: Path) -> None:
     """A folder of a million photos must not end a process."""
-    made = 0
+    n_drawn = 0
 
     def many() -> Iterator[Picture]:
-        nonlocal made
-        for made in range(1, 1001):  # noqa: B007
-            yield Picture(str(made), np.zeros((8, 8, 3), np.uint8))
+        nonlocal n_drawn
+        for n_drawn in range(1, 1001):  # noqa: B007
+            yield Picture(str(n_drawn), np.zeros((8, 8, 3), np.uint8))
 
     stream = answers(model.load(export), many(), top=1)
     for _ in range(40):
         next(stream)
-    assert 40 <= made <= 40 + AT_ONCE
+    assert 40 <= n_drawn <= 40 + AT_ONCE
 
 
 def test_of_large_pictures_fewer_are_in_memory(
     export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.prediction.answers.PIXELS_AT_ONCE", 200)
-    made: list[weakref.ref[np.ndarray]] = []
+    references: list[weakref.ref[np.ndarray]] = []
 
     def large() -> Iterator[Picture]:
         for name in range(40):
             pixels = np.full((10, 10, 3), 99, np.uint8)
-            made.append(weakref.ref(pixels))
-            assert (
-                sum(each() is not None for each in made) <= 4
-            )  # the one just made, that which was answered last, and two of a portion
+            references.append(weakref.ref(pixels))
+            # the new one, the last one answered, and two of a portion
+            assert sum(each() is not None for each in references) <= 4
             yield Picture(str(name), pixels)
             del pixels
 
@@ -343,8 +342,8 @@ def test_a_stream_goes_through_the_model(
 ) -> None:
     file = film(tmp_path / "film.avi", [BLUE] * 5, rate=30)
     assert ask(export, source=str(file)) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert found and {line["top"][0]["class"] for line in found} == {"blue"}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines and {line["top"][0]["class"] for line in lines} == {"blue"}
 
 
 def test_a_camera_that_is_put_away_ends_its_thread(tmp_path: Path) -> None:
@@ -389,13 +388,13 @@ def test_no_version_in_production_is_said_with_what_to_do(
 def test_a_line_of_csv_is_out_before_the_next_picture_is_asked_for(
     export: Path, tmp_path: Path
 ) -> None:
-    out, seen = tmp_path / "out.csv", []
+    out, n_lines = tmp_path / "out.csv", []
 
     def watched() -> Iterator[Picture]:
         for name in "ab":
-            seen.append(out.read_text().count("\n"))
+            n_lines.append(out.read_text().count("\n"))
             yield Picture(name, np.zeros((8, 8, 3), np.uint8))
 
     with out.open("w") as stream:
         command.run(model.load(export), watched(), as_csv(stream), top=1, live=True)
-    assert seen == [1, 2]
+    assert n_lines == [1, 2]

@@ -34,8 +34,8 @@ def photos(tmp_path: Path) -> Path:
 
 def shots(*paths: Path, own: pictures.Own | None = None) -> list[tuple[str, str]]:
     """Name and error of each."""
-    found = pictures.pictures(paths, every_seconds=0.5, max_pixels=10**6, own=own)
-    return [(Path(shot.name).name, shot.error) for shot in found]
+    stream = pictures.pictures(paths, every_seconds=0.5, max_pixels=10**6, own=own)
+    return [(Path(shot.name).name, shot.error) for shot in stream]
 
 
 def predict(export: Path, line: str) -> subprocess.CompletedProcess[str]:
