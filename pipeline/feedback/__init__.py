@@ -1,1 +1,1 @@
-"""Images that came back from production, on their way to the review page and to ingest."""
+"""Images from production on their way to the review page and to ingest."""

@@ -1,8 +1,7 @@
-"""The SQLite file of the inbox: its tables, and the room it may take on disk.
+"""The SQLite file of the inbox: its tables, and its limit on disk.
 
-What counts is the file with its free pages, and the journal that a transaction writes beside it:
-both together stay within the bound, so that room is made one image a transaction, before another
-one comes. Processes may share the file.
+The limit covers the file with its free pages and the journal of a transaction. Therefore each
+transaction deletes one image, until the next one fits. Processes may share the file.
 """
 
 import sqlite3
@@ -20,13 +19,13 @@ CREATE INDEX IF NOT EXISTS dispensable ON images (label != '', abstain, at);
 CREATE INDEX IF NOT EXISTS sizes ON images (n_bytes);
 CREATE INDEX IF NOT EXISTS ids ON images (id);
 CREATE INDEX IF NOT EXISTS uploads ON predictions (upload)"""
-# What a person said is kept longest, then what the model doubted; of each the newest. In the words
-# of the index, so that nothing is sorted.
+# Images with a label are kept longest, then those on which the model abstained; of each the newest.
+# The order is that of the index, so that SQLite need not sort.
 LEAST = "SELECT upload FROM images ORDER BY label != '', abstain, at LIMIT 1"
-REMEMBERED = 10_000  # predictions, which may be many of one image
-PREDICTION_BYTES = 400  # of one, in the table and its two indexes
-SHARE = 8  # one part in so many is for predictions
-SPARE_PAGES = 16  # for what a transaction changes beside the image: inner pages, and their journal
+MAX_PREDICTIONS = 10_000  # one image may have many
+PREDICTION_BYTES = 400  # per row, in the table and its two indexes
+SHARE = 8  # predictions may take one part in so many
+SPARE_PAGES = 16  # for inner pages that a transaction changes, and their journal
 BUSY_S = 30.0
 COLUMNS = ["id", "width", "height", "n_bytes", "png", "blurred"]
 COLUMNS += ["at", "model", "predicted", "confidence", "abstain"]
@@ -36,9 +35,9 @@ Values = tuple[object, ...]
 
 @contextmanager
 def opened(file: Path, max_bytes: int | None = None) -> Iterator[sqlite3.Connection]:
-    """A connection, without a transaction; with a bound it refuses to grow the file beyond that."""
+    """A connection without a transaction; with `max_bytes` the file cannot grow beyond that."""
     with closing(sqlite3.connect(file, timeout=BUSY_S, isolation_level=None)) as db:
-        db.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no pixels in the file
+        db.execute("PRAGMA secure_delete = ON")  # a deleted image leaves no pixels in the file
         if _value(db, "PRAGMA user_version") != VERSION:
             with writing(db):
                 _make(db)
@@ -50,7 +49,7 @@ def opened(file: Path, max_bytes: int | None = None) -> Iterator[sqlite3.Connect
 
 @contextmanager
 def writing(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction, of which nothing stays where it fails."""
+    """One transaction, rolled back where it fails."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -62,8 +61,10 @@ def writing(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def fits(db: sqlite3.Connection, n_bytes: int, max_bytes: int) -> bool:
-    """Whether an image of so many bytes fits beside those that are kept: in pages used, and where
-    a word on the largest writes it anew before the old one goes, which the journal holds.
+    """Whether an image of so many bytes fits beside the others.
+
+    A label on the largest image rewrites its row, while the journal still holds the old one; so
+    there must be room for both.
     """
     page = _value(db, "PRAGMA page_size")
     largest = max(n_bytes, _value(db, "SELECT COALESCE(MAX(n_bytes), 0) FROM images"))
@@ -73,9 +74,7 @@ def fits(db: sqlite3.Connection, n_bytes: int, max_bytes: int) -> bool:
 
 
 def forget(db: sqlite3.Connection, upload: str | None = None) -> bool:
-    """Delete an image, by default the one that is missed least, with its predictions; False where
-    there is none.
-    """
+    """Delete an image and its predictions, by default the least useful; False where there is none."""
     row = db.execute(LEAST).fetchone() if upload is None else (upload,)
     if row:
         db.execute("DELETE FROM images WHERE upload = ?", row)
@@ -83,15 +82,13 @@ def forget(db: sqlite3.Connection, upload: str | None = None) -> bool:
     return row is not None
 
 
-def remembered(max_bytes: int) -> int:
-    """How many predictions may be named."""
-    return min(REMEMBERED, max_bytes // SHARE // PREDICTION_BYTES)
+def max_predictions(max_bytes: int) -> int:
+    """How many predictions the file may hold."""
+    return min(MAX_PREDICTIONS, max_bytes // SHARE // PREDICTION_BYTES)
 
 
 def shrink(file: Path, max_bytes: int) -> None:
-    """Bring a file within the bound that is beyond it: made when the bound was higher, or by an
-    older version.
-    """
+    """Bring a file within its limit, which an older version or a higher limit may have exceeded."""
     if not file.exists() or file.stat().st_size <= max_bytes:
         return
     with opened(file) as db:
@@ -104,16 +101,16 @@ def shrink(file: Path, max_bytes: int) -> None:
 
 
 def has(db: sqlite3.Connection, upload: str, *, blurred: bool) -> bool:
-    """Whether an image is kept, with faces blurred or not."""
+    """Whether the image is in the file, with faces blurred or not."""
     query = "SELECT 1 FROM images WHERE upload = ? AND blurred = ?"
     return db.execute(query, (upload, blurred)).fetchone() is not None
 
 
 def put(db: sqlite3.Connection, upload: str, about: Values, answer: Values) -> None:
-    """A new image, or in place of one that was blurred otherwise; what someone said of it stays.
+    """Insert an image, or replace one that differs in `blurred`; its label stays.
 
     about: id, width, height, n_bytes, png, blurred; answer: at, model, predicted, confidence,
-    abstain. All at once, since a row that is changed is written anew, pixels and all.
+    abstain. One statement sets them all, since SQLite rewrites the whole row with its pixels.
     """
     new = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
     db.execute(
@@ -123,8 +120,8 @@ def put(db: sqlite3.Connection, upload: str, about: Values, answer: Values) -> N
     )
 
 
-def answered(db: sqlite3.Connection, upload: str, answer: Values) -> None:
-    """What the model said of an image that is kept."""
+def update_answer(db: sqlite3.Connection, upload: str, answer: Values) -> None:
+    """Replace the model's answer to an image that is in the file."""
     db.execute(
         "UPDATE images SET at = ?, model = ?, predicted = ?, confidence = ?, abstain = ? "
         "WHERE upload = ?",
@@ -133,7 +130,7 @@ def answered(db: sqlite3.Connection, upload: str, answer: Values) -> None:
 
 
 def note(db: sqlite3.Connection, prediction: str, upload: str, max_bytes: int) -> None:
-    """Name the image of a prediction, and forget the oldest names."""
+    """Record which image a prediction belongs to, and delete the oldest such records."""
     db.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (prediction, upload))
     _forget_predictions(db, max_bytes)
 
@@ -141,7 +138,7 @@ def note(db: sqlite3.Connection, prediction: str, upload: str, max_bytes: int) -
 def _forget_predictions(db: sqlite3.Connection, max_bytes: int) -> None:
     db.execute(
         "DELETE FROM predictions WHERE rowid <= (SELECT MAX(rowid) FROM predictions) - ?",
-        (remembered(max_bytes),),
+        (max_predictions(max_bytes),),
     )
 
 
@@ -149,7 +146,7 @@ def _make(db: sqlite3.Connection) -> None:
     for statement in TABLES.split(";"):
         db.execute(statement)
     columns = {row[1] for row in db.execute("PRAGMA table_info(images)")}
-    if "blurred" not in columns:  # whether faces were; of what an older version kept nobody knows
+    if "blurred" not in columns:  # whether faces were blurred; an older version did not record it
         db.execute("ALTER TABLE images ADD COLUMN blurred INTEGER DEFAULT 0")
     db.execute(f"PRAGMA user_version = {VERSION}")
 

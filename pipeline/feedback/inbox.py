@@ -1,10 +1,9 @@
-"""Images on their way from the model in production back to its training: what people said of them,
-and what the model doubted.
+"""Images on their way from production back to training, with labels from people.
 
-A server that stores (it does not unless told to) keeps the pixels of what it was shown, never the
-file it got, in one bounded SQLite database below .fieldmark/feedback, which neither git nor DVC
-looks at. The review page shows what waits there; what a person accepts goes to
-data/feedback/<id>.png, and its label is a line of data/decisions like any other.
+A server with `feedback.keep` stores the pixels of an image, never the uploaded file. It stores them
+in one SQLite database of limited size below .fieldmark/feedback, which git and DVC ignore. The
+review page shows these images. An accepted image goes to data/feedback/<id>.png, and its label
+becomes a row of data/decisions.
 """
 
 import unicodedata
@@ -31,9 +30,7 @@ SIDE_PX = 1600  # of the longer side; bounds what one image costs to encode and 
 
 
 class Answer(NamedTuple):
-    """What the model said: `model` as name/version, the likeliest class, its probability, whether
-    it abstained.
-    """
+    """The model's answer to an image; `model` is name/version, `predicted` the likeliest class."""
 
     model: str
     predicted: str
@@ -42,14 +39,14 @@ class Answer(NamedTuple):
 
 
 class TooLarge(ValueError):
-    """An image for which there is no room, also where nothing else is kept."""
+    """An image that does not fit even into an empty inbox."""
 
 
 class Waiting(NamedTuple):
-    """An image to review. `upload` is the SHA-256 of the file that was sent, `id` that of the PNG
-    that is kept.
+    """An image to review.
 
-    `label` is what someone said it is, "" where nobody did and the model abstained.
+    `upload` is the SHA-256 of the uploaded file, `id` that of the stored PNG. `label` comes from a
+    person; it is "" where nobody gave one and the model abstained.
     """
 
     upload: str
@@ -64,12 +61,10 @@ class Waiting(NamedTuple):
 
 
 class Inbox:
-    """The database of a folder; processes may share it. Nothing is made before the first image is
-    kept.
-    """
+    """The database in a folder, which the first image creates; processes may share it."""
 
     def __init__(self, folder: Path, max_bytes: int = 0) -> None:
-        """`max_bytes`: what the files in the folder may take on disk, for who keeps images."""
+        """`max_bytes`: what the files in the folder may take on disk; needed to keep images."""
         self._file = folder / FILE
         self._max_bytes = max_bytes
         if max_bytes:
@@ -84,51 +79,48 @@ class Inbox:
         *,
         blurred: bool = False,
     ) -> None:
-        """Keep pixels and answer; `say` finds them by the prediction, or by the upload where that
-        has no name. `blurred`: faces were, in these pixels.
+        """Keep pixels and answer; `say` finds them by the prediction, or else by the upload.
 
-        Images kept before are deleted until it fits into max_bytes. Raises TooLarge where it would
-        not fit by itself.
+        `blurred`: faces in these pixels are blurred. Older images are deleted until the new one
+        fits into max_bytes. Raises TooLarge where it does not fit into an empty inbox.
         """
         png, width, height = _png(pixels)
         about = (sha256(png).hexdigest(), width, height, len(png), png, blurred)
         config.private(self._file)
         with database.opened(self._file, self._max_bytes) as db:
-            kept = False
-            while not kept:
+            stored = False
+            while not stored:
                 with database.writing(db):
-                    kept = True
+                    stored = True
                     if database.has(db, upload, blurred=blurred):
-                        database.answered(db, upload, (_now(), *answer))
+                        database.update_answer(db, upload, (_now(), *answer))
                     elif database.fits(db, len(png), self._max_bytes):
                         database.put(db, upload, about, (_now(), *answer))
                     elif database.forget(db):
-                        kept = False
+                        stored = False
                     else:
                         raise TooLarge(f"{len(png)} bytes do not fit into {self._max_bytes}")
-                    if kept:
+                    if stored:
                         database.note(db, prediction or upload, upload, self._max_bytes)
 
     def say(self, prediction: str, label: str) -> None:
-        """Note what a person says the image is; raises KeyError for an image that is not kept (any
-        more).
-        """
+        """Store a person's label of an image; raises KeyError for an image that is not kept."""
         if not self._file.exists():
             raise KeyError(prediction)
         with database.opened(self._file) as db, database.writing(db):
-            named = (
+            update = (
                 "UPDATE images SET label = ? WHERE upload = (SELECT upload FROM "
                 "predictions WHERE prediction = ?)"
             )
-            if not db.execute(named, (label, prediction)).rowcount:
+            if not db.execute(update, (label, prediction)).rowcount:
                 raise KeyError(prediction)
 
     def waiting(self, *, only_blurred: bool = False) -> list[Waiting]:
-        """What a person should look at, the newest first: what someone objected to, then what the
-        model doubted; `only_blurred`: of those in which faces were.
+        """The images to review: those with another label, then those on which the model abstained.
 
-        That someone agreed with the model is for the monitor; only where the model was not sure
-        does it teach anything.
+        The newest come first. `only_blurred` leaves out images whose faces are not blurred. An image
+        whose label is the model's class is left out, unless the model abstained: the monitor counts
+        it, but it teaches the model nothing.
         """
         if not self._file.exists():
             return []
@@ -141,7 +133,7 @@ class Inbox:
         return [Waiting(*row) for row in rows]
 
     def n_unblurred(self) -> int:
-        """Images in which faces were not blurred, or of which nobody knows it."""
+        """The number of images whose faces are not blurred, as far as is recorded."""
         if not self._file.exists():
             return 0
         with database.opened(self._file) as db:
@@ -149,8 +141,9 @@ class Inbox:
             return int(db.execute(query).fetchone()[0])
 
     def blur(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Replace the pixels of images kept without it by what `change` makes of them; each gets
-        another id. What cannot be read is forgotten.
+        """Apply `change` to the pixels of the images not yet blurred; each gets a new id.
+
+        An image that cannot be read is deleted.
         """
         while True:
             with database.opened(self._file) as db:
@@ -175,7 +168,7 @@ class Inbox:
                     )
 
     def png(self, id: str) -> bytes:
-        """The kept file; KeyError for an id that is not there."""
+        """The stored PNG; KeyError for an unknown id."""
         if self._file.exists():
             with database.opened(self._file) as db:
                 row = db.execute("SELECT png FROM images WHERE id = ?", (id,)).fetchone()
@@ -184,7 +177,7 @@ class Inbox:
         raise KeyError(id)
 
     def n_bytes(self) -> int:
-        """Of the images that are kept, without what the database takes around them."""
+        """The size of the stored PNGs, without the overhead of the database."""
         if not self._file.exists():
             return 0
         with database.opened(self._file) as db:
@@ -192,18 +185,17 @@ class Inbox:
 
 
 def class_name(text: str, known: Collection[str]) -> str:
-    """The name of a class as someone typed it, trimmed and in NFC; "" where it is a new one that is
-    empty or cannot be shown.
+    """The class name that someone typed, trimmed and in NFC.
+
+    "" where it is a new name that is empty or not printable.
     """
     name = unicodedata.normalize("NFC", text.strip())
-    shown = printable(name) == name and any(letter.isprintable() for letter in name)
-    return name if shown or name in known else ""
+    visible = printable(name) == name and any(letter.isprintable() for letter in name)
+    return name if visible or name in known else ""
 
 
 def accept(inbox: Inbox, id: str, folder: Path) -> None:
-    """Write the image where the next `dvc repro` finds it; KeyError for one that is not kept (any
-    more).
-    """
+    """Write the image where the next `dvc repro` finds it; KeyError for one that is not kept."""
     with store.whole(folder / f"{id}.png") as half:
         half.write_bytes(inbox.png(id))
 

@@ -1,1 +1,1 @@
-"""What the pages of one file share and may load."""
+"""Single-file pages: their shared script and their security headers."""

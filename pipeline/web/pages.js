@@ -1,6 +1,6 @@
 const $ = (id) => document.getElementById(id);
 
-// Text is only ever set as text: names of files and classes are anyone's.
+// Text is always set as text, never as markup: anyone may choose names of files and classes.
 function h(tag, props, ...children) {
   const el = document.createElement(tag);
   for (const [key, value] of Object.entries(props || {})) {

@@ -1,5 +1,6 @@
-"""Pages of one file: what their scripts share, what they may load (their own style and script, by
-their hashes), and who may ask.
+"""Single-file pages: their shared script, what they may load, and who may send requests.
+
+A page may load only its own style and script, which it names by their hashes.
 """
 
 import base64
@@ -10,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 SHARED = Path(__file__).with_name("pages.js")
-MARK = "/* pages.js */"  # where a page wants it
+MARK = "/* pages.js */"  # the place of the shared script in a page
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -20,15 +21,17 @@ HEADERS = {
 
 
 def read(page: Path) -> str:
-    """The page with what the scripts share."""
+    """The page with the shared script in place."""
     return page.read_text(encoding="utf-8").replace(
         MARK, SHARED.read_text(encoding="utf-8").strip(), 1
     )
 
 
 def content_security_policy(page: str, pictures: str = "'self'") -> str:
-    """Only the page's own style and script, pictures as told and requests to where it came from;
-    text is never markup.
+    """The header that allows only the page's own style and script.
+
+    `pictures` lists the sources of images. Requests may go only to the page's own server, and text
+    is never markup.
     """
     own = {tag: _hashes(page, tag) for tag in ("style", "script")}
     return (
@@ -40,10 +43,10 @@ def content_security_policy(page: str, pictures: str = "'self'") -> str:
 
 
 def from_another_page(headers: Mapping[str, str], *, opens_page: bool) -> bool:
-    """Whether a browser says that another site's page sends this request; what is no browser says
-    nothing of it.
+    """Whether a browser reports that a page of another site sends this request.
 
-    opens_page: it asks for the page itself, to which other sites may link.
+    Other clients report nothing. opens_page: the request is for the page itself, to which other
+    sites may link.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site not in (None, "same-origin", "none") and not opens_page:
@@ -52,7 +55,7 @@ def from_another_page(headers: Mapping[str, str], *, opens_page: bool) -> bool:
 
 
 def _host(origin: str) -> str:
-    """Host and port of an origin, "" for what is none."""
+    """Host and port of an origin, "" for an invalid one."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

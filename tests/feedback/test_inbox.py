@@ -1,6 +1,4 @@
-"""What a server keeps for people to look at: pixels and answers, bounded, and never the file that
-it was sent.
-"""
+"""The inbox keeps pixels and answers within its limit, and never the uploaded file."""
 
 import io
 import sqlite3
@@ -31,10 +29,10 @@ def noise(seed: int, side: int = 64) -> np.ndarray:
 
 
 def inbox(folder: Path, *kept: tuple[str, Answer], max_bytes: int = PLENTY) -> Inbox:
-    made = Inbox(folder, max_bytes)
+    box = Inbox(folder, max_bytes)
     for i, (upload, answer) in enumerate(kept):
-        made.keep(upload, noise(i), answer)
-    return made
+        box.keep(upload, noise(i), answer)
+    return box
 
 
 def on_disk(folder: Path) -> int:
@@ -262,9 +260,9 @@ def test_blurring_replaces_what_was_kept_and_forgets_what_is_damaged(tmp_path: P
     with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
         db.execute("UPDATE images SET png = CAST('no png' AS BLOB) WHERE upload = 'damaged'")
     box.blur(np.zeros_like)
-    kept = {each.upload: each for each in box.waiting(only_blurred=True)}
-    assert kept.keys() == {"a", "b", "c"}
-    assert not np.asarray(Image.open(io.BytesIO(box.png(kept["a"].id)))).any()
-    assert kept["a"].id == sha256(box.png(kept["a"].id)).hexdigest()
-    assert np.asarray(Image.open(io.BytesIO(box.png(kept["c"].id)))).any()
+    blurred = {each.upload: each for each in box.waiting(only_blurred=True)}
+    assert blurred.keys() == {"a", "b", "c"}
+    assert not np.asarray(Image.open(io.BytesIO(box.png(blurred["a"].id)))).any()
+    assert blurred["a"].id == sha256(box.png(blurred["a"].id)).hexdigest()
+    assert np.asarray(Image.open(io.BytesIO(box.png(blurred["c"].id)))).any()
     assert not any(part in (tmp_path / FILE).read_bytes() for part in parts)
