@@ -1,1 +1,1 @@
-"""The page on which people settle doubtful labels and label images that have none."""
+"""The page on which people decide on doubtful labels and label unlabelled images."""

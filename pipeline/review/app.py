@@ -1,8 +1,8 @@
 """The HTTP interface of the review page, for one person on this machine.
 
-It shows photos and writes files, so neither another account nor a page from elsewhere must reach
-it: requests without the token (see `entry`), under another host name (DNS rebinding) and from
-another origin are refused, and the page may load nothing but what comes from here.
+It shows photos and writes files, so no other account and no other site may use it. It refuses
+requests without the token (see `entry`), under another host name (DNS rebinding) and from another
+origin. The page may load only what this server sends.
 """
 
 import sqlite3
@@ -46,8 +46,9 @@ Call = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(project_folder: Path, by: str, token: str, *, blur_faces: bool = False) -> FastAPI:
-    """The application, for who has the token; raises FieldmarkError where label-check has not
-    run.
+    """The application; requests need the token.
+
+    Raises FieldmarkError where label-check has not run.
     """
     app = FastAPI(
         title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}}
@@ -57,6 +58,7 @@ def create_app(project_folder: Path, by: str, token: str, *, blur_faces: bool = 
     _guard(app, token)
     _show(app, Pictures(project_folder / "data" / "ingest", board.picture))
     _list(app, board, app.state.learner)
+    _propose(app, board, app.state.learner)
     _write(app, board)
     return app
 
@@ -73,7 +75,7 @@ def _guard(app: FastAPI, token: str) -> None:
         return response
 
     @app.exception_handler(FieldmarkError)
-    async def told(_: Request, error: FieldmarkError) -> JSONResponse:
+    async def refused(_: Request, error: FieldmarkError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 409)
 
     async def not_written(_: Request, error: Exception) -> JSONResponse:
@@ -104,7 +106,7 @@ def _show(app: FastAPI, pictures: Pictures) -> None:
             picture = pictures.get(id, side_px)
         except KeyError:
             return JSONResponse({"detail": "There is no such image."}, 404)
-        # The id is the hash of the bytes, so what was sent once never changes.
+        # The id is the hash of the bytes, so the picture of an id never changes.
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
         return Response(picture.data, media_type=picture.media_type, headers=headers)
 
@@ -134,9 +136,11 @@ def _list(app: FastAPI, board: Board, learner: Learner) -> None:
         )
         return [_item(board, learner, row) for row in rows[skip : skip + n]]
 
+
+def _propose(app: FastAPI, board: Board, learner: Learner) -> None:
     @app.get("/api/groups")
     def groups(n: Annotated[int, Query(ge=1, le=50)] = 3) -> list[Group]:
-        """Unlabelled images to label at once; what teaches most comes first."""
+        """Groups of unlabelled images to label at once, the most informative first."""
         board.refresh()
         return [_group(board, learner, rows) for rows in learner.groups(n)]
 
@@ -155,9 +159,9 @@ def _list(app: FastAPI, board: Board, learner: Learner) -> None:
 
 def _write(app: FastAPI, board: Board) -> None:
     @app.post("/api/decisions")
-    def decide(said: Decision) -> Done:
-        when = board.decide(said.ids, said.decision, said.label, new=said.new)
-        return Done(when=when, ids=said.ids, summary=_summary(board))
+    def decide(body: Decision) -> Done:
+        when = board.decide(body.ids, body.decision, body.label, new=body.new)
+        return Done(when=when, ids=body.ids, summary=_summary(board))
 
     @app.post("/api/undo")
     def undo(action: Undo) -> Done:
@@ -169,20 +173,21 @@ def _summary(board: Board) -> Summary:
     kinds = {
         kind: Progress(n=n, n_decided=decided) for kind, (n, decided) in board.counts().items()
     }
-    ids = [board.found.ids[row] for row in rows]
+    ids = [board.findings.ids[row] for row in rows]
     return Summary(
         by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids)
     )
 
 
 def _item(board: Board, learner: Learner, row: int) -> Item:
-    values = board.found.rows.iloc[row]
+    values = board.findings.rows.iloc[row]
     votes = [
         VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when)
         for vote in board.votes.get(row, [])
     ]
-    told = values["given_label"] or row in board.found.predicted
-    suggested, chance = (values["suggested_label"], 0.0) if told else learner.proposed(row)
+    suggested, chance = values["suggested_label"], 0.0
+    if not values["given_label"] and row not in board.findings.predicted:
+        suggested, chance = learner.proposed(row)
     return Item(
         id=values["id"],
         name=values["name"],
@@ -193,7 +198,7 @@ def _item(board: Board, learner: Learner, row: int) -> Item:
         kinds=board.kinds_of(row),
         width_px=values["width"],
         height_px=values["height"],
-        predicted=board.found.predicted.get(row, ""),
+        predicted=board.findings.predicted.get(row, ""),
         split=values["split"],
         votes=votes,
         conflict=board.in_conflict(row),
@@ -203,13 +208,16 @@ def _item(board: Board, learner: Learner, row: int) -> Item:
 
 def _neighbour(board: Board, row: int, *, twin: bool) -> Neighbour:
     return Neighbour(
-        id=board.found.ids[row], name=board.found.names[row], label=board.label_now(row), twin=twin
+        id=board.findings.ids[row],
+        name=board.findings.names[row],
+        label=board.label_now(row),
+        twin=twin,
     )
 
 
 def _group(board: Board, learner: Learner, rows: list[int]) -> Group:
     proposed = [learner.proposed(row) for row in rows]
-    members = [Member(id=board.found.ids[row], name=board.found.names[row]) for row in rows]
+    members = [Member(id=board.findings.ids[row], name=board.findings.names[row]) for row in rows]
     return Group(
         label=proposed[0][0],
         probability=sum(chance for _, chance in proposed) / len(rows),

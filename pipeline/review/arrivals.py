@@ -1,4 +1,4 @@
-"""Images that came back from production, as the review page takes them in."""
+"""Images from production, as the review page takes them in."""
 
 import threading
 from pathlib import Path
@@ -8,10 +8,10 @@ from pipeline.feedback.inbox import Inbox, Waiting
 
 
 class Arrivals:
-    """The inbox of a project folder, and where its images go that people accept.
+    """The inbox of a project folder, and the folder of accepted images.
 
-    Where `blur_faces` is on, an image that was kept before it was is shown once the faces in it are
-    blurred, by a thread; before that nobody can accept it either.
+    With `blur_faces`, a thread blurs the faces in images that were kept without it. Only then does
+    the page show them, and only then can people accept them.
     """
 
     def __init__(self, project: Path, *, blur_faces: bool) -> None:
@@ -19,13 +19,13 @@ class Arrivals:
         self._blur_faces, self._blurring = blur_faces, threading.Thread()
 
     def waiting(self) -> list[Waiting]:
-        """What to look at now; says once how many have to wait for their faces."""
+        """The images to review now; prints once how many wait until their faces are blurred."""
         if self._blur_faces and not self._blurring.is_alive():
             n = self._inbox.n_unblurred()
             if n:
                 print(
-                    f"{n} images of feedback were kept before blur_faces was switched on; each is "
-                    f"shown once faces in it are blurred",
+                    f"{n} images of feedback were kept before blur_faces was switched on; each "
+                    f"appears once its faces are blurred",
                     flush=True,
                 )
                 self._blurring = threading.Thread(target=_blur, args=(self._inbox,), daemon=True)
@@ -33,13 +33,11 @@ class Arrivals:
         return self._inbox.waiting(only_blurred=self._blur_faces)
 
     def picture(self, id: str) -> bytes:
-        """The PNG of an image; KeyError for an id that is not there."""
+        """The PNG of an image; KeyError for an unknown id."""
         return self._inbox.png(id)
 
     def settle(self, id: str, *, accepted: bool) -> None:
-        """Put an image that people agree on where the next `dvc repro` finds it, or take it back
-        from there.
-        """
+        """Put an accepted image where the next `dvc repro` finds it, or remove it from there."""
         if accepted:
             inbox.accept(self._inbox, id, self._accepted)
         else:

@@ -1,9 +1,9 @@
-"""Who may use the review page: whoever has the token of the address that `fieldmark review` prints.
+"""Access to the review page by the token in the address that `fieldmark review` prints.
 
-Every account of the machine can reach the loopback interface, so that the interface alone keeps out
-nobody. The first page takes the token out of the address into a cookie, which no script can read:
-it stays in no history, and no link or picture passes it on. A program sends it as `Authorization:
-Bearer TOKEN`.
+Every account of the machine can reach the loopback interface, so the interface alone keeps nobody
+out. The first request moves the token from the address into a cookie that no script can read. So it
+stays in no history, and no link or picture passes it on. A program sends `Authorization: Bearer
+TOKEN`.
 """
 
 import secrets
@@ -17,37 +17,34 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from pipeline import config
 
 PARAMETER = "token"
-BYTES = 32  # random ones, of which the token is the base64
-NEEDED = (
-    "Open the address that `fieldmark review` prints when it starts: the token in it lets you in."
-)
+BYTES = 32  # random bytes; the token is their base64
+NEEDED = "Open the address that `fieldmark review` prints when it starts: it contains the token."
 
 
 def token(file: Path) -> str:
-    """256 random bits, kept in a file for this account alone: an open page goes on where the server
-    was ended and started again. Who deletes the file takes the token back.
+    """256 random bits, stored in a file that only this account can read.
+
+    So an open page still works after a restart of the server. Delete the file to revoke the token.
     """
-    kept = config.private(file).read_text(encoding="utf-8").strip()
-    if len(kept) < BYTES:
-        kept = secrets.token_urlsafe(BYTES)
-        file.write_text(f"{kept}\n", encoding="utf-8")
-    return kept
+    stored = config.private(file).read_text(encoding="utf-8").strip()
+    if len(stored) < BYTES:
+        stored = secrets.token_urlsafe(BYTES)
+        file.write_text(f"{stored}\n", encoding="utf-8")
+    return stored
 
 
 def address(url: str, token: str) -> str:
-    """The page with the token, as it is printed."""
+    """The address of the page with the token."""
     return f"{url}/?{urlencode({PARAMETER: token})}"
 
 
 def refused_or_admitted(request: Request, token: str) -> Response | None:
-    """What to answer to who does not show the token, or shows it in the address; None for who may
-    go on.
-    """
+    """The answer to a request without the token, or with it in the address; None admits it."""
     if request.url.path == "/" and request.method == "GET" and PARAMETER in request.query_params:
         if not _same(request.query_params[PARAMETER], token):
             return PlainTextResponse(NEEDED, 403)
         admitted = RedirectResponse("/", 303, {"Cache-Control": "no-store"})
-        # Lax: a link from a terminal in the browser, which is another site, opens the page, too.
+        # Lax: a link from a terminal in the browser, which is another site, must open the page too.
         admitted.set_cookie(_cookie(request), token, httponly=True, samesite="lax", path="/")
         return admitted
     if _same(request.cookies.get(_cookie(request), ""), token):
@@ -59,8 +56,9 @@ def refused_or_admitted(request: Request, token: str) -> Response | None:
 
 
 def leading_page(file: Path, url: str, token: str) -> str:
-    """The address of a file for this account alone that leads a browser to the page: other accounts
-    see with which address a browser is started.
+    """The address of a private file that redirects a browser to the page.
+
+    Other accounts can see the address with which a browser is started; it must not have the token.
     """
     config.private(file).write_text(
         f'<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
@@ -70,15 +68,15 @@ def leading_page(file: Path, url: str, token: str) -> str:
     return file.absolute().as_uri()
 
 
-def _same(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
+def _same(secret: str, token: str) -> bool:
+    return secrets.compare_digest(secret.encode("utf-8", "surrogatepass"), token.encode())
 
 
 def _bearer(headers: Mapping[str, str]) -> str:
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    return given.strip() if scheme.lower() == "bearer" else ""
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 def _cookie(request: Request) -> str:
-    """Browsers give all ports of a machine the same cookies, so that each page needs a name."""
+    """Its name has the port: browsers send all ports of a machine the same cookies."""
     return f"fieldmark-review-{request.url.port or 80}"

@@ -1,7 +1,6 @@
-"""What label-check found and what came back from production, as the review page shows it: a
-snapshot.
+"""A snapshot of the findings of label-check and the images from production, for the review page.
 
-Axes: n images, d numbers an embedding, k neighbours.
+Axes: n images, d dimensions of an embedding, k neighbours.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pipeline import FieldmarkError
 from pipeline.feedback.inbox import Waiting
 from pipeline.storage import csvs, store, table
 
-# Kind of finding -> the score that says how bad, and whether the lowest is the worst.
+# Kind of finding -> the column of its score, and whether the lowest score is the worst.
 SCORES = {
     "outlier": ("outlier_score", False),
     "dark": ("dark_score", True),
@@ -30,12 +29,12 @@ PRESENT = "run `dvc repro label-check` first, in the folder that holds dvc.yaml"
 
 @dataclass(frozen=True)
 class Findings:
-    """`kinds`: rows of each kind of finding, the worst first; `twins`: near-duplicates that bear
-    another label.
+    """All images of the page, and what is doubtful about them.
 
-    `rows` begins with those of the table, which alone have an embedding and neighbours; images that
-    came as feedback and are not in the data yet stand behind them. `predicted`: what the model in
-    production said, by row.
+    `kinds`: the rows of each kind of finding, the worst first. `twins`: near-duplicates with another
+    label. `rows` starts with the rows of the table; images from feedback that are not in the data
+    yet follow, without embedding and neighbours. `predicted`: the class that the model in production
+    predicted, by row.
     """
 
     rows: pd.DataFrame
@@ -50,8 +49,9 @@ class Findings:
 
 
 def load(folder: Path) -> Findings:
-    """What label-check wrote into its folder. Raises FieldmarkError where it has not run, or not
-    with this version.
+    """The findings in the folder of label-check.
+
+    Raises FieldmarkError where it has not run, or not with this version.
     """
     try:
         rows = table.read(folder)
@@ -69,47 +69,46 @@ def load(folder: Path) -> Findings:
     return Findings(rows, ids, names, embedding, neighbours, twins, _kinds(rows, twins), row_of)
 
 
-def with_feedback(found: Findings, waiting: Sequence[Waiting]) -> Findings:
-    """Findings with the kinds `feedback` (someone objected) and `abstained` (the model was not
-    sure), in the order given.
+def with_feedback(checked: Findings, waiting: Sequence[Waiting]) -> Findings:
+    """Add the kinds `feedback` (a person objected) and `abstained` (the model did), in order.
 
-    An image whose very file is in the data already is shown as that; one that was accepted and came
-    in is shown no more.
+    An image whose file is in the data keeps its row there. An accepted image that is in the data
+    now is left out.
     """
     unseen = {
         each.id: each
         for each in reversed(waiting)
-        if not {each.id, each.upload} & found.row_of.keys()
+        if not {each.id, each.upload} & checked.row_of.keys()
     }
     new = [*reversed(unseen.values())]
-    told = [each for each in waiting if each.upload in found.row_of and each.label]
-    rows = found.rows.copy()
-    for each in told:
-        rows.loc[found.row_of[each.upload], "suggested_label"] = each.label
+    present = [each for each in waiting if each.upload in checked.row_of and each.label]
+    rows = checked.rows.copy()
+    for each in present:
+        rows.loc[checked.row_of[each.upload], "suggested_label"] = each.label
     rows = pd.concat([rows, _as_rows(new, rows)], ignore_index=True) if new else rows
     ids, names = rows["id"].tolist(), rows["name"].tolist()
     row_of = {id: i for i, id in enumerate(ids)}
     place = {
-        each.upload: row_of.get(each.id, row_of.get(each.upload, -1)) for each in [*told, *new]
+        each.upload: row_of.get(each.id, row_of.get(each.upload, -1)) for each in [*present, *new]
     }
     kinds = {
         "feedback": [place[each.upload] for each in waiting if each.upload in place and each.label],
         "abstained": [place[each.upload] for each in new if not each.label],
     }
-    predicted = {place[each.upload]: each.predicted for each in [*told, *new]}
+    predicted = {place[each.upload]: each.predicted for each in [*present, *new]}
     return replace(
-        found,
+        checked,
         rows=rows,
         ids=ids,
         names=names,
         row_of=row_of,
-        kinds={**found.kinds, **kinds},
+        kinds={**checked.kinds, **kinds},
         predicted=predicted,
     )
 
 
 def _as_rows(waiting: Sequence[Waiting], like: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the same columns and types, in which no finding is made and no label given."""
+    """Rows of the same columns and types, without findings and labels."""
     blank = {
         name: ""
         if like[name].dtype.kind not in "biuf"
@@ -146,7 +145,7 @@ def _kinds(rows: pd.DataFrame, twins: dict[int, list[int]]) -> dict[str, list[in
     doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
     kinds = {"suspect": doubted.index.tolist(), "duplicate": list(twins)}
     for name, (score, ascending) in SCORES.items():
-        found = rows[rows[name]].sort_values([score, "id"], ascending=[ascending, True])
-        kinds[name] = found.index.tolist()
+        worst_first = rows[rows[name]].sort_values([score, "id"], ascending=[ascending, True])
+        kinds[name] = worst_first.index.tolist()
     kinds["unlabelled"] = rows.index[rows["given_label"] == ""].tolist()
     return kinds

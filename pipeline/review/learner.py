@@ -1,4 +1,4 @@
-"""Learns from the labels so far, in the background, what to propose next."""
+"""Learns proposals from the labels so far, in the background."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ EVERY = 10  # new labels before learning again
 
 
 class Learner:
-    """Proposals for the unlabelled images of a board. Until the first model is there, they are by
-    likeness alone.
-    """
+    """Proposals for the unlabelled images of a board; before the first model, by similarity alone."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -30,10 +28,8 @@ class Learner:
         self.growth: list[tuple[int, float]] = []
 
     def groups(self, n: int) -> list[list[int]]:
-        """The next groups to label at once, the first by what it teaches; no image is in two of
-        them.
-        """
-        # Here, since scikit-learn takes a second to import, and a review of suspects does without.
+        """The next groups to label at once, the most informative first; no image is in two groups."""
+        # Imported here: scikit-learn takes a second, and a review of suspects does not need it.
         from pipeline.review import proposals
 
         where, labels = self.survey(), self._labels()
@@ -41,7 +37,7 @@ class Learner:
         return proposals.groups(where, self._waiting(), [*labels], self.guessed, n=n)
 
     def one_by_one(self) -> list[int]:
-        """The unlabelled images, the first by what it teaches."""
+        """The unlabelled images, the most informative first."""
         from pipeline.review import proposals
 
         where = self.survey()
@@ -51,21 +47,18 @@ class Learner:
     def proposed(self, row: int) -> tuple[str, float]:
         """The likeliest class of an image and its probability; ("", 0) before there is a model."""
         guessed = self.guessed
-        known = guessed and row < len(guessed.label)  # what came as feedback is not on the map
-        return (
-            (guessed.label[row], float(guessed.probability[row]))
-            if guessed and known
-            else ("", 0.0)
-        )
+        if guessed is None or row >= len(guessed.label):  # images from feedback are not on the map
+            return "", 0.0
+        return guessed.label[row], float(guessed.probability[row])
 
     def survey(self) -> Map:
         """The map of the images; made at the first call, and again after another label-check."""
         from pipeline.review import proposals
 
-        seen = self._board.found.embedding
+        embedding = self._board.findings.embedding
         with self._lock:
-            if self._map is None or self._map[0] is not seen:
-                self._map = (seen, proposals.survey(np.asarray(seen)))
+            if self._map is None or self._map[0] is not embedding:
+                self._map = (embedding, proposals.survey(np.asarray(embedding)))
                 self._learned_from, self.guessed = {}, None
             return self._map[1]
 
@@ -79,7 +72,7 @@ class Learner:
             self._running.start()
 
     def wait(self) -> None:
-        """Until no learning is under way."""
+        """Wait until no learning is under way."""
         if self._running is not None:
             self._running.join()
 

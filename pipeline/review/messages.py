@@ -1,5 +1,6 @@
-"""What the review page and its server say to each other. Labels are class names, "" for none;
-fractions are 0 to 1.
+"""Schemas of the review page's requests and answers.
+
+Labels are class names, "" for none; fractions are 0 to 1.
 """
 
 from typing import Literal
@@ -20,7 +21,7 @@ class Neighbour(BaseModel):
     id: str
     name: str
     label: str
-    twin: bool = Field(description="a near-duplicate that bears another label")
+    twin: bool = Field(description="a near-duplicate with another label")
 
 
 class Item(BaseModel):
@@ -28,19 +29,19 @@ class Item(BaseModel):
 
     id: str
     name: str
-    label: str = Field(description="as given, before any decision")
+    label: str = Field(description="the given label, before any decision")
     suggested_label: str
     chance: float = Field(
-        description="0 to 1; of the suggested label by a model of the labels so far, where "
-        "none is given"
+        description="0 to 1; the probability of the suggested label by a model of the labels so "
+        "far, where no label is given"
     )
     suspect_score: float = Field(
-        description="0 to 1; how far a model of the other images is from the label: 1 minus "
-        "its probability, where it is certain"
+        description="0 to 1; how little a model of the other images agrees with the label: 1 "
+        "minus its probability, where it is certain"
     )
     kinds: list[str]
     predicted: str = Field(
-        description="by the model in production, of an image that came as feedback"
+        description="the class by the model in production, of an image from feedback"
     )
     width_px: int
     height_px: int
@@ -70,9 +71,7 @@ class Summary(BaseModel):
 
 
 class Decision(BaseModel):
-    """One person's decision on one or several images; `new` confirms a class that nobody used
-    before.
-    """
+    """One person's decision on one or several images; `new` confirms a new class."""
 
     ids: list[str] = Field(min_length=1, max_length=AT_ONCE)
     decision: Literal["keep", "relabel", "drop", "unsure"]
@@ -81,7 +80,7 @@ class Decision(BaseModel):
 
 
 class Undo(BaseModel):
-    when: str = Field(description="the time that named the action")
+    when: str = Field(description="the time of the action, which names it")
 
 
 class Done(BaseModel):
@@ -100,7 +99,7 @@ class Member(BaseModel):
 
 
 class Group(BaseModel):
-    """Images without a label that look alike; `label` is proposed, "" before there is a model."""
+    """Similar images without a label; `label` is a proposal, "" before there is a model."""
 
     label: str
     probability: float = Field(description="the mean over the members")

@@ -1,8 +1,7 @@
-"""What to label next where images have no label: groups that look alike, and a model of the labels
-so far.
+"""What to label next: groups of similar images, and a model of the labels so far.
 
-Nothing here changes a result: it only orders what a person looks at. Axes: n images, d dimensions,
-k classes.
+It changes no result, only the order in which a person sees images. Axes: n images, d dimensions, k
+classes.
 """
 
 from collections.abc import Sequence
@@ -18,11 +17,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline.labels.duplicates import unit
 
 DIMENSIONS = 48
-CLUSTER_SIZE = 20  # images a cluster on average
+CLUSTER_SIZE = 20  # images per cluster on average
 MOST_CLUSTERS = 1000
-FITTED_ON = 20_000  # images that PCA and k-means look at
-GROUP = 12  # images labelled at once
-CHOICE = 4  # so many times the groups asked for are looked at, to give unlike ones
+FITTED_ON = 20_000  # images to which PCA and k-means are fitted
+GROUP = 12  # images per group
+CHOICE = 4  # candidates per requested group, from which dissimilar groups are chosen
 FOLDS = 4
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -31,40 +30,38 @@ Points = Float32[np.ndarray, "n d"]
 
 @dataclass(frozen=True)
 class Map:
-    """Where the images lie, and which of them lie together; made once."""
+    """The positions of the images and their clusters; made once."""
 
     points: Points
     cluster: Int64[np.ndarray, " n"]
     to_centre: Float32[np.ndarray, " n"]
-    order: list[int]  # clusters, each far from those before it
+    order: list[int]  # clusters, each far from the ones before it
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a model of the labels so far says: the likeliest class of each image and its
-    probability.
-    """
+    """The predictions of a model of the labels so far: likeliest classes and probabilities."""
 
     label: list[str]
     probability: Float32[np.ndarray, " n"]
 
 
 def survey(embedding: np.ndarray) -> Map:
-    """The map of the images; embedding is (n, any), of any float type."""
-    seen = unit(embedding)
-    fitted = np.random.default_rng(0).permutation(len(seen))[:FITTED_ON]
-    dimensions = min(DIMENSIONS, len(fitted), seen.shape[1])
+    """The map of the images; embedding is (n, any) of any float type."""
+    normalised = unit(embedding)
+    fitted = np.random.default_rng(0).permutation(len(normalised))[:FITTED_ON]
+    dimensions = min(DIMENSIONS, len(fitted), normalised.shape[1])
     points = (
         PCA(
             dimensions,
-            svd_solver="randomized" if dimensions < min(seen.shape) else "full",
+            svd_solver="randomized" if dimensions < min(normalised.shape) else "full",
             random_state=0,
         )
-        .fit(seen[fitted])
-        .transform(seen)
+        .fit(normalised[fitted])
+        .transform(normalised)
     )
     points = (points / max(float(points.std()), 1e-9)).astype(np.float32)
-    k = int(np.clip(len(seen) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
+    k = int(np.clip(len(normalised) // CLUSTER_SIZE, 1, MOST_CLUSTERS))
     means = KMeans(k, n_init=1, max_iter=30, random_state=0).fit(points[fitted])
     cluster = means.predict(points).astype(np.int64)
     centres = means.cluster_centers_.astype(np.float32)
@@ -78,7 +75,7 @@ def survey(embedding: np.ndarray) -> Map:
 
 
 def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | None:
-    """By a linear model of the labels so far; None before there are two classes."""
+    """Predictions of a linear model of the labels so far; None before there are two classes."""
     if len(set(labels)) < 2:
         return None
     model = _model().fit(where.points[list(rows)], list(labels))
@@ -88,8 +85,9 @@ def guess(where: Map, rows: Sequence[int], labels: Sequence[str]) -> Guess | Non
 
 
 def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> list[int]:
-    """The unlabelled images, those whose label teaches most first: one of each cluster in turn, the
-    most uncertain first.
+    """The unlabelled images, the most informative first.
+
+    It takes one of each cluster in turn, the most uncertain first.
     """
     waiting: dict[int, list[int]] = {}
     for row in sorted(unlabelled, key=lambda row: _certainty(where, guessed, row)):
@@ -109,14 +107,13 @@ def one_by_one(where: Map, unlabelled: Sequence[int], guessed: Guess | None) -> 
 def groups(
     where: Map, unlabelled: Sequence[int], labelled: Sequence[int], guessed: Guess | None, *, n: int
 ) -> list[list[int]]:
-    """n groups of images to label at once, each of one cluster and, once there is a model, of one
-    predicted class.
+    """n groups of images to label at once, each of one cluster.
 
-    Clusters with the fewest labels for their size come first, among them the most uncertain or,
-    without a model, those far apart; very small groups come last. Each of the groups returned is
-    unlike those before it.
+    Once there is a model, the images of a group also have the same predicted class. Clusters with
+    the fewest labels for their size come first; among them the most uncertain or, without a model,
+    those far apart. Very small groups come last. Each group is unlike those before it.
     """
-    known = (
+    n_labelled = (
         np.bincount(where.cluster[list(labelled)], minlength=len(where.order))
         if labelled
         else np.zeros(len(where.order))
@@ -133,7 +130,12 @@ def groups(
         unsure = (
             float(np.mean([_certainty(where, guessed, row) for row in rows])) if guessed else 0.0
         )
-        return len(rows) < GROUP // 3, float(known[key[0]]) / (1 + len(rows)), unsure, place[key[0]]
+        return (
+            len(rows) < GROUP // 3,
+            float(n_labelled[key[0]]) / (1 + len(rows)),
+            unsure,
+            place[key[0]],
+        )
 
     best = [members[key][:GROUP] for key in sorted(members, key=teaches)[: CHOICE * n]]
     if guessed and best:
@@ -143,13 +145,13 @@ def groups(
 
 
 def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple[int, float]]:
-    """(labels, cross-validated accuracy) for the first quarter, half, three quarters and all
-    labels, in their order.
+    """(number of labels, accuracy) for the first quarter, half, three quarters and all labels.
 
-    Whole clusters are held out: what was labelled as one group is too alike to judge itself. Only
-    classes of at least two clusters count; sizes with fewer than two such classes are left out.
+    The accuracy is cross-validated. Whole clusters are held out: images labelled as one group are
+    too similar to test each other. Only classes in at least two clusters count; sizes with fewer
+    than two such classes are left out.
     """
-    found = {}
+    accuracies = {}
     for n in sorted({round(share * len(rows)) for share in SHARES}):
         x, y, cluster = (
             where.points[list(rows[:n])],
@@ -160,21 +162,19 @@ def growth(where: Map, rows: Sequence[int], labels: Sequence[str]) -> list[tuple
         usable = np.array([spread[name] > 1 for name in y], dtype=bool)
         folds = min([FOLDS, *(k for k in spread.values() if k > 1)])
         if len(set(y[usable])) > 1:
-            found[n] = _held_out_accuracy(x[usable], y[usable], cluster[usable], folds)
-    return sorted(found.items())
+            accuracies[n] = _held_out_accuracy(x[usable], y[usable], cluster[usable], folds)
+    return sorted(accuracies.items())
 
 
 def expected(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """How accuracy may go on to twice the labels: errors fall as a power of the number (fit on a
-    log scale).
-    """
+    """The expected accuracy up to twice the labels, by a power law of the error (a log-log fit)."""
     wrong = [(n, 1 - accuracy) for n, accuracy in points if accuracy < 1]
     if len(wrong) < 3:
         return []
     sizes, errors = np.log(np.array(wrong).T)
     slope, start = np.polyfit(sizes, errors, 1)
     last = points[-1][0]
-    # More labels never harm in the long run; a slope that says so comes from too few of them.
+    # More labels do no harm in the long run; a positive slope comes from too few of them.
     return [
         (n, float(1 - np.exp(start + min(slope, 0.0) * np.log(n))))
         for n in (last, round(1.5 * last), 2 * last)
@@ -185,11 +185,10 @@ def _held_out_accuracy(
     x: Points, y: np.ndarray, cluster: Int64[np.ndarray, " n"], folds: int
 ) -> float:
     right = np.zeros(len(y), dtype=bool)
-    for known, asked in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(
-        x, y, cluster
-    ):
-        if len(set(y[known])) > 1:
-            right[asked] = _model().fit(x[known], y[known]).predict(x[asked]) == y[asked]
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, cluster)
+    for train, test in splits:
+        if len(set(y[train])) > 1:
+            right[test] = _model().fit(x[train], y[train]).predict(x[test]) == y[test]
     return float(right.mean())
 
 

@@ -1,4 +1,4 @@
-"""Serves the review page to one person, on the loopback interface only, by a token."""
+"""Serves the review page to one person with a token, on the loopback interface only."""
 
 import socket
 import threading
@@ -17,10 +17,9 @@ HOST = "127.0.0.1"
 
 
 def serve(*, by: str, port: int, browser: bool) -> None:
-    """Serve the project of the working folder until Ctrl-C; an empty `by` is git's user.name or the
-    system's.
+    """Serve the project of the working folder until Ctrl-C.
 
-    Raises FieldmarkError where label-check has not run, or the port is taken.
+    An empty `by` means git's user.name or the name of the account. Raises FieldmarkError where label-check has not run, or the port is taken.
     """
     person = by.strip() or processes.person()
     token = entry.token(Path(config.STATE) / "review-token")
@@ -38,7 +37,7 @@ def serve(*, by: str, port: int, browser: bool) -> None:
         url = f"http://{HOST}:{port}"
         print(
             f"Reviewing as {person}: {entry.address(url, token)} (Ctrl-C ends it; every decision is "
-            f"on disk at once)",
+            f"saved at once)",
             flush=True,
         )
         leading = Path(config.STATE) / f"review-{port}.html"
@@ -54,5 +53,5 @@ def serve(*, by: str, port: int, browser: bool) -> None:
 
 
 def _blur_faces() -> bool:
-    """What params.yaml says, read without Hydra, which takes a second to import."""
+    """The value in params.yaml, read without Hydra, which takes a second to import."""
     return config.PARAMS.exists() and bool(read_yaml(config.PARAMS).get("blur_faces"))

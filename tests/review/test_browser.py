@@ -142,7 +142,7 @@ def test_undo_a_new_class_and_a_hostile_one(
     folder = twelve(tmp_path)
     open_page(chrome, serve(folder))
     press(chrome, Keys.SPACE, "z")
-    wait_for(chrome, "#toast", "Taken back")
+    wait_for(chrome, "#toast", "Undone")
     press(chrome, "f", "o", "x", Keys.ENTER)
     wait_for(chrome, "#pick", "none of the 3 classes so far")
     press(chrome, Keys.ENTER)

@@ -209,7 +209,7 @@ def test_kept_before_blur_faces_was_on_an_image_is_shown_and_accepted_blurred_or
     board._arrivals._blurring.join(60)
     board.refresh()
     rows = board.queue("feedback", decided=True) + board.queue("abstained", decided=True)
-    new = [board.found.ids[row] for row in rows if board.from_feedback(row)]
+    new = [board.findings.ids[row] for row in rows if board.from_feedback(row)]
     assert new and not before & {*new}
     board.decide(new[:1], "relabel", "cat", new=False)
     accepted = (project / inbox.ACCEPTED / f"{new[0]}.png").read_bytes()
