@@ -1,3 +1,1 @@
-"""Watching a model in production: records of its predictions, drift, accuracy, alerts, and the page
-that shows them.
-"""
+"""Monitoring a model in production: records of predictions, drift, accuracy, alerts, the page."""

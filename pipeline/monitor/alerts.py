@@ -1,4 +1,4 @@
-"""When a person should look: figures of a summary that are beyond their limits."""
+"""Alerts: figures of a summary that are beyond their limits."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from pipeline.config import schema
 from pipeline.monitor import accuracy
-from pipeline.monitor.summary import Summary, Version
+from pipeline.monitor.figures import Summary, Version
 
 Kind = Literal["drift", "errors", "latency", "accuracy", "records"]
 WORDS = {
@@ -20,7 +20,7 @@ WORDS = {
 
 
 class Alert(BaseModel):
-    """One reason to look; an empty version means the whole server."""
+    """One alert; an empty version means the whole server."""
 
     kind: Kind
     version: str
@@ -28,19 +28,20 @@ class Alert(BaseModel):
 
 
 def find(summary: Summary, cfg: schema.Monitor) -> list[Alert]:
-    """The alerts of the period that the summary covers. A rate is above its limit only where chance
-    would hardly put it there.
+    """The alerts of the summary's period.
+
+    A rate counts as above its limit only where chance is an unlikely reason.
     """
-    found = [alert for version in summary.versions for alert in _of(version, cfg)]
+    alerts = [alert for version in summary.versions for alert in _of(version, cfg)]
     if summary.lost:
-        found.append(
+        alerts.append(
             Alert(
                 kind="records",
                 version="",
                 message=f"{summary.lost} records of predictions could not be written",
             )
         )
-    return found
+    return alerts
 
 
 def _of(version: Version, cfg: schema.Monitor) -> list[Alert]:
@@ -62,24 +63,23 @@ def _drift(version: Version) -> str | None:
     if not alarming:
         return None
     names = {name for windows in alarming for name in windows.alarming}
-    what = ", ".join(words for name, words in WORDS.items() if name in names)
+    changed = ", ".join(words for name, words in WORDS.items() if name in names)
     where = ", ".join(
         f"{windows.alarms} of {windows.n} windows of {windows.size} images" for windows in alarming
     )
     still = any(min(windows.last_p.values()) <= windows.level for windows in alarming)
     return (
-        f"unlike the validation images: {what} "
+        f"unlike the validation images: {changed} "
         f"({where}{'' if still else '; the latest are like them again'})"
     )
 
 
 def _errors(version: Version, limit: float) -> str | None:
-    asked = (
-        version.answered + version.failed
-    )  # without what was refused: a flood of that must not hide a failing server
-    if not accuracy.above(version.failed, asked, limit):
+    # Without refused requests: a flood of them must not hide a failing server.
+    n_accepted = version.answered + version.failed
+    if not accuracy.above(version.failed, n_accepted, limit):
         return None
-    return f"{version.failed} of {asked} requests failed, more than {limit:.1%}"
+    return f"{version.failed} of {n_accepted} requests failed, more than {limit:.1%}"
 
 
 def _latency(version: Version, limit_ms: float) -> str | None:
@@ -89,8 +89,9 @@ def _latency(version: Version, limit_ms: float) -> str | None:
 
 
 def _wrong(version: Version) -> str | None:
-    """People mostly report what is wrong, so the share of wrong among labelled says little; among
-    all it is a lower bound.
+    """An alert by the share of wrong predictions among all, which is a lower bound.
+
+    The share among labelled predictions says little: people mostly report errors.
     """
     figures = version.accuracy
     wrong = figures.labelled - figures.right

@@ -1,13 +1,11 @@
-"""Do the images of a window come from where the reference came from? One test with an exact
-false-alarm rate.
+"""Does a window of images have the distribution of the reference? An exact permutation test.
 
-Six statistics are looked at: Kolmogorov and Smirnov's for brightness, sharpness, confidence and
-strangeness, the chi-square of the predicted classes, and the energy distance of the embedding
-sketches (Szekely and Rizzo 2013). Their p-values come from the same random re-deals of window and
-reference; the smallest one is judged against the smallest one of each re-deal (Westfall and Young
-1993, algorithm 2.5: minP), so that the chance of any false alarm is the level, at any sample size
-and however the six depend on each other. What is assumed is that images are independent of each
-other.
+It has six statistics: Kolmogorov-Smirnov for brightness, sharpness, confidence and strangeness,
+chi-square for the predicted classes, and the energy distance of the embedding sketches (Szekely and
+Rizzo 2013). Their p-values come from the same random permutations of window and reference. The
+smallest p-value is compared with the smallest one of each permutation (Westfall and Young 1993,
+algorithm 2.5: minP). So the chance of any false alarm is the level, at any sample size and for any
+dependence between the six. The test assumes that images are independent of each other.
 """
 
 from collections.abc import Mapping
@@ -20,41 +18,41 @@ from scipy.spatial.distance import cdist
 
 NUMBERS = ("brightness", "sharpness", "confidence", "ood")
 TESTS = (*NUMBERS, "classes", "sketch")
-CHUNK = 2000  # re-deals held at once
-FIRST_LOOK = 500  # re-deals that tell most windows from a suspicious one
+CHUNK = 2000  # permutations in memory
+FIRST_LOOK = 500  # permutations, which are enough for most windows
 DOUBTFUL = 0.1
-REDEALS = 10  # times 1 / level: the smallest adjusted p-value of six tests is some 6 / re-deals
+PERMUTATIONS = 10  # times 1 / level; the smallest adjusted p-value of six tests is about 6 / n
 
 
 def p_values(
     reference: pd.DataFrame, window: pd.DataFrame, *, level: float, seed: int
 ) -> dict[str, float]:
-    """The adjusted p-value of each test; an alarm where one is at most the level, by chance in a
-    share `level` of windows.
+    """The adjusted p-value of each test; one at or below the level is an alarm.
 
-    Both frames have the columns of NUMBERS, `predicted` and `sketch_0`, `sketch_1`, …; rows with
-    gaps must be gone. There are enough re-deals to resolve the level, but a window that looks
-    ordinary after a few of them gets no more, which only makes alarms rarer (its p-value is above
-    DOUBTFUL, if coarse). Raises ValueError for a level below 1e-5.
+    Without drift, a share `level` of windows has an alarm. Both frames have the columns of NUMBERS,
+    `predicted` and `sketch_0`, `sketch_1`, …, without missing values. There are enough permutations
+    to resolve the level. A window that looks ordinary after FIRST_LOOK of them gets no more: its
+    p-value is coarse but above DOUBTFUL, and alarms only become rarer. Raises ValueError for a level
+    below 1e-5.
     """
     if level < 1e-5:
-        raise ValueError("a level below 1e-5 would take millions of re-deals")
+        raise ValueError("a level below 1e-5 would take millions of permutations")
     random = np.random.default_rng(seed)
     few = _adjusted(_statistics(reference, window, FIRST_LOOK, random))
     if min(few.values()) > max(DOUBTFUL, level):
         return few
-    return _adjusted(_statistics(reference, window, round(REDEALS / level), random))
+    return _adjusted(_statistics(reference, window, round(PERMUTATIONS / level), random))
 
 
 def _statistics(
-    reference: pd.DataFrame, window: pd.DataFrame, n_redeals: int, random: np.random.Generator
+    reference: pd.DataFrame, window: pd.DataFrame, n_permutations: int, random: np.random.Generator
 ) -> Float[np.ndarray, "b t"]:
-    """The six statistics of the true deal in row 0, and of each re-deal."""
+    """The six statistics: of the data in row 0, then of each permutation."""
     both = pd.concat([reference, window], ignore_index=True)
     measures = _measures(both)
     rows = []
-    for start in range(0, n_redeals, CHUNK):
-        deals = _deals(len(both), len(window), min(CHUNK, n_redeals - start), random)
+    for start in range(0, n_permutations, CHUNK):
+        deals = _deals(len(both), len(window), min(CHUNK, n_permutations - start), random)
         if start == 0:
             deals[0] = np.arange(len(both)) >= len(reference)
         rows.append(np.stack([measure(deals) for measure in measures.values()], axis=1))
@@ -74,7 +72,7 @@ def _measures(both: pd.DataFrame) -> Mapping[str, Any]:
 def _deals(
     n: int, n_window: int, times: int, random: np.random.Generator
 ) -> Bool[np.ndarray, "b n"]:
-    """Which rows fall into the window, at random, `n_window` of them in each deal."""
+    """Random permutations: which `n_window` rows fall into the window."""
     chosen = np.argpartition(random.random((times, n), dtype=np.float32), n_window - 1, axis=1)[
         :, :n_window
     ]
@@ -130,9 +128,8 @@ def _adjusted(statistics: Float[np.ndarray, "b t"]) -> dict[str, float]:
     as_large = [
         n - np.searchsorted(ranked[:, t], statistics[:, t], side="left") for t in range(len(TESTS))
     ]
-    each = np.stack(
-        as_large, axis=1
-    )  # of how many deals the statistic is at least as large; a deal counts itself
+    # the number of permutations with a statistic at least as large, including itself
+    each = np.stack(as_large, axis=1)
     smallest = np.sort(each.min(axis=1))
     at_most = np.searchsorted(smallest, each[0], side="right")
     return dict(zip(TESTS, (at_most / n).tolist(), strict=True))

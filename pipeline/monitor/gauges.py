@@ -1,6 +1,4 @@
-"""Prometheus gauges of alerts, drift and accuracy, read from the watcher's last look at each
-scrape.
-"""
+"""Prometheus gauges of alerts, drift and accuracy; a scrape reads the watcher's last look."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -9,16 +7,15 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from pipeline.monitor.alerts import Alert, Kind
-from pipeline.monitor.summary import Summary, Version
+from pipeline.monitor.figures import Summary, Version
 from pipeline.monitor.watch import Watcher
 
-OF_VERSIONS = tuple(
-    kind for kind in get_args(Kind) if kind != "records"
-)  # those are the server's as a whole
+# the kind "records" belongs to the whole server
+OF_VERSIONS = tuple(kind for kind in get_args(Kind) if kind != "records")
 
 
 def collect(registry: CollectorRegistry, watcher: Watcher) -> None:
-    """Add the gauges to a registry; a scrape costs no look at the store."""
+    """Add the gauges to a registry; a scrape does not read the store."""
     registry.register(_Gauges(watcher))
 
 
@@ -33,7 +30,7 @@ class _Gauges(Collector):
             yield from _accuracies(last.summary)
 
     def describe(self) -> Iterator[Metric]:
-        """Names are fixed, so that registering does not scrape."""
+        """Nothing, so that registering does not scrape."""
         yield from ()
 
 
@@ -42,10 +39,8 @@ def _alerts(summary: Summary, alerts: list[Alert]) -> Metric:
         "fieldmark_alert", "1 while there is an alert of the kind", labels=["kind", "version"]
     )
     raised = {(alert.kind, alert.version) for alert in alerts}
-    known = {(kind, version.version) for version in summary.versions for kind in OF_VERSIONS} | {
-        ("records", "")
-    }
-    for kind, version in sorted(known | raised):
+    possible = {(kind, version.version) for version in summary.versions for kind in OF_VERSIONS}
+    for kind, version in sorted(possible | raised | {("records", "")}):
         family.add_metric([kind, version], float((kind, version) in raised))
     return family
 
@@ -64,8 +59,8 @@ def _drift(summary: Summary) -> Metric:
 
 def _accuracies(summary: Summary) -> Iterator[Metric]:
     for name, what, value in (
-        ("expected", "accuracy to expect from confidence (ATC)", _expected),
-        ("measured", "share of right predictions among those with a label", _measured),
+        ("expected", "expected accuracy, from confidence (ATC)", _expected),
+        ("measured", "share of correct predictions among those with a label", _measured),
     ):
         family = GaugeMetricFamily(f"fieldmark_accuracy_{name}", what, labels=["version"])
         for version, figure in ((v.version, value(v)) for v in summary.versions):

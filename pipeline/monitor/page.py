@@ -1,6 +1,4 @@
-"""GET /monitor: the last look as one page that loads nothing else, in light and dark, wide and
-narrow.
-"""
+"""GET /monitor: the last look as one page that loads nothing else."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -32,28 +30,29 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
     @routes.get(
         "/monitor",
         response_class=HTMLResponse,
-        summary="How the model does in production, as a page",
+        summary="Monitoring, as a page",
     )
-    def monitor(held: bool = False) -> HTMLResponse:
+    def monitor(paused: bool = False) -> HTMLResponse:
         return HTMLResponse(
-            render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, held=held),
+            render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, paused=paused),
             headers=HEADERS,
         )
 
     return routes
 
 
-def render(look: Look | None, *, every_s: float, lost: int = 0, held: bool = False) -> str:
-    """The page; without a look it says that none is there yet. It loads itself anew unless it is
-    `held`, for who reads slowly or by ear.
+def render(look: Look | None, *, every_s: float, lost: int = 0, paused: bool = False) -> str:
+    """The page as HTML; without a look it says so.
+
+    It reloads itself unless it is `paused`, for people who read slowly or use a screen reader.
     """
     return _template().render(
-        look=look, every_s=max(1, round(every_s)), lost=lost, held=held, words=WORDS
+        look=look, every_s=max(1, round(every_s)), lost=lost, paused=paused, words=WORDS
     )
 
 
 def bars(values: Sequence[int | float], top: int | float) -> str:
-    """An SVG path of upright bars, `top` being the full height; the smallest can still be seen."""
+    """An SVG path of vertical bars; `top` has the full height, the smallest is still visible."""
     step = WIDTH / max(len(values), 1)
     corners = [
         (i * step, max(2.0, HEIGHT * min(value / top, 1)))
@@ -67,8 +66,9 @@ def bars(values: Sequence[int | float], top: int | float) -> str:
 
 
 def line(values: Sequence[float | None], low: int | float, high: int | float) -> str:
-    """An SVG path through the values, from `low` at the bottom to `high`; a gap where a value is
-    missing, a dash where one is alone.
+    """An SVG path through the values, from `low` at the bottom to `high`.
+
+    A missing value gives a gap, a single value a dash.
     """
     step, path = WIDTH / max(len(values), 1), ""
     for missing, run in groupby(enumerate(values), key=lambda each: each[1] is None):
@@ -86,9 +86,7 @@ def line(values: Sequence[float | None], low: int | float, high: int | float) ->
 
 
 def round_up(value: int | float) -> float:
-    """The next number of the form 1, 2 or 5 times a power of ten, for the top of an axis; at least
-    1.
-    """
+    """The next of 1, 2, 5, 10, 20, 50 and so on, for the top of an axis; at least 1."""
     power = 1.0
     while power * 5 < value:
         power *= 10

@@ -1,6 +1,4 @@
-"""What the monitor store holds, as frames: predictions of a period with their labels, and the
-reference of a version.
-"""
+"""Reads the monitor store as frames: predictions with labels, and the reference of a version."""
 
 import time
 from collections.abc import Sequence
@@ -18,11 +16,11 @@ LARGEST_SOURCE = 1000  # rows of a reference that are kept
 SKETCHES = [f"sketch_{i}" for i in range(SKETCH)]
 
 
-def remember(engine: sa.Engine, version: str, reference: pd.DataFrame) -> None:
-    """Keep the reference of a model version, or a random part of it, beside its predictions.
+def store_reference(engine: sa.Engine, version: str, reference: pd.DataFrame) -> None:
+    """Store the reference of a model version, or a random part of it, beside its predictions.
 
-    `reference` is data/export/reference.parquet. References of versions without predictions go
-    after a day.
+    `reference` is data/export/reference.parquet. The references of versions without predictions are
+    deleted after a day.
     """
     rows = (
         reference
@@ -53,8 +51,9 @@ def remember(engine: sa.Engine, version: str, reference: pd.DataFrame) -> None:
 
 
 def reference(connection: sa.Connection, version: str) -> pd.DataFrame:
-    """Columns label, predicted, confidence, ood, brightness, sharpness, sketch_0 …; empty where
-    none is known.
+    """The reference of a version; empty where it has none.
+
+    Columns: label, predicted, confidence, ood, brightness, sharpness, sketch_0 ….
     """
     return _with_sketch(
         _frame(
@@ -65,11 +64,10 @@ def reference(connection: sa.Connection, version: str) -> pd.DataFrame:
 
 
 def recent(connection: sa.Connection, since: float, until: float) -> pd.DataFrame:
-    """Predictions answered from `since` to `until` (seconds since 1970), with their label where one
-    came, and refusals.
+    """Predictions with their labels, and refusals, from `since` to `until` (seconds since 1970).
 
-    Columns: time, version, status, n, latency_ms, predicted, confidence, label. A refusal stands
-    for n requests of its minute, and has gaps.
+    Columns: time, version, status, n, latency_ms, predicted, confidence, label. A row of refusals
+    stands for n requests of one minute; its other columns are missing.
     """
     once: sa.Label[int] = sa.literal_column("1").label("n")
     gap = sa.null()
@@ -96,8 +94,9 @@ def recent(connection: sa.Connection, since: float, until: float) -> pd.DataFram
 def next_window(
     connection: sa.Connection, version: str, size: int, *, after: int, not_before: float
 ) -> pd.DataFrame:
-    """The next `size` whole predictions of a version behind the row `after`; columns as in
-    `reference`, and seq, time.
+    """The next `size` complete predictions of a version after the row `after`.
+
+    Columns as in `reference`, and seq, time.
     """
     whole = sa.and_(*(predictions.c[name].is_not(None) for name in (*FEATURES, "class_", "sketch")))
     mine = (
@@ -110,8 +109,9 @@ def next_window(
 
 
 def finished(connection: sa.Connection, since: float, until: float) -> pd.DataFrame:
-    """The windows that ended in the period: version, size, start, end, level, p (a mapping of
-    tests).
+    """The windows that ended in the period.
+
+    Columns: version, size, start, end, level, p (test -> adjusted p-value).
     """
     return _frame(
         connection,
@@ -120,7 +120,7 @@ def finished(connection: sa.Connection, since: float, until: float) -> pd.DataFr
 
 
 def lost(connection: sa.Connection, since: float, until: float) -> int:
-    """How many records could not be written, as far as the store was told."""
+    """How many records could not be written, as far as the store knows."""
     return int(
         connection.execute(
             sa.select(sa.func.sum(losses.c.n)).where(losses.c.time.between(since, until))

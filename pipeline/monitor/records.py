@@ -1,36 +1,32 @@
-"""Writes the records of predictions off the request path: a bounded queue and one thread that
-empties it.
-"""
+"""Writes the records of predictions outside of requests: a bounded queue and one thread."""
 
 import logging
 import math
 import queue
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from pipeline import one_line
-from pipeline.exported.signature import SKETCH
 from pipeline.monitor import tables
+from pipeline.monitor.rows import row, text, text_only
 
 BATCH = 500  # rows of one transaction
-PAUSE_S = 0.2  # records wait this long for company: a transaction costs as much as many rows
+PAUSE_S = 0.2  # records wait this long for others: one transaction costs as much as many rows
 LONGEST_RETRY_S = 30.0
-LONGEST_TEXT = 500
-REFUSALS_S = 1.0  # between writes of what was refused
-PENDING = 10_000  # minutes, versions and statuses of refusals that wait while the store is away
+REFUSALS_S = 1.0  # between writes of refusals
+PENDING = 10_000  # rows of refusals that wait while the store is away
 log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Takes records at any rate; what does not fit, or cannot be written, is counted in `lost`,
-    never waited for.
+    """Takes records at any rate and never waits.
+
+    `lost` counts the records that did not fit into the queue or could not be written.
     """
 
     def __init__(
@@ -46,7 +42,7 @@ class Recorder:
         self._max_rows, self._retry_s, self._on_loss = max_rows, retry_s, on_loss
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(queue_size)
         self._lock, self._closing = threading.Lock(), threading.Event()
-        self._lost, self._told = 0, 0  # since the start, and how many of them the store knows of
+        self._lost, self._lost_written = 0, 0  # since the start, and as the store knows it
         self._away = False
         self._refused, self._refused_written = Counter[tuple[float, str, int]](), -math.inf
         self._thread = threading.Thread(target=self._work, name="monitor-records", daemon=True)
@@ -68,26 +64,24 @@ class Recorder:
         return self._away
 
     def put(self, record: Mapping[str, Any]) -> bool:
-        """Take the record of one prediction; False where it had to be dropped. Never waits, never
-        raises.
+        """Take the record of one prediction; False where it was dropped. Never waits, never raises.
 
         Keys: id, time (seconds since 1970), version, status, latency_ms, class, confidence, ood,
-        brightness, sharpness, sketch (16 floats). Others are left out; id, time and status have
-        defaults, the others may be missing.
+        brightness, sharpness, sketch (16 floats). Other keys are ignored. id, time and status have
+        defaults; the others may be missing.
         """
         return self._offer("record", record)
 
     def label(self, id: str, label: str) -> bool:
-        """What the image of a prediction really showed; the last word wins. False where it had to
-        be dropped.
-        """
+        """Take the true label of a prediction; the last one counts. False where it was dropped."""
         return self._offer("label", {"id": id, "label": label, "time": time.time()})
 
     def refuse(self, version: str, status: int) -> None:
-        """Count a request that got no prediction. Never waits; a thousand take no more room than
-        one.
+        """Count a request that got no prediction; never waits.
+
+        A thousand of one kind take no more room than one.
         """
-        key = (60.0 * (time.time() // 60), _text(version), status)
+        key = (60.0 * (time.time() // 60), text(version), status)
         with self._lock:
             if key in self._refused or len(self._refused) < PENDING:
                 self._refused[key] += 1
@@ -95,7 +89,7 @@ class Recorder:
         self._lose(1)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what waits, for so long at most; the rest is counted as lost."""
+        """Write the queue, for `timeout_s` at most; the rest counts as lost."""
         self._closing.set()
         self._thread.join(timeout_s)
         self._lose(self._queue.qsize() + self._refused.total())
@@ -122,9 +116,7 @@ class Recorder:
         self._engine.dispose()
 
     def _take(self) -> list[tuple[str, Any]] | None:
-        """The next items, those of a pause together; none where only refusals are to be written,
-        None when closed and empty.
-        """
+        """The next batch; [] where only refusals are to be written, None when closed and empty."""
         while True:
             closed = self._queue.qsize() < BATCH and self._closing.wait(PAUSE_S)
             if not self._queue.empty() or self._refusals_due():
@@ -138,15 +130,15 @@ class Recorder:
 
     def _take_refused(self) -> list[dict[str, Any]]:
         with self._lock:
-            taken, self._refused = self._refused, Counter()
+            refusals, self._refused = self._refused, Counter()
         self._refused_written = time.monotonic()
         return [
             {"time": minute, "version": version, "status": status, "n": n}
-            for (minute, version, status), n in taken.items()
+            for (minute, version, status), n in refusals.items()
         ]
 
     def _write_in_the_end(self, batch: Sequence[tuple[str, Any]]) -> None:
-        """Try until it works; meanwhile the queue fills, and what comes after that is lost."""
+        """Retry until it works; meanwhile the queue fills, and later records are lost."""
         rows, labels = self._rows(batch), [item for kind, item in batch if kind == "label"]
         refused = self._take_refused() if self._refusals_due() else []
         wait = self._retry_s
@@ -164,7 +156,7 @@ class Recorder:
                 rows.append(row(record))
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 self._lose(1)
-                log.warning("a record that cannot be written was left out: %s", error)
+                log.warning("a record was left out, since it cannot be written: %s", error)
         return rows
 
     def _write(
@@ -180,19 +172,22 @@ class Recorder:
                 self._insert(connection, rows, labels)
                 if refused:
                     connection.execute(tables.add(self._engine, tables.refusals), refused)
-                if lost > self._told:
-                    connection.execute(
-                        sa.insert(tables.losses), [{"time": time.time(), "n": lost - self._told}]
-                    )
+                if lost > self._lost_written:
+                    loss = {"time": time.time(), "n": lost - self._lost_written}
+                    connection.execute(sa.insert(tables.losses), [loss])
                 self._trim(connection)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if not self._away:
-                log.warning("the monitor store is away, records wait: %s", one_line(error))
+                log.warning(
+                    "the monitor store cannot be reached, records wait: %s", one_line(error)
+                )
             self._away = True
             return False
         if self._away:
-            log.warning("the monitor store is back; %d records were lost since the start", lost)
-        self._away, self._told = False, lost
+            log.warning(
+                "the monitor store can be reached again; %d records were lost since the start", lost
+            )
+        self._away, self._lost_written = False, lost
         return True
 
     def _insert(
@@ -201,71 +196,22 @@ class Recorder:
         if rows:
             connection.execute(tables.insert_new(self._engine, tables.predictions), rows)
         if labels:
-            newest = {
-                text_only(each)["id"]: text_only(each) for each in labels
-            }  # one row is not touched twice
+            # one statement must not change a row twice
+            newest = {text_only(each)["id"]: text_only(each) for each in labels}
             connection.execute(tables.upsert(self._engine, tables.labels), list(newest.values()))
 
     def _trim(self, connection: sa.Connection) -> None:
-        """The oldest rows go; the numbers of rows never come again, so a comparison is enough."""
+        """Delete the oldest rows; row numbers are never used again, so a comparison is enough."""
         for table, keep in ((tables.predictions, self._max_rows), (tables.losses, 1000)):
             newest = sa.select(sa.func.max(table.c.seq)).scalar_subquery()
             connection.execute(sa.delete(table).where(table.c.seq <= newest - keep))
-        kept = [
+        limits = [
             (tables.labels, tables.labels.c.time, self._max_rows),
             (tables.checks, tables.checks.c.end, 10_000),
             (tables.refusals, tables.refusals.c.time, 50_000),
         ]
-        for table, column, keep in kept:
+        for table, column, keep in limits:
             oldest = (
                 sa.select(column).order_by(column.desc()).offset(keep).limit(1).scalar_subquery()
             )
             connection.execute(sa.delete(table).where(column <= oldest))
-
-
-def row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as the table takes it; raises ValueError or TypeError for what is no record."""
-    sketch = record.get("sketch")
-    predicted = record.get("class")
-    return {
-        "id": _text(record.get("id") or uuid.uuid4().hex),
-        "time": _number(record.get("time")) or time.time(),
-        "version": _text(record.get("version") or ""),
-        "latency_ms": _number(record.get("latency_ms")),
-        "status": _status(record.get("status") or 200),
-        "class_": None if predicted is None else _text(predicted),
-        "sketch": None if sketch is None else _sketch(sketch),
-        **{name: _number(record.get(name)) for name in tables.FEATURES},
-    }
-
-
-def text_only(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The item with every text as a store can hold it."""
-    return {key: _text(value) if isinstance(value, str) else value for key, value in item.items()}
-
-
-def _sketch(values: Any) -> bytes:
-    with np.errstate(over="ignore"):  # found below
-        sketch = np.asarray(values, dtype="<f4")
-    if sketch.shape != (SKETCH,) or not np.isfinite(sketch).all():
-        raise ValueError(f"a sketch is {SKETCH} finite numbers")
-    return sketch.tobytes()
-
-
-def _status(value: Any) -> int:
-    status = int(value)
-    if not 100 <= status < 600:
-        raise ValueError(f"{status} is no HTTP status")
-    return status
-
-
-def _text(value: object) -> str:
-    """Without what PostgreSQL (NUL) or UTF-8 (lone surrogates) cannot hold, and not endless."""
-    return str(value).encode("utf-8", "replace").decode().replace("\0", "")[:LONGEST_TEXT]
-
-
-def _number(value: Any) -> float | None:
-    if value is None:
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None

@@ -11,40 +11,42 @@ from pipeline import FieldmarkError, config, one_line
 from pipeline.monitor import tables, watch
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
-from pipeline.monitor.summary import Summary, Version, by_status
+from pipeline.monitor.figures import Summary, Version
+from pipeline.monitor.summary import by_status
 from pipeline.monitor.watch import Look
 
 HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 def show(*, since: str, json: bool) -> bool:
-    """Print the period; whether there is an alert. Raises FieldmarkError where the store cannot be
-    read.
+    """Print the period; whether there is an alert.
+
+    Raises FieldmarkError where the store cannot be read.
     """
     cfg = config.load("monitor").monitor
     hours = cfg.hours if not since else _hours(since)
     try:
-        seen = watch.look(tables.connect(tables.url()), cfg, hours=hours, until=time.time())
+        look = watch.look(tables.connect(tables.url()), cfg, hours=hours, until=time.time())
     except (sa.exc.SQLAlchemyError, OSError) as error:
         raise FieldmarkError(f"the monitor store cannot be read: {one_line(error)}") from error
     if json:
-        print(seen.model_dump_json(indent=1))
+        print(look.model_dump_json(indent=1))
     else:
-        _print(seen, Console())
-    return bool(seen.alerts)
+        _print(look, Console())
+    return bool(look.alerts)
 
 
 def _hours(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text.strip())
-    if not found or float(found[1]) == 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text.strip())
+    if not match or float(match[1]) == 0:
         raise FieldmarkError(
-            f"--since: {text!r} is no length of time; write for example 30m, 24h or 7d"
+            f"--since: {text!r} is not a length of time; write for example 30m, 24h or 7d"
         )
-    return float(found[1]) * HOURS[found[2]]
+    return float(match[1]) * HOURS[match[2]]
 
 
-def _print(seen: Look, console: Console) -> None:
-    span = seen.summary
+def _print(look: Look, console: Console) -> None:
+    span = look.summary
     console.print(
         f"{clock(span.since, dated=True)} to {clock(span.until, dated=True)}", highlight=False
     )
@@ -63,9 +65,9 @@ def _print(seen: Look, console: Console) -> None:
         if any(version.drift for version in span.versions):
             console.print(_drift(span))
     console.print()
-    for alert in seen.alerts:
+    for alert in look.alerts:
         console.print(watch.line(alert), style="bold red", markup=False, highlight=False)
-    if not seen.alerts:
+    if not look.alerts:
         console.print("no alert")
 
 

@@ -1,6 +1,4 @@
-"""A period of production in figures, by model version: traffic, latency, confidence, accuracy and
-drift.
-"""
+"""Summarises a period of production by model version."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,110 +6,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from pydantic import BaseModel
 
 from pipeline.evaluation.slices import wilson
 from pipeline.monitor import accuracy, reading, tables
+from pipeline.monitor.figures import Accuracy, Share, Slice, Summary, Version, Windows
 
 SLICES = 24  # points in time of the curves
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-class Share(BaseModel):
-    """A class among the predictions, and among those of the reference where it is known."""
-
-    name: str
-    n: int
-    share: float
-    reference: float | None
-
-
-class Slice(BaseModel):
-    """A part of the period: `start` in seconds since 1970; figures are missing where nothing was
-    answered.
-    """
-
-    start: float
-    n: int
-    failed: int
-    p50_ms: float | None
-    p95_ms: float | None
-    confidence: float | None
-
-
-class Accuracy(BaseModel):
-    """Fractions. `low` and `high` are Wilson's 95 % interval of right among labelled;
-    `in_reference_low` is its lower end.
-    """
-
-    in_reference: float | None
-    in_reference_low: float
-    by_confidence: float | None
-    by_threshold: float | None
-    labelled: int
-    right: int
-    low: float
-    high: float
-
-
-class Windows(BaseModel):
-    """The tests of the windows of one size: how many alarmed, and what the last one found (test ->
-    adjusted p-value).
-    """
-
-    size: int
-    n: int
-    alarms: int
-    level: float
-    last_end: float
-    last_p: dict[str, float]
-    alarming: dict[str, int]
-
-
-class Version(BaseModel):
-    """One model version: counts of requests, latencies in milliseconds, the rest as the classes
-    above say.
-
-    `statuses` has those that got no prediction: HTTP status -> how many.
-    """
-
-    version: str
-    n: int
-    answered: int
-    refused: int
-    failed: int
-    statuses: dict[int, int]
-    first: float
-    last: float
-    latency_ms: dict[str, float]
-    slow: int
-    confidence: float | None
-    confidence_in_reference: float | None
-    classes: list[Share]
-    accuracy: Accuracy
-    drift: list[Windows]
-    over_time: list[Slice]
-
-
-class Summary(BaseModel):
-    """From `since` to `until`, in seconds since 1970; `lost` records could not be written."""
-
-    since: float
-    until: float
-    lost: int
-    versions: list[Version]
-
-
 def read(engine: sa.Engine, *, since: float, until: float, slow_ms: float) -> Summary:
-    """What the store says about a period; requests that took longer than `slow_ms` are slow. Raises
-    SQLAlchemyError where it cannot be reached.
+    """The summary of a period; requests that took longer than `slow_ms` count as slow.
+
+    Raises SQLAlchemyError where the store cannot be reached.
     """
     tables.ready(engine)
     with engine.connect() as connection:
-        rows, tested = (
-            reading.recent(connection, since, until),
-            reading.finished(connection, since, until),
-        )
+        rows = reading.recent(connection, since, until)
+        tested = reading.finished(connection, since, until)
         references = {
             version: reading.reference(connection, version) for version in rows["version"].unique()
         }
@@ -129,7 +41,7 @@ def summarise(
     slow_ms: float,
     lost: int = 0,
 ) -> Summary:
-    """The frames of reading.py in figures; the version that answered last comes first."""
+    """The summary of the frames of reading.py; the version used last comes first."""
     parts = sorted(rows.groupby("version"), key=lambda part: -part[1]["time"].max())
     versions = [
         _version(
@@ -173,10 +85,7 @@ def _version(
         answered=len(answered),
         refused=int(rows["n"][rows["status"].between(400, 499)].sum()),
         failed=_failed(rows),
-        statuses={
-            int(str(status)): int(n)
-            for status, n in rows[rows["status"] >= 400].groupby("status")["n"].sum().items()
-        },
+        statuses=_statuses(rows),
         first=float(rows["time"].min()),
         last=float(rows["time"].max()),
         latency_ms={
@@ -197,6 +106,11 @@ def _version(
         ],
         over_time=_slices(rows, since, until),
     )
+
+
+def _statuses(rows: pd.DataFrame) -> dict[int, int]:
+    n_by_status = rows[rows["status"] >= 400].groupby("status")["n"].sum()
+    return {int(str(status)): int(n) for status, n in n_by_status.items()}
 
 
 def _classes(predicted: pd.Series, reference: pd.Series | None) -> list[Share]:
@@ -220,10 +134,9 @@ def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accurac
     right = int((labelled["label"] == labelled["predicted"]).sum())
     low, high = wilson(right, len(labelled))
     confidence = answered["confidence"].dropna().astype(float)
-    known = reference is not None and len(confidence) > 0
     mean, above = (
         accuracy.expected(reference, confidence)
-        if reference is not None and known
+        if reference is not None and len(confidence) > 0
         else (None, None)
     )
     correct = (
@@ -284,8 +197,8 @@ def _failed(rows: pd.DataFrame) -> int:
 
 
 def _quantile(values: Sequence[float] | pd.Series, q: float) -> float | None:
-    known = pd.Series(values, dtype=float).dropna()
-    return float(known.quantile(q)) if len(known) else None
+    numbers = pd.Series(values, dtype=float).dropna()
+    return float(numbers.quantile(q)) if len(numbers) else None
 
 
 def _mean(values: pd.Series) -> float | None:

@@ -1,12 +1,12 @@
 """The tables of the monitor store, in SQLite or, by URL, PostgreSQL.
 
-predictions   a row an image: what was answered, how fast, and of what kind it was; no image
-refusals      how many requests got no prediction: a row a minute, version and status, so that no
-              flood of them displaces records
-labels        what people said it really was, by the prediction's id; it may come before the row, or
-              after it went
+predictions   one row per image: the prediction, its latency and figures of the image; no pixels
+refusals      how many requests got no prediction: one row per minute, version and status, so that a
+              flood of them displaces no records
+labels        people's labels, by the id of the prediction; a label may come before its prediction,
+              or stay after that was deleted
 sources       the rows of reference.parquet of each model version that predicted
-checks        a row a finished window: the smallest adjusted p-value of each test (see windows.py)
+checks        one row per finished window: the adjusted p-value of each test (see windows.py)
 losses        how many records could not be written, and when
 """
 
@@ -26,9 +26,8 @@ FEATURES = ("confidence", "ood", "brightness", "sharpness")
 BUSY_S = 5.0  # how long a writer waits for another one's transaction
 
 metadata = sa.MetaData()
-_key = sa.BigInteger().with_variant(
-    sa.Integer, "sqlite"
-)  # SQLite counts up by itself only for INTEGER
+# SQLite increments a key only where its type is INTEGER
+_key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 predictions = sa.Table(
     "predictions",
@@ -47,9 +46,8 @@ predictions = sa.Table(
 refusals = sa.Table(
     "refusals",
     metadata,
-    sa.Column(
-        "time", sa.Double, primary_key=True
-    ),  # the start of the minute, in seconds since 1970
+    # the start of the minute, in seconds since 1970
+    sa.Column("time", sa.Double, primary_key=True),
     sa.Column("version", sa.String, primary_key=True),
     sa.Column("status", sa.Integer, primary_key=True, autoincrement=False),  # of HTTP
     sa.Column("n", sa.Integer, nullable=False),
@@ -98,11 +96,10 @@ def url() -> str:
 
 
 def connect(address: str) -> sa.Engine:
-    """An engine; nothing is opened yet. Raises FieldmarkError for an address that SQLAlchemy does
-    not know.
+    """An engine, which opens nothing yet; raises FieldmarkError for an invalid address.
 
-    A SQLite file is opened anew for every transaction, so that a file that was deleted or replaced
-    is noticed.
+    It opens a SQLite file again for each transaction, so that it notices when the file was deleted
+    or replaced.
     """
     try:
         target = make_url(address)
@@ -126,8 +123,9 @@ def connect(address: str) -> sa.Engine:
 
 
 def ready(engine: sa.Engine) -> None:
-    """Make the tables that are not there; raises SQLAlchemyError or OSError where the store cannot
-    be reached.
+    """Create the missing tables.
+
+    Raises SQLAlchemyError or OSError where the store cannot be reached.
     """
     if engine.dialect.name == "sqlite" and engine.url.database:
         file = Path(engine.url.database)
@@ -136,12 +134,12 @@ def ready(engine: sa.Engine) -> None:
             config.private(file)
     try:
         metadata.create_all(engine)
-    except sa.exc.DBAPIError:  # another process may have made them in between
+    except sa.exc.DBAPIError:  # another process may have created them in between
         metadata.create_all(engine)
 
 
 def insert_new(engine: sa.Engine, table: sa.Table) -> Any:
-    """An INSERT that leaves rows alone that are there already: writing twice is harmless."""
+    """An INSERT that skips existing rows, so that writing twice is harmless."""
     return _insert(engine, table).on_conflict_do_nothing()
 
 
@@ -169,6 +167,5 @@ def _insert(engine: sa.Engine, table: sa.Table) -> Any:
 
 def _tune(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")  # readers do not stop the writer
-    connection.execute(
-        "PRAGMA synchronous = NORMAL"
-    )  # a power cut may lose the last records, never the file
+    # a power cut may lose the last records, never the file
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,6 +1,4 @@
-"""Looks at the store at intervals, logs each new alert once, and keeps the last look for the page
-and for Prometheus.
-"""
+"""Reads the store at intervals and logs each new alert once; page and gauges use the last look."""
 
 import logging
 import threading
@@ -15,87 +13,86 @@ from pipeline import one_line
 from pipeline.config import schema
 from pipeline.monitor import alerts, reading, summary, tables, windows
 from pipeline.monitor.alerts import Alert
-from pipeline.monitor.summary import Summary
+from pipeline.monitor.figures import Summary
 
 log = logging.getLogger(__name__)
-Served = Callable[[], tuple[str, pd.DataFrame | None]]
+CurrentModel = Callable[[], tuple[str, pd.DataFrame | None]]
 
 
 class Look(BaseModel):
-    """What was seen, and what is wrong about it."""
+    """A summary of the store, and its alerts."""
 
     summary: Summary
     alerts: list[Alert]
 
 
 def look(engine: sa.Engine, cfg: schema.Monitor, *, hours: float, until: float) -> Look:
-    """Test the windows that have filled, then sum up the hours before `until` (seconds since 1970).
+    """Test the full windows, then summarise the hours before `until` (seconds since 1970).
 
     Raises SQLAlchemyError or OSError where the store cannot be reached.
     """
     windows.update(engine, cfg.drift)
-    seen = summary.read(engine, since=until - 3600 * hours, until=until, slow_ms=cfg.max_p95_ms)
-    return Look(summary=seen, alerts=alerts.find(seen, cfg))
+    period = summary.read(engine, since=until - 3600 * hours, until=until, slow_ms=cfg.max_p95_ms)
+    return Look(summary=period, alerts=alerts.find(period, cfg))
 
 
 class Watcher:
-    """A thread that looks every `cfg.every_s` seconds; `last` is None until the first look, and
-    where the store is away.
+    """A thread that reads the store every `cfg.every_s` seconds.
 
-    `served` names the version that answers now, and its reference (None where it has none);
-    `speaks` says whether this process is the one that logs.
+    `last` is None before the first look, and while the store cannot be reached.
+    `current_model` returns the current version and its reference (None where it has none);
+    `logs_alerts` says whether this process is the one that logs.
     """
 
     def __init__(
         self,
         url: str,
         cfg: schema.Monitor,
-        served: Served = lambda: ("", None),
-        speaks: Callable[[], bool] = lambda: True,
+        current_model: CurrentModel = lambda: ("", None),
+        logs_alerts: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.cfg, self._served, self._remembered, self._speaks = cfg, served, "", speaks
+        self.cfg, self._current_model, self._logs_alerts = cfg, current_model, logs_alerts
+        self._stored_version = ""
         self.last: Look | None = None
         self._engine, self._stop = tables.connect(url), threading.Event()
-        self._known: set[tuple[str, str]] = set()
+        self._raised: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._work, name="monitor-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Ends after the look that is under way, which is not waited for longer than
-        `timeout_s`.
-        """
+        """End the thread after the current look; wait for `timeout_s` at most."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def refresh(self) -> None:
-        """Look now; a store that is away is logged, and leaves nothing to show."""
+        """Look now; a store that cannot be reached is logged, and `last` becomes None."""
         try:
-            self._remember()
+            self._store_reference()
             self.last = look(self._engine, self.cfg, hours=self.cfg.hours, until=time.time())
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self.last = None
             log.warning("the monitor store cannot be read: %s", one_line(error))
             return
-        self._tell(self.last.alerts)
+        self._log(self.last.alerts)
 
-    def _remember(self) -> None:
-        version, reference = self._served()
-        if reference is not None and version != self._remembered:
-            reading.remember(self._engine, version, reference)
-            self._remembered = version
+    def _store_reference(self) -> None:
+        version, reference = self._current_model()
+        if reference is not None and version != self._stored_version:
+            reading.store_reference(self._engine, version, reference)
+            self._stored_version = version
 
     def _work(self) -> None:
         while not self._stop.is_set():
             self.refresh()
             self._stop.wait(self.cfg.every_s)
 
-    def _tell(self, found: list[Alert]) -> None:
-        now = {(alert.kind, alert.version): alert for alert in found}
-        before, self._known = self._known, set(now)
-        if not self._speaks():
+    def _log(self, current: list[Alert]) -> None:
+        now = {(alert.kind, alert.version): alert for alert in current}
+        before, self._raised = self._raised, set(now)
+        if not self._logs_alerts():
             return
         for key in now.keys() - before:
             log.warning("%s", line(now[key]))

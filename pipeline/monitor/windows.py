@@ -1,10 +1,9 @@
-"""When drift is tested: disjoint windows of fixed sizes, each tested once, so that looking often
-raises no false alarms.
+"""When drift is tested: on disjoint windows of fixed sizes, once per window.
 
-The chance of a false alarm in a day is divided evenly among all the windows that may be tested in a
-day (Bonferroni), so that no number of looks, processes or visitors of the page raises it: a verdict
-is stored, and later looks only read it. The images of a window were in no other window of its size.
-Where traffic is dense, windows keep their distance.
+The chance of a false alarm in a day is divided evenly among all windows that may be tested in a day
+(Bonferroni). A verdict is stored, and later looks only read it, so no number of looks, processes or
+visitors raises that chance. No image is in two windows of one size. With dense traffic there are
+gaps between windows.
 """
 
 import time
@@ -20,22 +19,21 @@ DAY_S = 86_400.0
 
 
 def level(cfg: schema.Drift) -> float:
-    """What the p-value of one window may be at most for an alarm."""
+    """The largest p-value of one window that is an alarm."""
     return cfg.alpha_per_day / (len(cfg.sizes) * cfg.looks_per_day)
 
 
 def update(engine: sa.Engine, cfg: schema.Drift, *, budget_s: float = 30.0) -> int:
-    """Test the windows that have filled since the last look, and keep the verdicts; how many there
-    were.
+    """Test the windows that are full since the last look, store the verdicts, and return their number.
 
-    Stops after `budget_s`, to go on the next time. Raises SQLAlchemyError where the store cannot be
-    reached.
+    It stops after `budget_s` and continues the next time. Raises SQLAlchemyError where the store
+    cannot be reached.
     """
     tables.ready(engine)
     end, n = time.monotonic() + budget_s, 0
     with engine.connect() as connection:
-        known = reading.versions(connection)
-    for version in known:
+        versions = reading.versions(connection)
+    for version in versions:
         with engine.connect() as connection:
             reference = reading.reference(connection, version)
         for size in cfg.sizes:
@@ -53,9 +51,8 @@ def _test_next(
             sa.select(checks).where(mine).order_by(checks.c.last_seq.desc()).limit(1)
         ).first()
         gap = DAY_S / cfg.looks_per_day
-        ahead = (
-            last is not None and last.start > time.time() + gap
-        )  # of a clock that was put back since, whose time may never come
+        # The clock was set back since: the time of the next window may never come.
+        ahead = last is not None and last.start > time.time() + gap
         start = last.start + gap if last and not ahead else 0.0
         window = reading.next_window(
             connection, version, size, after=last.last_seq if last else 0, not_before=start
@@ -73,7 +70,6 @@ def _test_next(
         "p": drift.p_values(reference, window, level=level(cfg), seed=last_seq),
     }
     with engine.begin() as connection:
-        connection.execute(
-            tables.insert_new(engine, checks), [verdict]
-        )  # another process may have been faster
+        # another process may have been faster
+        connection.execute(tables.insert_new(engine, checks), [verdict])
     return True

@@ -1,6 +1,4 @@
-"""What goes over the wire: the schemas of requests and answers, as the OpenAPI document shows
-them.
-"""
+"""Schemas of requests and answers, as in the OpenAPI document."""
 
 from typing import Any
 
@@ -12,12 +10,12 @@ class Images(BaseModel):
 
     images: list[str] = Field(
         min_length=1,
-        description="files of images, each in base64: plain or URL-safe, or a data: URL",
+        description="image files, each in base64: plain, URL-safe or as a data: URL",
     )
 
 
 class Named(BaseModel):
-    """A version of the registered model, or a hash in its place for an exported folder."""
+    """A version of the registered model; of an exported folder, a hash."""
 
     name: str
     version: str
@@ -31,26 +29,22 @@ class Chance(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the model says of one image."""
+    """The model's prediction for one image."""
 
-    id: str = Field(description="names this prediction in records and feedback")
+    id: str = Field(description="identifies this prediction in records and feedback")
     top: list[Chance] = Field(description="the likeliest classes, best first")
-    abstain: bool = Field(
-        description="the best probability is below the threshold: better ask a person"
-    )
+    abstain: bool = Field(description="the best probability is below the threshold: ask a person")
     ood: bool = Field(description="the image is unlike those the model was trained on")
     ood_score: float
     explanation: str | None = Field(
         None,
         description="with explain=true: where the model looked, a PNG in base64; null where "
-        "the server was too busy to find out in time",
+        "the server was too busy to compute it in time",
     )
 
 
 class Latency(BaseModel):
-    """Milliseconds: decoding, waiting for the engine and its run, and all from the last byte of the
-    upload.
-    """
+    """Milliseconds for decoding, for the engine with its queue, and in all after the upload."""
 
     decode: float
     engine: float
@@ -58,7 +52,7 @@ class Latency(BaseModel):
 
 
 class Answer(BaseModel):
-    """One prediction an image, in the order sent."""
+    """One prediction per image, in the order of the request."""
 
     model: Named
     predictions: list[Prediction]
@@ -66,14 +60,14 @@ class Answer(BaseModel):
 
 
 class Refused(BaseModel):
-    """A version that was promoted and is not served, and why."""
+    """A promoted version that is not served, and the reason."""
 
     version: str
     reason: str
 
 
 class About(Named):
-    """The model that answers now."""
+    """The current model."""
 
     classes: list[str]
     size_px: int
@@ -81,12 +75,12 @@ class About(Named):
     since: float = Field(description="seconds since 1970")
     thresholds: dict[str, Any]
     refused: Refused | None = Field(
-        description="a newer version that failed its checks, while this one goes on"
+        description="a newer version that failed its checks; this one stays in use"
     )
 
 
 class Health(BaseModel):
-    """A word for a load balancer."""
+    """The status for a load balancer."""
 
     status: str
 

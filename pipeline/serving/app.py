@@ -1,6 +1,4 @@
-"""The server as an application. The page, the monitor and feedback are routers that come on top, by
-`create(routers=...)`.
-"""
+"""The server as an application; page, monitor and feedback are added as routers."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -45,7 +43,7 @@ BODY = {
 
 
 class Server:
-    """What the routes share."""
+    """The state that the routes share."""
 
     def __init__(
         self,
@@ -56,11 +54,8 @@ class Server:
         draining: c_bool,
     ) -> None:
         self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
-        self.door = Door(
-            cfg.max_waiting,
-            round(cfg.max_waiting_mb * MB),
-            round(cfg.max_waiting_decoding_mb * MB),
-        )
+        max_bytes, max_decoding = cfg.max_waiting_mb * MB, cfg.max_waiting_decoding_mb * MB
+        self.door = Door(cfg.max_waiting, round(max_bytes), round(max_decoding))
         self.batcher = Batcher(cfg.max_batch, self._ran)
         self.predictor = Predictor(cfg, self.batcher, explain)
         self.keeper = Keeper(source, lambda event: self.counters.versions.labels(event).inc())
@@ -73,16 +68,16 @@ class Server:
         self.counters.engine.inc(seconds)
 
     def count(self, judged: Judged) -> None:
-        """The images of an answer in the counters, and their records on their way."""
-        for said in judged.answer.predictions:
-            verdict = "ood" if said.ood else "abstain" if said.abstain else "answered"
+        """Count the images of an answer, and pass on their records."""
+        for prediction in judged.answer.predictions:
+            verdict = "ood" if prediction.ood else "abstain" if prediction.abstain else "answered"
             self.counters.images.labels(judged.answer.model.version, verdict).inc()
         if self.notes:
             for record, image in zip(judged.records, judged.prepared, strict=True):
                 self.notes.add(record, image)
 
     def ended(self, path: str, status: int, seconds: float) -> None:
-        """Count a request to /predict, also one that got no further than the guard."""
+        """Count a request to /predict, even if the guard refused it."""
         if path != PREDICT:
             return
         self.counters.requests.labels(status).inc()
@@ -103,39 +98,34 @@ def create(
     routers: Sequence[APIRouter] = (),
     draining: c_bool | None = None,
 ) -> FastAPI:
-    """Loads the first version; raises FieldmarkError where that is not possible.
+    """The application with its first version; raises FieldmarkError where that cannot be loaded.
 
-    With `keeping`, images are kept for people to look at. `app.state.server` holds what the routes
-    share. Without keys only this machine's own names are answered to. `draining` is set, from
-    another process where it lies in shared memory, once the server is to look busy before it stops.
+    `keeping` keeps images for review. `app.state.server` is the state that the routes share.
+    Without keys the server answers only under the names of this machine. While `draining` is set,
+    perhaps by another process, the server reports that it is stopping.
     """
     server = Server(cfg, source, explain, keeping, c_bool(False) if draining is None else draining)
-
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        server.notes = Notes(app.state.recorder) if app.state.recorder else None
-        server.keeper.watch(cfg.poll_s)
-        yield
-        server.keeper.stop()
-        server.predictor.close()
-        if server.notes:
-            server.notes.close()
-        if keeping:
-            keeping.close()
-
     app = FastAPIOffline(
         title="Fieldmark",
         description="Predictions of a model in production.",
-        lifespan=life,
+        lifespan=_lifespan,
         redoc_url=None,
         static_url=DOCS_FILES,
     )
     app.state.server, app.state.recorder = server, recorder
     problems.install(app)
     app.include_router(_predict(server))
-    app.include_router(_tell(server))
+    app.include_router(_status(server))
+    app.include_router(_health(server))
     for router in routers:
         app.include_router(router)
+    _protect(app, server, keys)
+    _describe(app)
+    return app
+
+
+def _protect(app: FastAPI, server: Server, keys: Keys | None) -> None:
+    cfg = server.cfg
     app.add_middleware(
         Guard,
         keys=keys or Keys({}, 1.0, 1),
@@ -144,17 +134,29 @@ def create(
         ended=server.ended,
     )
     app.add_middleware(Behind, root_path=cfg.root_path, proxies=cfg.proxies)
-    _describe(app)
-    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    server: Server = app.state.server
+    server.notes = Notes(app.state.recorder) if app.state.recorder else None
+    server.keeper.watch(server.cfg.poll_s)
+    yield
+    server.keeper.stop()
+    server.predictor.close()
+    if server.notes:
+        server.notes.close()
+    if server.keeping:
+        server.keeping.close()
 
 
 def _predict(server: Server) -> APIRouter:
     routes = APIRouter()
-    told = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
+    errors = problems.described(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 
     @routes.post(
         PREDICT,
-        responses={200: {"model": Answer}, **told},
+        responses={200: {"model": Answer}, **errors},
         openapi_extra={"requestBody": BODY},
         summary="Predict images",
     )
@@ -162,10 +164,10 @@ def _predict(server: Server) -> APIRouter:
         request: Request,
         top_k: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
         explain: Annotated[
-            bool, Query(description="also show where the model looked, which takes longer")
+            bool, Query(description="also show where the model looked; this takes longer")
         ] = False,
     ) -> Response:
-        """One image as the body, several as a form's files or as base64 in JSON."""
+        """One image as the body, or several as files of a form or as base64 in JSON."""
         with server.door.inside() as visit:
             files = await limits.read(request, visit, server.cfg)
             model = server.keeper.model
@@ -180,10 +182,10 @@ def _predict(server: Server) -> APIRouter:
     return routes
 
 
-def _tell(server: Server) -> APIRouter:
+def _status(server: Server) -> APIRouter:
     routes = APIRouter(responses=problems.described(400, 401, 403, 429, 503))
 
-    @routes.get("/model", summary="The model that answers now")
+    @routes.get("/model", summary="The current model")
     def model() -> About:
         keeper = server.keeper
         now = keeper.model
@@ -198,21 +200,9 @@ def _tell(server: Server) -> APIRouter:
             refused=keeper.refused,
         )
 
-    @routes.get("/health/live", summary="Whether the server runs")
-    async def live() -> Health:
-        return Health(status="live")
-
-    @routes.get(
-        "/health/ready", summary="Whether it wants requests", responses=problems.described(503)
-    )
-    async def ready() -> Health:
-        if server.draining.value:
-            raise Refusal(503, "stopping", "the server is being stopped", {"Retry-After": "1"})
-        return Health(status="ready")
-
     @routes.get(
         "/metrics",
-        summary="Figures for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
     )
@@ -222,10 +212,28 @@ def _tell(server: Server) -> APIRouter:
     return routes
 
 
+def _health(server: Server) -> APIRouter:
+    routes = APIRouter(responses=problems.described(400, 401, 403, 429, 503))
+
+    @routes.get("/health/live", summary="Whether the server runs")
+    async def live() -> Health:
+        return Health(status="live")
+
+    @routes.get(
+        "/health/ready",
+        summary="Whether the server takes requests",
+        responses=problems.described(503),
+    )
+    async def ready() -> Health:
+        if server.draining.value:
+            raise Refusal(503, "stopping", "the server is stopping", {"Retry-After": "1"})
+        return Health(status="ready")
+
+    return routes
+
+
 def _describe(app: FastAPI) -> None:
-    """The document also has what FastAPI cannot see: bodies read by hand, and problems in place of
-    its own errors.
-    """
+    """Add to the OpenAPI document what FastAPI cannot see: the bodies, and problems as errors."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files as text in JSON: base64 in the ways programs write it."""
+"""Files as text in JSON: base64 in its common variants."""
 
 import base64
 import string
@@ -10,8 +10,10 @@ URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of base64 (RFC 4648): plain or URL-safe, wrapped or not, with or without padding,
-    as it is or in a `data:` URL. Raises ValueError with what is wrong.
+    """The bytes of a base64 text (RFC 4648).
+
+    It may be plain or URL-safe, wrapped or not, with or without padding, alone or in a `data:` URL.
+    Raises ValueError with what is wrong.
     """
     if text[:5].lower() == "data:":
         text = _of_data_url(text)
@@ -25,19 +27,21 @@ def decoded(text: str) -> bytes:
     if wrong := letters.translate(None, ALPHABET):
         raise _not_in_base64(chr(wrong[0]))
     if len(letters) % 4 == 1:
-        raise ValueError(f"{len(letters)} letters are no whole bytes in base64; some are missing")
+        raise ValueError(f"{len(letters)} letters are not whole bytes in base64; some are missing")
     return base64.b64decode(letters + b"=" * (-len(letters) % 4))
 
 
 def _of_data_url(url: str) -> str:
     kind, comma, text = url.partition(",")
     if not comma:
-        raise ValueError("this data: URL has no comma, and so no data")
+        raise ValueError("this data: URL has no comma, so it has no data")
     if not kind.rstrip().lower().endswith(";base64"):
-        raise ValueError("this data: URL is not in base64; it must begin as data:image/png;base64,")
+        raise ValueError(
+            "this data: URL is not in base64; it must start like data:image/png;base64,"
+        )
     return unquote(text, errors="strict") if "%" in text else text
 
 
 def _not_in_base64(letter: str) -> ValueError:
     where = "before the end " if letter == "=" else ""
-    return ValueError(f"{letter!r} {where}is no letter of base64")
+    return ValueError(f"{letter!r} {where}is not a letter of base64")

@@ -1,10 +1,9 @@
-"""Dynamic batching: an idle engine starts at once, and what arrives meanwhile goes together.
+"""Dynamic batching: an idle engine starts at once; images that arrive meanwhile form a batch.
 
-There is no timer to tune: under light load an image waits for nothing and has all cores, under
+There is no timer to tune. Under light load an image waits for nothing and has all cores. Under
 heavy load each core has a batch of its own (a lane), and batches grow to their limit (as in
-Clipper, NSDI 2017, section 4.3, with the delay left out). What nobody waits for in a hurry
-(explanations) stands aside: it gets an idle engine, and of a busy one a small share, which grows
-once it is late.
+Clipper, NSDI 2017, section 4.3, but without a delay). Explanations have low priority: they get an
+idle engine, or a small share of a busy one. The share grows once they are late.
 """
 
 import asyncio
@@ -21,8 +20,8 @@ import numpy as np
 from pipeline.compute.parallel import N_CORES
 from pipeline.exported.model import Model, Outputs
 
-TURNS = 4  # batches after which what stands aside gets one, however much waits
-LATE_TURNS = 1  # the same, for what is late
+TURNS = 4  # batches after which a request of low priority gets its turn, even under load
+LATE_TURNS = 1  # the same, for a late request
 
 
 class _Waiting(NamedTuple):
@@ -33,8 +32,9 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Runs images through the engine, one batch on all cores or one on each lane; used from one
-    event loop.
+    """Runs images through the engine, one batch on all cores or one batch on each lane.
+
+    Use it from one event loop.
     """
 
     def __init__(
@@ -47,34 +47,33 @@ class Batcher:
         self._max_batch, self._ran, self._lanes = max_batch, ran, lanes
         self._waiting: deque[_Waiting] = deque()
         self._aside: deque[_Waiting] = deque()
-        self._turns = 0  # batches since one of those aside
+        self._turns = 0  # batches since the last one of low priority
         self._threads = ThreadPoolExecutor(lanes, "engine")
         self._free = lanes
 
     @property
     def waiting(self) -> int:
-        """Images that no batch has taken yet."""
+        """Images that are not in a batch yet."""
         return len(self._waiting)
 
     async def predict(self, model: Model, image: np.ndarray) -> Outputs:
         """The outputs (n = 1) of one prepared image; raises RuntimeError where the engine fails.
 
-        A version that has been replaced meanwhile still answers what was prepared for it.
+        A version that has been replaced meanwhile still predicts the images prepared for it.
         """
         return await self._after(self._waiting, model, image[None], math.inf)
 
     async def stand_aside(
         self, model: Model, images: np.ndarray, late_at: float = math.inf
     ) -> Outputs:
-        """The outputs of n prepared images that give way to all others, to fewer from `late_at` on
-        (the loop's time).
+        """The outputs of n prepared images with low priority, which rises at `late_at` (loop time).
 
-        Few at a time, since they run as one batch.
+        Pass few images at a time: they run as one batch.
         """
         return await self._after(self._aside, model, images, late_at)
 
     def close(self) -> None:
-        """After the last answer."""
+        """Call it after the last answer."""
         self._threads.shutdown(wait=False)
 
     async def _after(
@@ -94,8 +93,9 @@ class Batcher:
             run.add_done_callback(partial(self._hand_out, batch, cores))
 
     def _take(self) -> list[_Waiting]:
-        """The longest waiting, with those behind it of the same version, a lane's share; who has
-        gone away is passed over.
+        """The first waiting image and those behind it of the same version, up to a lane's share.
+
+        Requests that were given up are skipped.
         """
         batch: list[_Waiting] = []
         most = min(self._max_batch, math.ceil(len(self._waiting) / self._lanes))
@@ -126,7 +126,7 @@ class Batcher:
 
     def _hand_out(self, batch: list[_Waiting], cores: int, done: asyncio.Future[Outputs]) -> None:
         self._free += cores
-        self._start()  # first, so that the engine does not wait for what is done with the answers
+        self._start()  # first, so that the engine does not wait while answers are handed out
         error, end = done.exception(), 0
         for each in batch:
             start, end = end, end + len(each.images)

@@ -1,14 +1,13 @@
-"""Limits on one connection: on clients that are slow, that send headers without end, or that are
-too many.
+"""Limits per connection: on slow clients, endless headers and too many connections.
 
-uvicorn limits the size of what is no body (`h11_max_incomplete_event_size`) and the pause between
-two requests (`timeout_keep_alive`). It has no limit of time for headers, for a body or for taking
-an answer; its limit of connections answers in plain text, and health checks too. A middleware sees
-neither slow headers nor slow readers. A reverse proxy does (see nginx.conf.example); what is here
-protects a server without one.
+uvicorn limits the size of headers (`h11_max_incomplete_event_size`) and the pause between two
+requests (`timeout_keep_alive`). It has no time limit for headers, for a body or for reading an
+answer. Its limit on connections answers in plain text, and refuses health checks too. A middleware
+sees neither slow headers nor slow readers. A reverse proxy does (see nginx.conf.example); this
+module protects a server without one.
 
-The bytes are h11's affair alone: it keeps the body of a request that asks for an upgrade, as Java's
-HttpClient does to HTTP/2 unless told otherwise, which httptools leaves to be read as a request.
+Only h11 parses the bytes. It keeps the body of a request that asks for an upgrade, as Java's
+HttpClient does to HTTP/2 by default; httptools would parse that body as another request.
 """
 
 import asyncio
@@ -23,29 +22,29 @@ from pipeline.serving.guard import FULL
 from pipeline.serving.problems import Refusal
 from pipeline.web import pages
 
-# After the limit, for the handler to refuse a slow upload in words; and for a connection too many
-# to send its request.
+# After the limit: the handler needs time to refuse a slow upload in words, and an excess connection
+# needs time to send its request.
 GRACE_S = 1.0
-TICK_S = 0.25  # between two looks at what a connection waits for
-HEAD_BYTES = 64 * 1024  # of a head, of the head of a chunk, and of what follows the last chunk
-CROWD = 2  # times so many connections are not even answered
+TICK_S = 0.25  # between two checks of a connection
+HEAD_BYTES = 64 * 1024  # of the headers, of a chunk's header, and of the trailers
+CROWD = 2  # connections beyond this multiple of the limit get no answer
 
 
 class Awaited(NamedTuple):
-    """What a client has to do next, within so many seconds, for the same request."""
+    """What the client has to do next within `limit_s` seconds, for the same request."""
 
-    lest: str  # the reason with which it is disconnected
+    reason: str  # for which it is disconnected
     limit_s: float
     request: object
 
 
 class Connection(H11Protocol):
-    """uvicorn's protocol, with `limit_s` seconds for the headers, counted from the connection or
-    their first byte, again for the body, and again for the answer.
+    """uvicorn's protocol with `limit_s` seconds each for the headers, the body and the answer.
 
-    The requests of a connection beyond `max_connections` are marked as FULL. `hung_up` is called
-    with the reason why a connection was ended: "slow request", "slow reading", "long headers",
-    "idle" or "crowd". Of uvicorn's class, only asyncio's own methods and `send_400_response` are overridden.
+    The time for headers starts with the connection or with their first byte. Requests of a
+    connection beyond `max_connections` are marked as FULL. `on_hang_up` is called with the reason
+    for which a connection was closed: "slow request", "slow reading", "long headers", "idle" or
+    "crowd". Only asyncio's own methods and `send_400_response` of uvicorn's class are overridden.
     """
 
     def __init__(
@@ -53,11 +52,12 @@ class Connection(H11Protocol):
         *,
         limit_s: float,
         max_connections: int,
-        hung_up: Callable[[str], None] = lambda why: None,
+        on_hang_up: Callable[[str], None] = lambda reason: None,
         **uvicorns: Any,
     ) -> None:
         super().__init__(**uvicorns)
-        self._limit_s, self._max_connections, self._hung_up = limit_s, max_connections, hung_up
+        self._limit_s, self._max_connections = limit_s, max_connections
+        self._on_hang_up = on_hang_up
         self._awaited: Awaited | None = None
         self._since = 0.0
         self._next_look: asyncio.TimerHandle | None = None
@@ -77,26 +77,26 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, refused as a problem; where an answer is under way, only the end."""
+        """Refuse invalid HTTP as a problem; close the connection where an answer has started."""
         too_long = len(self.conn.trailing_data[0]) > HEAD_BYTES
         if too_long:
-            self._hung_up("long headers")
+            self._on_hang_up("long headers")
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()
         elif too_long:
             text = f"the headers are longer than {HEAD_BYTES // 1024} KiB"
             self._refuse(Refusal(431, "headers", text))
         else:
-            self._refuse(Refusal(400, "http", "this is no HTTP request that could be read"))
+            self._refuse(Refusal(400, "http", "this is not a valid HTTP request"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Without the application, which has no request to answer."""
+        """Answer without the application, which has no request."""
         answer = refusal.response()
         own = {**pages.HEADERS, "Connection": "close"}.items()
-        lines = [(name.lower().encode(), value.encode()) for name, value in own]
+        own_headers = [(name.lower().encode(), value.encode()) for name, value in own]
         head = h11.Response(
             status_code=refusal.status,
-            headers=[*answer.raw_headers, *lines],
+            headers=[*answer.raw_headers, *own_headers],
             reason=HTTPStatus(refusal.status).phrase.encode(),
         )
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
@@ -104,12 +104,12 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _look(self) -> None:
-        """Hang up on whoever has been awaited for too long; look again in a moment."""
+        """Close the connection where the client takes too long, else check again soon."""
         awaited, now = self._now_awaited(), self.loop.time()
         if awaited != self._awaited:
             self._awaited, self._since = awaited, now
         elif awaited is not None and now - self._since > awaited.limit_s:
-            self._hang_up(awaited.lest)
+            self._hang_up(awaited.reason)
             return
         self._next_look = self.loop.call_later(TICK_S, self._look)
 
@@ -123,9 +123,9 @@ class Connection(H11Protocol):
         if self.cycle is None or self.conn.trailing_data[0]:
             limit_s = GRACE_S if self.app_state[FULL] else self._limit_s
             return Awaited("slow request", limit_s, self.cycle)
-        # uvicorn's own timer ends where the rest of a body comes after its answer
+        # uvicorn's own timer stops when the rest of a body arrives after the answer.
         return Awaited("idle", self.config.timeout_keep_alive + GRACE_S, self.cycle)
 
-    def _hang_up(self, why: str) -> None:
-        self._hung_up(why)
+    def _hang_up(self, reason: str) -> None:
+        self._on_hang_up(reason)
         self.transport.abort()

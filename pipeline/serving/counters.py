@@ -11,58 +11,49 @@ from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import Door
 from pipeline.serving.swap import Keeper
 
-# set before this process started, a folder in which all of them count
+# A folder in which all processes count; set before this process starts.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 LATENCY_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Counters:
-    """One registry an application, so that two in a process do not meet."""
+    """One registry per application, so that two in one process do not clash."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.shown = CollectorRegistry() if SHARED in os.environ else self.registry
-        if self.shown is not self.registry:
-            MultiProcessCollector(self.shown)  # type: ignore[no-untyped-call]
+        self.exposed = CollectorRegistry() if SHARED in os.environ else self.registry
+        if self.exposed is not self.registry:
+            MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        self.requests = Counter(
-            "fieldmark_requests", "requests to /predict", ["status"], registry=self.registry
-        )
+        self.requests = self._counter("fieldmark_requests", "requests to /predict", "status")
         self.seconds = Histogram(
             "fieldmark_request_seconds",
             "time of a request to /predict",
             buckets=LATENCY_S,
             registry=self.registry,
         )
-        self.images = Counter(
-            "fieldmark_images", "images predicted", ["version", "verdict"], registry=self.registry
-        )
+        self.images = self._counter("fieldmark_images", "images predicted", "version", "verdict")
         self.batch = Histogram(
             "fieldmark_batch_images",
-            "images of a call of the engine",
+            "images per call of the engine",
             buckets=(1, 2, 4, 8, 16, 32),
             registry=self.registry,
         )
-        self.engine = Counter(
-            "fieldmark_engine_seconds",
-            "time in the engine, added up over what runs at once",
-            registry=self.registry,
+        self.engine = self._counter(
+            "fieldmark_engine_seconds", "time in the engine, summed over parallel calls"
         )
-        self.hung_up = Counter(
-            "fieldmark_hung_up",
-            "connections ended without an answer, or before it was taken",
-            ["reason"],
-            registry=self.registry,
+        self.hung_up = self._counter(
+            "fieldmark_hung_up", "connections closed before the client had its answer", "reason"
         )
-        self.versions = Counter(
-            "fieldmark_version_events",
-            "versions swapped, refused, or out of reach",
-            ["event"],
-            registry=self.registry,
+        self.versions = self._counter(
+            "fieldmark_version_events", "versions swapped, refused, or out of reach", "event"
         )
 
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self.registry)
+
     def watch(self, keeper: Keeper, door: Door, batcher: Batcher) -> None:
-        """The gauges of what a server consists of."""
+        """Add the gauges of the parts of a server."""
         self.gauge(
             "fieldmark_inside_images",
             "images between their first byte and their answer",
@@ -83,7 +74,7 @@ class Counters:
         )
         self.gauge(
             "fieldmark_version_since_seconds",
-            "when the present version came, since 1970",
+            "when the current version was loaded, in seconds since 1970",
             lambda: keeper.since,
             "livemin",
         )
@@ -91,22 +82,21 @@ class Counters:
     def gauge(
         self,
         name: str,
-        what: str,
+        documentation: str,
         value: Callable[[], float],
         of_all: Literal["livesum", "livemax", "livemin"],
     ) -> None:
-        """A value that is read when it is asked for; `of_all` says how the processes that live make
-        one of theirs.
+        """Add a value that is read at each scrape.
+
+        `of_all` says how to combine the values of all live processes.
         """
         self._gauges.append(
-            (Gauge(name, what, registry=self.registry, multiprocess_mode=of_all), value)
+            (Gauge(name, documentation, registry=self.registry, multiprocess_mode=of_all), value)
         )
 
     def tell_others(self) -> None:
-        """Where there are several processes, let the others see this one's gauges: any may be
-        scraped next.
-        """
-        if self.shown is not self.registry:
+        """Share this process's gauges with the others: any process may answer the next scrape."""
+        if self.exposed is not self.registry:
             self._look()
 
     def _look(self) -> None:
@@ -114,6 +104,6 @@ class Counters:
             gauge.set(value())
 
     def text(self) -> bytes:
-        """All figures, as Prometheus reads them."""
+        """All metrics in the format of Prometheus."""
         self._look()
-        return generate_latest(self.shown)
+        return generate_latest(self.exposed)

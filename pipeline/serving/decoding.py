@@ -1,4 +1,4 @@
-"""From the files of a request to what the network takes, in fair turns."""
+"""From the files of a request to the input of the network, in fair turns."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,21 +18,23 @@ from pipeline.serving.turns import Turns
 from pipeline.sources import signatures
 
 T = TypeVar("T")
-# Of one, in turns: as much time as so many bytes take to decode. And how many are read at a time.
+# A header counts as a turn of so many bytes of decoding. HEADERS is how many are read at a time.
 HEADER_BYTES, HEADERS = 4_000_000, 8
 
 
 class Decoder:
-    """Used from one event loop."""
+    """Decodes the images of requests; use it from one event loop."""
 
     def __init__(self, cfg: Serving) -> None:
         self._cfg = cfg
         self._turns = Turns(cfg.decode_threads, round(cfg.max_decoding_mb * MB))
 
     async def prepared(self, model: Model, files: list[bytes], visit: Visit) -> list[np.ndarray]:
-        """First the headers, which say what decoding takes; it begins once there is room for it.
+        """The images, ready for the network.
 
-        Raises Refusal for a bad image, and (429 or 413) where decoding takes too much.
+        The headers come first: they say how much memory decoding takes. Decoding starts once there
+        is room for it. Raises Refusal for a bad image, and (429 or 413) where decoding takes too
+        much memory.
         """
         limits: dict[str, Any] = {
             "max_pixels": int(self._cfg.max_megapixels * MB),
@@ -40,11 +42,11 @@ class Decoder:
         }
         with self._turns.request() as request:
             groups = [files[at : at + HEADERS] for at in range(0, len(files), HEADERS)]
-            read = [
+            header_reads = [
                 request.run(HEADER_BYTES * len(group), partial(self._costs, group, **limits))
                 for group in groups
             ]
-            costs = _good(list(chain.from_iterable(await asyncio.gather(*read))), files)
+            costs = _good(list(chain.from_iterable(await asyncio.gather(*header_reads))), files)
             visit.add(decoding=sum(costs))
             work = [
                 request.run(n_bytes, partial(model.prepare, data, **limits))
@@ -53,7 +55,7 @@ class Decoder:
             return _good(await asyncio.gather(*work, return_exceptions=True), files)
 
     def _costs(self, files: list[bytes], **limits: Any) -> list[int | BadImage]:
-        """Bytes that decoding takes, or why there will be none."""
+        """For each file the bytes that decoding takes, or why it cannot be decoded."""
         costs: list[int | BadImage] = []
         for data in files:
             try:
@@ -63,7 +65,7 @@ class Decoder:
         return costs
 
     def _cost(self, data: bytes, **limits: Any) -> int:
-        """Bytes that decoding takes; raises BadImage where it may not take so many."""
+        """Bytes of memory that decoding takes; raises BadImage where they exceed the limit."""
         n_bytes = cost.decoding_bytes(data, **limits)
         if n_bytes > self._turns.max_bytes:
             raise BadImage(
@@ -73,7 +75,7 @@ class Decoder:
         return n_bytes
 
     def close(self) -> None:
-        """After the last answer."""
+        """Call it after the last answer."""
         self._turns.close()
 
 
@@ -90,5 +92,5 @@ def _good(results: Sequence[T | BaseException], files: list[bytes]) -> list[T]:
 
 
 def _reason(problem: BadImage) -> str:
-    """Without what a decoder says of its own insides."""
+    """The reason without internals of a decoder."""
     return "the file is damaged" if str(problem).startswith("damaged:") else str(problem)

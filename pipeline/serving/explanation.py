@@ -1,7 +1,7 @@
-"""Where the model looked: cover the image piece by piece and see what that costs the answer.
+"""Where the model looked: cover the image piece by piece and measure the loss of the answer.
 
-Occlusion sensitivity (Zeiler and Fergus, ECCV 2014, section 4.2). It asks only for probabilities,
-so any engine will do. Axes: n images, s side in pixels, k classes, g cells a side.
+Occlusion sensitivity (Zeiler and Fergus, ECCV 2014, section 4.2). It needs only probabilities, so
+any engine will do. Axes: n images, s side in pixels, k classes, g cells per side.
 """
 
 from collections.abc import Callable
@@ -14,27 +14,25 @@ from PIL import Image
 
 Probabilities = Callable[[UInt8[np.ndarray, "n s s 3"]], Float32[np.ndarray, "n k"]]
 
-CELLS = 10  # a side; (CELLS - 1)² covered images are looked at
-BATCH = 3  # of them at a time: whoever comes in between must not wait long
-FAINT = 0.05  # an effect (in log-odds) below this is noise, and is not blown up to look like more
-COLOUR = np.array(
-    [255.0, 96.0, 0.0]
-)  # visible on dark and light, and to people who are colour-blind
+CELLS = 10  # per side; the model predicts (CELLS - 1)² covered images
+BATCH = 3  # covered images at a time: a request in between must not wait long
+FAINT = 0.05  # an effect (in log-odds) below this is noise and is not amplified
+# visible on dark and light, and to colour-blind people
+COLOUR = np.array([255.0, 96.0, 0.0])
 
 
 def explain(model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int) -> bytes:
-    """PNG of a prepared image that shows what speaks for class `target`."""
+    """PNG of a prepared image that shows the evidence for class `target`."""
     return overlay(image, occlusion(model, image, target))
 
 
 def occlusion(
     model: Probabilities, image: UInt8[np.ndarray, "s s 3"], target: int
 ) -> Float32[np.ndarray, "g g"]:
-    """What each cell does for class `target`: the mean loss of its log-odds over the patches of 2 x
-    2 cells that cover it.
+    """The effect of each cell on class `target`, in log-odds.
 
-    Patches take the image's mean colour. Log-odds instead of the paper's probability, which hardly
-    moves near 1.
+    It is the mean loss over the patches of 2 x 2 cells that cover the cell. Patches have the
+    image's mean colour. The paper uses the probability, which hardly changes near 1.
     """
     edges = np.linspace(0, len(image), CELLS + 1).round().astype(int)
     corners = [(row, column) for row in range(CELLS - 1) for column in range(CELLS - 1)]
@@ -49,11 +47,12 @@ def occlusion(
     return total / times
 
 
-def overlay(image: UInt8[np.ndarray, "s s 3"], seen: Float32[np.ndarray, "g g"]) -> bytes:
-    """PNG of the image with what speaks for the class coloured and the rest greyed and dimmed: all
-    of it where nothing stands out.
+def overlay(image: UInt8[np.ndarray, "s s 3"], effects: Float32[np.ndarray, "g g"]) -> bytes:
+    """PNG of the image with the evidence for the class in colour and the rest in dim grey.
+
+    All of it is grey where no cell stands out.
     """
-    strength = np.clip(seen / max(float(seen.max()), FAINT), 0, 1)
+    strength = np.clip(effects / max(float(effects.max()), FAINT), 0, 1)
     smooth = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[
         ..., None
     ]

@@ -1,8 +1,6 @@
-"""Feedback over HTTP: what a person says of a prediction, and the images that are kept so that it
-means something.
+"""Feedback over HTTP: people's labels of predictions, and the images that belong to them.
 
-Off, nothing is kept at all. On, one thread decodes and keeps what was answered, after the answer
-has gone.
+Off, nothing is kept. On, one thread decodes and keeps the images after their answer was sent.
 """
 
 import asyncio
@@ -21,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.config import schema
 from pipeline.feedback.inbox import FOLDER, Inbox, TooLarge, class_name
-from pipeline.feedback.inbox import Answer as Kept
+from pipeline.feedback.inbox import Answer as InboxAnswer
 from pipeline.pixels import images
 from pipeline.serving import problems
 from pipeline.serving.answers import Answer, Prediction
@@ -29,19 +27,15 @@ from pipeline.serving.limits import MB
 from pipeline.serving.problems import Refusal
 
 log = logging.getLogger(__name__)
-WAITING, WAITING_MB = (
-    64,
-    64.0,
-)  # images and words on their way to the disk, and the files of those images
-PATIENCE_S = 20.0  # for a word to get there
-OTHERS_S, AGAIN_S = (
-    5.0,
-    0.25,
-)  # for an image that another process answered to get there, and between two looks
+WAITING = 64  # images and labels in the queue to the disk
+WAITING_MB = 64.0  # the files of those images
+PATIENCE_S = 20.0  # for a label to be written
+OTHERS_S = 5.0  # for another process to write the image that it answered
+AGAIN_S = 0.25  # between two checks for it
 
 
 class Objection(BaseModel):
-    """What a person says is in the image of a prediction."""
+    """A person's label for the image of a prediction."""
 
     id: str = Field(max_length=64, description="of the prediction")
     label: str = Field(
@@ -50,7 +44,7 @@ class Objection(BaseModel):
 
 
 class Possible(BaseModel):
-    """What feedback is taken."""
+    """Which feedback the server takes."""
 
     on: bool
     new_classes: bool
@@ -64,17 +58,14 @@ class _Image(BaseModel):
 
 
 class Keeping:
-    """A bounded queue before the inbox. What finds it full is not kept: answers come first."""
+    """A bounded queue before the inbox; an image that finds it full is not kept."""
 
     def __init__(self, cfg: schema.Feedback, max_pixels: int, *, alone: bool = True) -> None:
         """`alone`: no other process keeps images in the same folder."""
-        self.new_classes, self._max_pixels, self._others_s = (
-            cfg.new_classes,
-            max_pixels,
-            0.0 if alone else OTHERS_S,
-        )
+        self.new_classes, self._max_pixels = cfg.new_classes, max_pixels
+        self._others_s = 0.0 if alone else OTHERS_S
         self._inbox = Inbox(FOLDER.absolute(), round(cfg.max_mb * MB))
-        self._left_out = 0  # images since they were last all kept
+        self._left_out = 0  # images that were not kept, since all were
         self._queue: queue.Queue[_Image | tuple[Objection, Future[bool]] | None] = queue.Queue(
             WAITING
         )
@@ -82,8 +73,9 @@ class Keeping:
         self._thread.start()
 
     def offer(self, files: list[bytes], answer: Answer, *, blur_faces: bool) -> None:
-        """Keep the images of an answer if there is room on the way; never waits. Faces are kept
-        only where the model saw them.
+        """Keep the images of an answer if the queue has room; never waits.
+
+        `blur_faces`: blur faces before an image is kept, as for the model.
         """
         model = f"{answer.model.name}/{answer.model.version}"
         for file, prediction in zip(files, answer.predictions, strict=True):
@@ -95,26 +87,28 @@ class Keeping:
                     raise queue.Full
                 self._queue.put_nowait(image)
             except queue.Full:
-                self._leave_out("more come than can be written")
+                self._leave_out("more arrive than can be written")
 
-    async def say(self, said: Objection) -> bool:
-        """Whether the image is kept, and the word with it; behind all images that came before, here
-        or a moment ago in another process.
+    async def say(self, objection: Objection) -> bool:
+        """Store a label; whether its image is kept.
 
+        It waits for all images before it in the queue, and a moment for those of other processes.
         Raises TooSlow or queue.Full.
         """
         end = time.monotonic() + self._others_s
-        while not (kept := await run_in_threadpool(self._say, said)) and time.monotonic() < end:
+        while not (is_kept := await run_in_threadpool(self._say, objection)):
+            if time.monotonic() >= end:
+                break
             await asyncio.sleep(AGAIN_S)
-        return kept
+        return is_kept
 
-    def _say(self, said: Objection) -> bool:
-        done: Future[bool] = Future()
-        self._queue.put((said, done), timeout=PATIENCE_S)
-        return done.result(PATIENCE_S)
+    def _say(self, objection: Objection) -> bool:
+        is_kept: Future[bool] = Future()
+        self._queue.put((objection, is_kept), timeout=PATIENCE_S)
+        return is_kept.result(PATIENCE_S)
 
     def close(self) -> None:
-        """Keep what is on its way, for so long at most."""
+        """Write the queue, for PATIENCE_S at most."""
         try:
             self._queue.put(None, timeout=PATIENCE_S)
             self._thread.join(PATIENCE_S)
@@ -126,18 +120,19 @@ class Keeping:
             if isinstance(item, _Image):
                 self._keep(item)
             else:
-                said, done = item
+                objection, is_kept = item
                 try:
-                    self._inbox.say(said.id, said.label)
-                    done.set_result(True)
+                    self._inbox.say(objection.id, objection.label)
+                    is_kept.set_result(True)
                 except KeyError:
-                    done.set_result(False)
+                    is_kept.set_result(False)
                 except (OSError, sqlite3.Error) as error:
-                    done.set_exception(error)
+                    is_kept.set_exception(error)
 
     def _keep(self, item: _Image) -> None:
-        said = item.prediction
-        answer = Kept(item.model, said.top[0].class_, said.top[0].prob, said.abstain)
+        prediction = item.prediction
+        best = prediction.top[0]
+        answer = InboxAnswer(item.model, best.class_, best.prob, prediction.abstain)
         try:
             pixels = images.decode(item.file, max_pixels=self._max_pixels)
             if item.blur_faces:
@@ -148,14 +143,14 @@ class Keeping:
                 sha256(item.file).hexdigest(),
                 pixels,
                 answer,
-                said.id,
+                prediction.id,
                 blurred=item.blur_faces,
             )
         except (images.BadImage, TooLarge, OSError, sqlite3.Error) as error:
             self._leave_out(str(error))
             return
         if self._left_out and self._queue.empty():
-            log.warning("images are kept again; %d were not", self._left_out)
+            log.warning("images are kept again; %d were not kept", self._left_out)
             self._left_out = 0
 
     def _on_their_way(self) -> int:
@@ -163,21 +158,19 @@ class Keeping:
             return sum(len(item.file) for item in self._queue.queue if isinstance(item, _Image))
 
     def _leave_out(self, why: str) -> None:
-        """Says so once, not for each of thousands."""
+        """Count it, and log only the first of many."""
         if not self._left_out:
             log.warning("images are not kept: %s", why)
         self._left_out += 1
 
 
 def router(keeping: Keeping | None) -> APIRouter:
-    """GET /feedback says what is taken; POST takes it, and is refused with 404 where nothing is
-    kept.
-    """
+    """GET /feedback says what is taken; POST takes it, or answers 404 where nothing is kept."""
     routes = APIRouter()
 
     @routes.get(
         "/feedback",
-        summary="What feedback is taken",
+        summary="Which feedback the server takes",
         responses=problems.described(400, 401, 403, 429),
     )
     async def possible() -> Possible:
@@ -188,34 +181,40 @@ def router(keeping: Keeping | None) -> APIRouter:
     @routes.post(
         "/feedback",
         status_code=204,
-        summary="Say what is in an image",
+        summary="Give the label of an image",
         responses=problems.described(400, 401, 403, 404, 411, 413, 422, 429, 503),
     )
-    async def say(said: Objection, request: Request) -> None:
-        """The image of that prediction waits on the review page with what was said."""
+    async def say(objection: Objection, request: Request) -> None:
+        """The image of that prediction appears on the review page with this label."""
         if keeping is None:
             raise Refusal(
                 404,
                 "feedback-off",
-                "no images are kept here, so there is nothing to object to; see `fieldmark "
-                "serve --feedback`",
+                "this server keeps no images, so it takes no feedback; see `fieldmark serve "
+                "--feedback`",
             )
-        label = _label(
-            said.label, request.app.state.server.keeper.model.classes, keeping.new_classes
-        )
-        try:
-            kept = await keeping.say(Objection(id=said.id, label=label))
-        except (TooSlow, queue.Full, OSError, sqlite3.Error) as error:
-            log.error("feedback cannot be written: %s", error)
-            raise Refusal(
-                503, "feedback", "it could not be written; try again shortly", {"Retry-After": "5"}
-            ) from error
-        if not kept:
-            raise Refusal(404, "forgotten", "that image is not kept any more; send it again")
+        classes = request.app.state.server.keeper.model.classes
+        label = _label(objection.label, classes, keeping.new_classes)
+        await _store(keeping, Objection(id=objection.id, label=label))
         if recorder := request.app.state.recorder:
-            recorder.label(said.id, label)  # the monitor's true accuracy
+            recorder.label(objection.id, label)  # for the true accuracy in the monitor
 
     return routes
+
+
+async def _store(keeping: Keeping, objection: Objection) -> None:
+    try:
+        is_kept = await keeping.say(objection)
+    except (TooSlow, queue.Full, OSError, sqlite3.Error) as error:
+        log.error("feedback cannot be written: %s", error)
+        raise Refusal(
+            503,
+            "feedback",
+            "the feedback could not be written; try again shortly",
+            {"Retry-After": "5"},
+        ) from error
+    if not is_kept:
+        raise Refusal(404, "forgotten", "that image is not kept any more; send it again")
 
 
 def _label(label: str, classes: list[str], new_classes: bool) -> str:
@@ -223,5 +222,5 @@ def _label(label: str, classes: list[str], new_classes: bool) -> str:
     if not name:
         raise Refusal(422, "label", "a class needs a name of visible characters")
     if name not in classes and not new_classes:
-        raise Refusal(422, "label", "there is no such class, and new ones are not taken here")
+        raise Refusal(422, "label", "there is no such class, and this server takes no new classes")
     return name

@@ -1,7 +1,7 @@
-"""Before and after every request: host, origin, key, rate and size; headers, a problem where
-something broke, and how it ended.
+"""Checks before every request (host, origin, key, rate, size) and headers after it.
 
-Plain ASGI: a layer of Starlette's own kind would cost more than all that is done here.
+It answers with a problem where something fails, and reports each status. Plain ASGI: a middleware
+class of Starlette would cost more time than all these checks.
 """
 
 import asyncio
@@ -20,22 +20,20 @@ from pipeline.web import pages
 
 log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-DOCS_FILES = "/docs-files"  # what the page /docs loads
-FULL = "full"  # in the state of a request that came by one connection too many
-LIVE = "/health/live"  # answered all the same: a server that is asked too much is no dead one
+DOCS_FILES = "/docs-files"  # scripts and styles of the page /docs
+FULL = "full"  # in the state of a request on an excess connection
+LIVE = "/health/live"  # answered even then: a server under load is not dead
 OPEN = frozenset({"/", LIVE, "/health/ready", "/docs", "/openapi.json", "/favicon.ico"})
-LOOKED_AT = "/monitor"  # by people, whose browser asks them for a key where it is told to
-MOST_WORDS = (
-    64 * 1024
-)  # bytes of a body where none is streamed: FastAPI reads it whole before anything else looks at it
+BROWSED = "/monitor"  # opened in a browser, which can ask its user for a key
+MAX_BODY_BYTES = 64 * 1024  # where a body is not streamed: FastAPI reads it whole before any check
 CHALLENGE = 'Basic realm="Fieldmark: any name, and an API key as the password"'
 
 
 class Guard:
-    """`hosts`: the names it may be asked under, any when empty. Paths in OPEN need no key;
-    `streamed` counts itself what it reads.
+    """Checks requests before the application sees them.
 
-    `ended` hears of each answered request: path, status, seconds.
+    `hosts`: the host names it answers to, any when empty. Paths in OPEN need no key. The path
+    `streamed` limits its own body. `ended` is called after each answer with path, status, seconds.
     """
 
     def __init__(
@@ -46,13 +44,8 @@ class Guard:
         streamed: str,
         ended: Callable[[str, int, float], None],
     ) -> None:
-        self._app, self._keys, self._hosts, self._streamed, self._ended = (
-            app,
-            keys,
-            frozenset(hosts),
-            streamed,
-            ended,
-        )
+        self._app, self._keys, self._hosts = app, keys, frozenset(hosts)
+        self._streamed, self._ended = streamed, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,10 +69,10 @@ class Guard:
             await self._app(_as_get(scope), receive, guarded)
         except Refusal as refusal:
             await refusal.response()(scope, receive, guarded)
-        except asyncio.CancelledError:  # by uvicorn, where it may not wait any longer
+        except asyncio.CancelledError:  # by uvicorn, at the end of its time to stop
             if not status:
                 await Refusal(
-                    503, "stopping", "the server is being stopped", {"Retry-After": "1"}
+                    503, "stopping", "the server is stopping", {"Retry-After": "1"}
                 ).response()(scope, receive, guarded)
         except Exception:
             log.exception("a request failed")
@@ -97,7 +90,7 @@ class Guard:
             raise Refusal(
                 503,
                 "full",
-                "the server has as many connections as it may have; try again shortly",
+                "the server has too many connections; try again shortly",
                 {"Retry-After": "1"},
             )
         headers = Headers(scope=scope)
@@ -106,7 +99,7 @@ class Guard:
                 400, "framing", "say how long the body is in one way only", {"Connection": "close"}
             )
         if self._hosts and _name(headers.get("host", "")) not in self._hosts:
-            raise Refusal(400, "host", "this server is not known under that name")
+            raise Refusal(400, "host", "this server does not answer under that host name")
         if pages.from_another_page(headers, opens_page=path == "/" and scope["method"] == "GET"):
             raise Refusal(403, "origin", "requests from another page are refused")
         if self._keys and path not in OPEN and not path.startswith(f"{DOCS_FILES}/"):
@@ -115,9 +108,9 @@ class Guard:
             _check_size(headers)
 
     def _check_key(self, headers: Headers, path: str) -> None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        ways = {"bearer": given.strip(), "basic": _password(given)}
-        key = headers.get("x-api-key") or ways.get(scheme.lower(), "")
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        keys = {"bearer": credentials.strip(), "basic": _password(credentials)}
+        key = headers.get("x-api-key") or keys.get(scheme.lower(), "")
         name = self._keys.name(key) if key else None
         if name is None:
             why = (
@@ -126,10 +119,10 @@ class Guard:
                 else "an API key is needed, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             )
             raise Refusal(
-                401, "key", why, {"WWW-Authenticate": CHALLENGE if path == LOOKED_AT else "Bearer"}
+                401, "key", why, {"WWW-Authenticate": CHALLENGE if path == BROWSED else "Bearer"}
             )
         if wait := self._keys.wait_s(name):
-            raise busy("this API key asks faster than it may", wait)
+            raise busy("this API key sends requests faster than allowed", wait)
 
 
 def _as_get(scope: Scope) -> Scope:
@@ -139,14 +132,14 @@ def _as_get(scope: Scope) -> Scope:
 
 def _check_size(headers: Headers) -> None:
     if "transfer-encoding" in headers:
-        raise Refusal(411, "length", "say in Content-Length how long the body is")
-    told = headers.get("content-length", "0")
-    if len(told) > len(str(MOST_WORDS)) or int(told) > MOST_WORDS:
-        raise Refusal(413, "too-large", f"the body is larger than {MOST_WORDS // 1024} KiB")
+        raise Refusal(411, "length", "send the length of the body as Content-Length")
+    length = headers.get("content-length", "0")
+    if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
+        raise Refusal(413, "too-large", f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
 
 
 def _password(credentials: str) -> str:
-    """Of `name:password` in base64 (RFC 7617), "" for what is none."""
+    """The password of `name:password` in base64 (RFC 7617), "" where it is invalid."""
     try:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except ValueError:

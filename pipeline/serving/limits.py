@@ -1,6 +1,4 @@
-"""What a request may bring: how many bytes, which kinds of bodies, how many images; and how much
-may be inside at once.
-"""
+"""Limits on a request (bytes, media types, images) and on all requests at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
@@ -22,11 +20,11 @@ MB = 10**6
 
 
 class Door:
-    """Counts what is inside, in images, in bytes of their files and in bytes that decoding them
-    takes; turns away what would be too much: no queue grows without end.
+    """Counts the images inside, the bytes of their files and the bytes that decoding takes.
 
-    Beside others, a request may take half of the room that they leave (dynamic thresholds,
-    Choudhury and Hahne, IEEE/ACM ToN 1998): however much large requests bring, small ones get in.
+    It refuses a request beyond the limits, so no queue grows without end. Beside others, a request
+    may take half of the room that they leave (dynamic thresholds, Choudhury and Hahne, IEEE/ACM ToN
+    1998): so small requests get in beside large ones.
     """
 
     def __init__(self, max_images: int, max_bytes: int, max_decoding: int) -> None:
@@ -35,7 +33,7 @@ class Door:
 
     @property
     def images(self) -> int:
-        """Those inside."""
+        """The number of images inside."""
         return self._inside["images"]
 
     @contextmanager
@@ -50,8 +48,9 @@ class Door:
                 self._inside[kind] -= amount
 
     def admit(self, kind: str, amount: int, already: int) -> None:
-        """Raises Refusal (429) where there is no room for so much more of a request that has some
-        inside already, (413) where there never will be.
+        """Add `amount` for a request that has `already` some inside.
+
+        Raises Refusal: 429 where there is no room, 413 where there never will be.
         """
         others = self._inside[kind] - already
         room = self._most[kind] - others
@@ -60,7 +59,7 @@ class Door:
         if already + amount > room:
             if kind == "decoding" and already + amount > self._most[kind]:
                 raise Refusal(413, "too-large", self._too_much(already + amount))
-            raise busy("the server has as much to do as it may take on; try again shortly", 1.0)
+            raise busy("the server is busy; try again shortly", 1.0)
         self._inside[kind] += amount
 
     def _too_much(self, decoding: int) -> str:
@@ -72,15 +71,16 @@ class Door:
 
 
 class Visit:
-    """What one request has inside."""
+    """The share of one request."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self.brings = {"images": 0, "size": 0, "decoding": 0}
 
     def add(self, *, images: int = 0, size: int = 0, decoding: int = 0) -> None:
-        """More of the same request: images, bytes of their files, bytes that decoding takes; raises
-        Refusal (429 or 413) where there is no room.
+        """Add images, bytes of their files, or bytes that decoding takes.
+
+        Raises Refusal (429 or 413) where there is no room.
         """
         for kind, amount in {"images": images, "size": size, "decoding": decoding}.items():
             if amount:
@@ -89,13 +89,11 @@ class Visit:
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 2**40  # images are not stored, not even in a temporary file
+    spool_max_size = 2**40  # images are never stored, not even in a temporary file
 
 
 async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
-    """The files of the images in a request; raises Refusal for what is too large, too much, too
-    slow or no image at all.
-    """
+    """The image files in a request; raises Refusal where it is too large, too slow or has none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (
         kind != "multipart/form-data"
@@ -133,8 +131,8 @@ async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
     too_large = Refusal(
         413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB"
     )
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told[:20]) > limit:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
         raise too_large
     parts, size = [], 0
     try:
@@ -198,8 +196,9 @@ def _decoded(text: str, number: int, n_images: int) -> bytes:
 
 @cache
 def _limited(most: int) -> type[Images]:
-    """Looks at no more than so many: what is wrong with each of ten million numbers took a minute
-    to say.
+    """The schema of a body with at most so many images.
+
+    Without the limit, validation of ten million wrong items took a minute.
     """
     return create_model(
         "Images", __base__=Images, images=(list[str], Field(min_length=1, max_length=most))

@@ -1,4 +1,4 @@
-"""Connects a server with the monitor: its records, page, gauges and alerts."""
+"""Connects a server to the monitor: records, page, gauges and alerts."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -15,18 +15,16 @@ from pipeline.monitor import gauges, page
 from pipeline.monitor.records import Recorder
 from pipeline.monitor.watch import Watcher
 from pipeline.serving import problems
-from pipeline.serving.counters import SHARED
+from pipeline.serving.counters import SHARED, Counters
 
 
 def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
-    """As long as `app` (of app.create, not started yet) runs, what it predicts is recorded and
-    watched.
+    """Record and watch the predictions of `app`, which app.create made and nobody has started yet.
 
-    Raises FieldmarkError for an address of no store. A store that is away is no reason not to
-    serve.
+    Raises FieldmarkError for an invalid address of the store. Serving goes on without the store.
     """
     server = app.state.server
-    counters = server.counters
+    counters: Counters = server.counters
     lost = Counter(
         "fieldmark_monitor_lost_records",
         "records of predictions that could not be written",
@@ -36,55 +34,61 @@ def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
     watcher = Watcher(
         url,
         cfg,
-        served=lambda: (server.keeper.model.version, server.keeper.model.reference),
-        speaks=_speaker(),
+        current_model=lambda: (server.keeper.model.version, server.keeper.model.reference),
+        logs_alerts=_first_process(),
     )
+    _add_gauges(counters, recorder, watcher)
+    app.state.recorder = recorder
+    app.include_router(
+        page.router(watcher, recorder), responses=problems.described(400, 401, 403, 422, 429, 503)
+    )
+    _run_with(app, watcher, recorder)
+
+
+def _add_gauges(counters: Counters, recorder: Recorder, watcher: Watcher) -> None:
     counters.gauge(
         "fieldmark_monitor_waiting_records",
         "records in the queue",
         lambda: recorder.waiting,
         "livesum",
     )
-    up = "1 while the monitor store can be reached"
     counters.gauge(
         "fieldmark_monitor_store_up",
-        up,
+        "1 while the monitor store can be reached",
         lambda: not recorder.away and watcher.last is not None,
         "livemin",
     )
-    gauges.collect(counters.shown, watcher)
-    app.state.recorder = recorder
-    app.include_router(
-        page.router(watcher, recorder), responses=problems.described(400, 401, 403, 422, 429, 503)
-    )
-    served = app.router.lifespan_context
+    gauges.collect(counters.exposed, watcher)
+
+
+def _run_with(app: FastAPI, watcher: Watcher, recorder: Recorder) -> None:
+    """Start the watcher before the app, and stop it and the recorder after the app."""
+    inner = app.router.lifespan_context
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[Any]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
         watcher.start()
         try:
-            async with served(app) as state:
+            async with inner(app) as state:
                 yield state
         finally:
             watcher.stop()
             recorder.close()
 
-    app.router.lifespan_context = life
+    app.router.lifespan_context = lifespan
 
 
-def _speaker() -> Callable[[], bool]:
-    """Whether this process is the one that logs alerts: of several the first, or who comes after it
-    when it has died.
-    """
+def _first_process() -> Callable[[], bool]:
+    """Whether this is the process that logs alerts: the first one, or its successor."""
     if SHARED not in os.environ:
         return lambda: True
-    lock = FileLock(Path(os.environ[SHARED]) / "speaker.lock", blocking=False)
+    lock = FileLock(Path(os.environ[SHARED]) / "logging.lock", blocking=False)
 
-    def speaks() -> bool:
+    def is_first() -> bool:
         try:
             lock.acquire()
         except Timeout:
             return False
         return True
 
-    return speaks
+    return is_first

@@ -1,6 +1,4 @@
-"""Records of predictions, completed with figures of their images and handed to the recorder after
-the answer has gone.
-"""
+"""Completes the records of predictions with brightness and sharpness, after the answer was sent."""
 
 import logging
 import queue
@@ -20,20 +18,19 @@ class Recorder(Protocol):
     """Takes records; see pipeline.monitor.records for the keys."""
 
     def put(self, record: Mapping[str, Any], /) -> bool:
-        """False where it had to be dropped; never waits."""
+        """Take a record; False where it was dropped. Never waits."""
 
     def refuse(self, version: str, status: int, /) -> None:
         """Count a request that got no prediction; never waits."""
 
     def label(self, id: str, label: str, /) -> bool:
-        """What the image of a prediction really showed; False where it had to be dropped, never
-        waits.
-        """
+        """Take the true label of a prediction; False where it was dropped. Never waits."""
 
 
 class Notes:
-    """A bounded queue and one thread; brightness and sharpness are those of the reference, by
-    labels.quality.
+    """A bounded queue and one thread, which computes brightness and sharpness by labels.quality.
+
+    The reference has the same two figures.
     """
 
     def __init__(self, recorder: Recorder, size: int = 1000) -> None:
@@ -45,22 +42,21 @@ class Notes:
         self._thread.start()
 
     def add(self, record: dict[str, Any], image: np.ndarray | None = None) -> None:
-        """Never waits; when the queue is full the record goes on without the figures of its
-        image.
-        """
+        """Never waits; with a full queue the record goes on without figures of its image."""
         try:
             self._queue.put_nowait((record, image))
         except queue.Full:
             self._recorder.put(record)
 
     def refuse(self, version: str, status: int) -> None:
-        """Count a request that got no prediction; in no queue, where a flood of them would displace
-        records.
+        """Count a request that got no prediction.
+
+        It bypasses the queue: there a flood of refusals would displace records.
         """
         self._recorder.refuse(version, status)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Hand over what waits, for so long at most."""
+        """Hand over the queue, for `timeout_s` at most."""
         try:
             self._queue.put(None, timeout=timeout_s)
             self._thread.join(timeout_s)
@@ -71,6 +67,6 @@ class Notes:
         while (item := self._queue.get()) is not None:
             record, image = item
             if image is not None:
-                seen = quality.scores(image)
-                record |= {"brightness": seen["brightness"], "sharpness": seen["blur"]}
+                scores = quality.scores(image)
+                record |= {"brightness": scores["brightness"], "sharpness": scores["blur"]}
             self._recorder.put(record)

@@ -1,4 +1,4 @@
-"""The page on which photos are dropped: one file, which loads nothing from elsewhere."""
+"""The page to which people drop photos: one file, which loads nothing from elsewhere."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parent / "page.html"
 
 
 def router() -> APIRouter:
-    """The page at /, for browsers; the rest of the interface is for them and for programs."""
+    """The page at /, for browsers."""
     page = pages.read(PAGE)
     headers = {
         "Content-Security-Policy": pages.content_security_policy(page, "'self' blob: data:"),

@@ -1,4 +1,4 @@
-"""The settings of a server, from which each of its processes makes the application for itself."""
+"""The settings of a server; each of its processes makes the application from them."""
 
 import logging
 import math
@@ -25,18 +25,18 @@ from pipeline.serving.monitoring import watch
 from pipeline.serving.swap import Folder, Registry, Source
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# without an answer, because it loads a model or because it hangs, after which a process is replaced
+# After this time without an answer a process is replaced: it may load a model, or hang.
 HEARTBEAT_S = 30
-USUAL_BYTES_PER_PIXEL = 10  # of memory to decode a PNG, JPEG, GIF or BMP
+USUAL_BYTES_PER_PIXEL = 10  # memory to decode a PNG, JPEG, GIF or BMP
 
 
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))  # a traceback names a store with its password
+        return redacted(super().format(record))  # a traceback may show a store's password
 
 
 def log_to_stderr() -> None:
-    """Warnings and errors of this process."""
+    """Log warnings and errors of this process to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting(LOG_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -44,8 +44,10 @@ def log_to_stderr() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to serve, and how: the exported `folder`, or else a `version` of the registered model
-    `name`, or the one in production.
+    """What to serve, and how.
+
+    That is the exported `folder`, or else a `version` of the registered model `name`, by default the
+    one in production.
     """
 
     cfg: Serving
@@ -53,7 +55,7 @@ class Plan:
     name: str
     folder: Path | None
     version: str
-    keep: bool  # images, for people to look at
+    keep: bool  # keep images for review
     keys: Keys | None
     records: str  # address of the store
     draining: c_bool = field(default_factory=lambda: RawValue(c_bool, False))  # in shared memory
@@ -65,18 +67,18 @@ def application(plan: Plan) -> FastAPI:
     source: Source = (
         Folder(plan.folder, plan.name) if plan.folder else Registry(plan.name, plan.version)
     )
-    kept = (
+    keeping = (
         feedback.Keeping(cfg.feedback, round(cfg.max_megapixels * MB), alone=cfg.workers == 1)
         if plan.keep
         else None
     )
-    routers = [page.router(), feedback.router(kept)]
+    routers = [page.router(), feedback.router(keeping)]
     app = create(
         cfg,
         source,
         keys=plan.keys,
         explain=explanation.explain,
-        keeping=kept,
+        keeping=keeping,
         routers=routers,
         draining=plan.draining,
     )
@@ -85,15 +87,13 @@ def application(plan: Plan) -> FastAPI:
 
 
 def drain(plan: Plan, end: Callable[[], object]) -> None:
-    """Told to stop: look busy for a while, but go on answering, then end; told again, end at
-    once.
-    """
+    """Report as busy for `drain_s` seconds, go on answering, then end; a second call ends at once."""
     if plan.draining.value or not plan.cfg.drain_s:
         end()
         return
     plan.draining.value = True
     print(
-        "stopping, and finishing what is under way; another signal shortens that",
+        "stopping after the running requests; a second signal stops at once",
         file=sys.stderr,
         flush=True,
     )
@@ -103,9 +103,7 @@ def drain(plan: Plan, end: Callable[[], object]) -> None:
 
 
 class Settings(uvicorn.Config):
-    """uvicorn's settings for a plan; the application is made when they are loaded, by each process
-    for itself.
-    """
+    """uvicorn's settings for a plan; `load` makes the application, once per process."""
 
     def __init__(self, plan: Plan) -> None:
         cfg, self.plan = plan.cfg, plan
@@ -115,7 +113,7 @@ class Settings(uvicorn.Config):
             ws="none",
             log_level="warning",
             access_log=False,
-            proxy_headers=False,  # by pipeline.serving.proxy, for those that conf/ names
+            proxy_headers=False,  # pipeline.serving.proxy reads them, from the proxies in conf/
             server_header=False,
             h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=30,
@@ -126,31 +124,32 @@ class Settings(uvicorn.Config):
     def load(self) -> None:
         """Raises FieldmarkError where there is no sound model."""
         app, cfg = application(self.plan), self.plan.cfg
-        self.app, self.served = app, app.state.server
-        hung_up = self.served.counters.hung_up
+        self.app, self.server = app, app.state.server
+        hung_up = self.server.counters.hung_up
         self.http = partial(
             Connection,
             limit_s=cfg.timeout_s,
             max_connections=cfg.max_connections,
-            hung_up=lambda why: hung_up.labels(why).inc(),
+            on_hang_up=lambda reason: hung_up.labels(reason).inc(),
         )  # type: ignore[assignment]
-        logging.getLogger("uvicorn.error").addFilter(_tells_something)
+        logging.getLogger("uvicorn.error").addFilter(_is_useful)
         super().load()
 
-    def says(self) -> str:
-        """What is served, once it is loaded."""
-        model = self.served.keeper.model
+    def description(self) -> str:
+        """Name, version and engine of the model, once it is loaded."""
+        model = self.server.keeper.model
         return f"{model.name} version {model.version} ({model.engine.name})"
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
-    """Not so uvicorn's two lines on each request of clients that would also speak HTTP/2."""
+def _is_useful(record: logging.LogRecord) -> bool:
+    """False for uvicorn's two lines on each request of a client that offers HTTP/2."""
     return not record.getMessage().startswith(("Unsupported upgrade", "No supported WebSocket"))
 
 
 def share(cfg: Serving) -> Serving:
-    """The limits of one of `cfg.workers` processes, so that those of all together are the limits;
-    the largest request has room in each, and one image of any usual format.
+    """The limits of one of `cfg.workers` processes; together they are the limits of the server.
+
+    Each process has room for the largest request, and for one image of any usual format.
     """
     n, largest_mb = cfg.workers, USUAL_BYTES_PER_PIXEL * cfg.max_megapixels
     return cfg.model_copy(

@@ -1,6 +1,4 @@
-"""From the files of a request to its answer: decode in fair turns, batch, judge by the
-thresholds.
-"""
+"""From the files of a request to its answer: decode, predict in batches, apply the thresholds."""
 
 import asyncio
 import base64
@@ -22,15 +20,14 @@ from pipeline.serving.decoding import Decoder
 from pipeline.serving.limits import Visit
 from pipeline.serving.problems import Refusal, busy
 
-UNHURRIED_FRACTION = (
-    0.25  # of its time, for an explanation; after that it waits for fewer predictions
-)
-# probabilities of prepared images, one of them, number of the class -> PNG
+# The part of its time in which an explanation has the lowest priority; later it waits less.
+UNHURRIED_FRACTION = 0.25
+# (probabilities of prepared images, one prepared image, index of the class) -> PNG
 Explain = Callable[[Callable[[np.ndarray], np.ndarray], np.ndarray, int], bytes]
 
 
 class Judged(NamedTuple):
-    """An answer, with what its records need."""
+    """An answer, its records and its prepared images."""
 
     answer: Answer
     records: list[dict[str, Any]]
@@ -38,7 +35,7 @@ class Judged(NamedTuple):
 
 
 class Predictor:
-    """Used from one event loop."""
+    """Answers requests; use it from one event loop."""
 
     def __init__(self, cfg: Serving, batcher: Batcher, explain: Explain | None) -> None:
         self._cfg, self._batcher, self._explain = cfg, batcher, explain
@@ -49,71 +46,78 @@ class Predictor:
     async def answer(
         self, model: Model, files: list[bytes], visit: Visit, *, top_k: int, explain: bool
     ) -> Judged:
-        """Raises Refusal for a bad image, (429) where too much is to be decoded or too many
-        explanations are asked for, and (504) where it takes too long.
+        """The answer to a request.
+
+        Raises Refusal: 422 for a bad image, 429 where decoding or explanations would take too much,
+        504 after the time limit.
         """
         start, end = time.perf_counter(), asyncio.get_running_loop().time() + self._cfg.timeout_s
         async with self._in_lane(len(files) if explain and self._explain else 0):
-            try:
-                async with asyncio.timeout_at(end):
-                    prepared = await self._decoder.prepared(model, files, visit)
-                    decoded = time.perf_counter()
-                    outputs = await asyncio.gather(
-                        *(self._batcher.predict(model, image) for image in prepared)
-                    )
-                    ran = time.perf_counter()
-            except TimeoutError:
-                raise Refusal(
-                    504,
-                    "slow",
-                    f"no answer within {self._cfg.timeout_s:g} seconds",
-                    {"Retry-After": "1"},
-                ) from None
+            prepared, outputs, decoded, ran = await self._predicted(model, files, visit, end)
             pictures = (
                 await self._explained(model, prepared, outputs, end)
                 if explain and self._explain
                 else [None] * len(files)
             )
-        said = [
+        predictions = [
             _prediction(model, output, top_k, picture)
             for output, picture in zip(outputs, pictures, strict=True)
         ]
-        took = Latency(
+        latency = Latency(
             decode=_ms(decoded - start),
             engine=_ms(ran - decoded),
             total=_ms(time.perf_counter() - start),
         )
         answer = Answer(
-            model=Named(name=model.name, version=model.version), predictions=said, latency_ms=took
+            model=Named(name=model.name, version=model.version),
+            predictions=predictions,
+            latency_ms=latency,
         )
         records = [
-            _record(model, one, output, took.total)
-            for one, output in zip(said, outputs, strict=True)
+            _record(model, prediction, output, latency.total)
+            for prediction, output in zip(predictions, outputs, strict=True)
         ]
         return Judged(answer, records, prepared)
 
+    async def _predicted(
+        self, model: Model, files: list[bytes], visit: Visit, end: float
+    ) -> tuple[list[np.ndarray], list[Outputs], float, float]:
+        """Prepared images and their outputs, and the times at which each of the two was ready."""
+        try:
+            async with asyncio.timeout_at(end):
+                prepared = await self._decoder.prepared(model, files, visit)
+                decoded = time.perf_counter()
+                outputs = await asyncio.gather(
+                    *(self._batcher.predict(model, image) for image in prepared)
+                )
+                return prepared, outputs, decoded, time.perf_counter()
+        except TimeoutError:
+            raise Refusal(
+                504,
+                "slow",
+                f"no answer within {self._cfg.timeout_s:g} seconds",
+                {"Retry-After": "1"},
+            ) from None
+
     def close(self) -> None:
-        """After the last answer."""
+        """Call it after the last answer."""
         self._decoder.close()
         self._lane.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
 
     @asynccontextmanager
     async def _in_lane(self, n: int) -> AsyncIterator[None]:
-        """Room for n images in the lane of explanations, each of which costs as much as a hundred
-        predictions.
-        """
+        """Room for n images in the lane of explanations; one costs as much as 100 predictions."""
         most = self._cfg.max_explained
         if n > most:
             raise Refusal(
                 413,
                 "too-many",
-                f"where the model looked is shown for at most {most} images of a request",
+                f"explain=true takes at most {most} images per request",
             )
         if self._explaining + n > most:
             raise busy(
-                "as many explanations as may be are being made; try again shortly, or ask "
-                "without explain=true",
+                "the server is busy with explanations; try again shortly, or without explain=true",
                 2.0,
             )
         self._explaining += n
@@ -125,26 +129,19 @@ class Predictor:
     async def _explained(
         self, model: Model, prepared: list[np.ndarray], outputs: list[Outputs], end: float
     ) -> Sequence[str | None]:
-        """One image after the other, in a thread that asks the engine only when nobody else does;
-        None where time runs out.
+        """One picture per image in base64, computed one after the other; None where time runs out.
+
+        They run in a thread of their own and use the engine with low priority.
         """
         assert self._explain is not None
-        loop, given_up, late_at = (
-            asyncio.get_running_loop(),
-            threading.Event(),
-            end - (1 - UNHURRIED_FRACTION) * self._cfg.timeout_s,
-        )
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        late_at = end - (1 - UNHURRIED_FRACTION) * self._cfg.timeout_s
 
         def probs(images: np.ndarray) -> np.ndarray:
             if given_up.is_set():
                 raise CancelledError
-            return (
-                asyncio.run_coroutine_threadsafe(
-                    self._batcher.stand_aside(model, images, late_at), loop
-                )
-                .result(self._cfg.timeout_s)
-                .probs
-            )
+            outputs = self._batcher.stand_aside(model, images, late_at)
+            return asyncio.run_coroutine_threadsafe(outputs, loop).result(self._cfg.timeout_s).probs
 
         try:
             async with asyncio.timeout_at(end):
@@ -174,16 +171,18 @@ def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | No
     )
 
 
-def _record(model: Model, said: Prediction, output: Outputs, total_ms: float) -> dict[str, Any]:
+def _record(
+    model: Model, prediction: Prediction, output: Outputs, total_ms: float
+) -> dict[str, Any]:
     return {
-        "id": said.id,
+        "id": prediction.id,
         "time": time.time(),
         "version": model.version,
         "status": 200,
         "latency_ms": total_ms,
-        "class": said.top[0].class_,
-        "confidence": said.top[0].prob,
-        "ood": said.ood_score,
+        "class": prediction.top[0].class_,
+        "confidence": prediction.top[0].prob,
+        "ood": prediction.ood_score,
         "sketch": output.sketch[0],
     }
 

@@ -1,6 +1,4 @@
-"""Errors as problem JSON (RFC 9457): each says what is wrong, and nothing of the machine it
-happened on.
-"""
+"""Errors as problem JSON (RFC 9457), without details of the machine."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,21 +14,17 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Refusal(Exception):
-    """An error for the client; `kind` is a short stable name of what happened."""
+    """An error for the client; `kind` is a short name that does not change."""
 
     def __init__(
         self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
-        self.status, self.kind, self.detail, self.headers = (
-            status,
-            kind,
-            detail,
-            dict(headers or {}),
-        )
+        self.status, self.kind, self.detail = status, kind, detail
+        self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        """As it is sent."""
+        """The HTTP response."""
         title = HTTPStatus(self.status).phrase
         problem = Problem(
             type=f"urn:fieldmark:problem:{self.kind}",
@@ -42,7 +36,7 @@ class Refusal(Exception):
 
 
 def busy(detail: str, seconds: float) -> Refusal:
-    """429, with the time after which to come again."""
+    """429, with the time after which the client may try again."""
     return Refusal(429, "busy", detail, {"Retry-After": str(max(1, round(seconds)))})
 
 

@@ -1,6 +1,6 @@
-"""Behind a reverse proxy: the path under which it shows this server, and who the client is.
+"""Behind a reverse proxy: the path prefix of this server, and the address of the client.
 
-Plain ASGI, in front of all else. Only proxies that conf/ names by their addresses are believed.
+Plain ASGI, before all other parts. Only the headers of the proxies in conf/ count.
 """
 
 import ipaddress
@@ -13,37 +13,37 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-PREFIX = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)  # so nothing that names another host, or markup
+PREFIX = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)  # so no other host and no markup
 
 
 class Behind:
-    """`root_path` is the prefix of all paths as the browser sees them, "" for none, whether the
-    proxy takes it off or not; `X-Forwarded-Prefix` of one of `proxies` goes before it.
+    """Sets prefix, client and scheme of each request.
 
-    `proxies` are addresses or networks. `X-Forwarded-For` and `X-Forwarded-Proto` of one of them
-    become the request's client and scheme, as uvicorn does it.
+    `root_path` is the prefix of all paths in the browser, "" for none; the proxy may strip it or
+    not. `X-Forwarded-Prefix` from one of `proxies` replaces it. `proxies` are addresses or networks.
+    `X-Forwarded-For` and `X-Forwarded-Proto` from one of them set client and scheme, by uvicorn.
     """
 
     def __init__(self, app: ASGIApp, root_path: str, proxies: Sequence[str]) -> None:
         self._app, self._root_path = app, root_path
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
-        self._told: Any = ProxyHeadersMiddleware(app, list(proxies))  # type: ignore[arg-type]
+        self._forwarded: Any = ProxyHeadersMiddleware(app, list(proxies))  # type: ignore[arg-type]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        believed = self._is_proxy(scope["client"])
-        said = Headers(scope=scope).get("x-forwarded-prefix", "").rstrip("/") if believed else ""
-        prefix = said if PREFIX.fullmatch(said) else self._root_path
+        trusted = self._is_proxy(scope["client"])
+        header = Headers(scope=scope).get("x-forwarded-prefix", "").rstrip("/") if trusted else ""
+        prefix = header if PREFIX.fullmatch(header) else self._root_path
         path = scope["path"]
-        if prefix and path == prefix:  # relative links of the page would miss it
+        if prefix and path == prefix:  # else relative links of the page would lack the prefix
             await RedirectResponse(f"{prefix}/", 308)(scope, receive, send)
             return
         if prefix and not path.startswith(f"{prefix}/"):
             path = prefix + path
         inner = {**scope, "root_path": prefix, "path": path}
-        await (self._told if believed else self._app)(inner, receive, send)
+        await (self._forwarded if trusted else self._app)(inner, receive, send)
 
     def _is_proxy(self, client: Sequence[Any] | None) -> bool:
         try:
@@ -54,5 +54,5 @@ class Behind:
 
 
 def route(scope: Scope) -> str:
-    """The path without the prefix: what it is called in this program."""
+    """The path of the route, without the prefix."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))

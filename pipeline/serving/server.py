@@ -1,6 +1,4 @@
-"""`fieldmark serve`: one process, since the engine uses all cores by itself, or several; uvicorn in
-front.
-"""
+"""`fieldmark serve`: uvicorn in one process, whose engine uses all cores, or in several."""
 
 import ipaddress
 import socket
@@ -29,13 +27,14 @@ def serve(
     workers: int | None = None,
     keep: bool | None = None,
 ) -> None:
-    """Serve until a signal, keeping images for feedback or not as `keep` or else conf/ says; raises
-    FieldmarkError where keys are missing, the port is taken or there is no sound model.
+    """Serve until a signal; `keep` says whether to keep images for review, by default as in conf/.
+
+    Raises FieldmarkError where keys are missing, the port is taken or no valid model can be loaded.
     """
     cfg = config.load("serving", "export", "monitor")
-    given = {"host": host or None, "port": port, "workers": workers}
+    overrides = {"host": host or None, "port": port, "workers": workers}
     serving = cfg.serving.model_copy(
-        update={key: value for key, value in given.items() if value is not None}
+        update={key: value for key, value in overrides.items() if value is not None}
     )
     plan = Plan(
         cfg=serving,
@@ -49,49 +48,49 @@ def serve(
     )
     log_to_stderr()
     with _listening(serving) as listening:
-        wanted = (
-            folder
-            or f"{plan.name}, {f'version {version}' if version else 'the version in production'}"
-        )
+        which = f"version {version}" if version else "the version in production"
         print(
-            f"loading {wanted}, and finding out which engine is the faster",
+            f"loading {folder or f'{plan.name}, {which}'}, and measuring which engine is faster",
             file=sys.stderr,
             flush=True,
         )
-        shown = f"[{serving.host}]" if ":" in serving.host else serving.host
-        url = f"http://{shown}:{listening.getsockname()[1]}"
-        if serving.workers > 1:
-            print(f"Serving with {serving.workers} processes: {url}", flush=True)
-            supervise(plan, listening)
-        else:
-            settings = Settings(plan)
-            settings.load()
-            Draining(settings, url).run(sockets=[listening])
+        _run(plan, listening)
+
+
+def _run(plan: Plan, listening: socket.socket) -> None:
+    host = f"[{plan.cfg.host}]" if ":" in plan.cfg.host else plan.cfg.host
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    if plan.cfg.workers > 1:
+        print(f"Serving with {plan.cfg.workers} processes: {url}", flush=True)
+        supervise(plan, listening)
+    else:
+        settings = Settings(plan)
+        settings.load()
+        Draining(settings, url).run(sockets=[listening])
 
 
 def new_key(name: str) -> str:
-    """A key of that name, whose hash is now in the keys file."""
+    """Make a key of that name and add its hash to the keys file."""
     return api_keys.new(name, Path(config.load("serving").serving.keys_file))
 
 
 def guarded(cfg: Serving) -> Keys | None:
-    """The keys; none are needed where only this machine can ask, itself and through no proxy.
-    Raises FieldmarkError where some are, and there are none.
+    """The keys; None where only this machine can reach the server, and there is no proxy.
+
+    Raises FieldmarkError where keys are needed and there are none.
     """
-    known = api_keys.load(Path(cfg.keys_file))
-    if not known and (cfg.proxies or not _loopback(cfg.host)):
+    names = api_keys.load(Path(cfg.keys_file))
+    if not names and (cfg.proxies or not _loopback(cfg.host)):
         where = "a server behind a proxy" if cfg.proxies else cfg.host
         raise FieldmarkError(
-            f"{where} can be reached from elsewhere and there is no API key; make one: "
+            f"{where} can be reached from other machines and there is no API key; make one: "
             f"fieldmark serve --new-key NAME"
         )
-    return Keys(known, cfg.rate_per_s, cfg.burst, Path(cfg.keys_file)) if known else None
+    return Keys(names, cfg.rate_per_s, cfg.burst, Path(cfg.keys_file)) if names else None
 
 
 class Draining(uvicorn.Server):
-    """Told to stop, it says that it is not ready, goes on answering for a while, then ends what is
-    under way.
-    """
+    """A server that, after the signal to stop, reports as not ready, answers for a while, and ends."""
 
     config: Settings
 
@@ -100,15 +99,14 @@ class Draining(uvicorn.Server):
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Says where it serves only once it does: a signal before that finds nobody who would end
-        in order.
-        """
+        """Print the address only now: before, a signal would not end the server in order."""
         await super().startup(sockets)
-        print(f"Serving {self.config.says()}: {self._url}", flush=True)
+        print(f"Serving {self.config.description()}: {self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, another one ends at once; uvicorn's own way to do that would
-        also lose the records that wait.
+        """The first signal drains, the second ends at once.
+
+        uvicorn's own handling of a second signal would lose the waiting records.
         """
         again = self.config.plan.draining.value
         drain(self.config.plan, partial(self._end, sig, frame))
@@ -123,17 +121,17 @@ class Draining(uvicorn.Server):
 
 def _listening(cfg: Serving) -> socket.socket:
     family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((cfg.host, cfg.port))
-        made.listen(2048)  # from here on a client waits instead of failing
+        listening.bind((cfg.host, cfg.port))
+        listening.listen(2048)  # from here on a client waits instead of failing
     except OSError as error:
-        made.close()
+        listening.close()
         raise FieldmarkError(
             f"cannot listen at {cfg.host}, port {cfg.port}; name others with --host and --port"
         ) from error
-    return made
+    return listening
 
 
 def _loopback(host: str) -> bool:

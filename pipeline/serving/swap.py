@@ -1,8 +1,8 @@
-"""The model that answers, and the thread that looks for a better one: loaded and tried beside, then
-put in its place.
+"""The current model, and the thread that replaces it by a new version.
 
-A version that fails its checks is refused and stays so until another one is named; the old one goes
-on. A registry that cannot be reached is no reason to stop either.
+A new version is loaded and checked beside the current one. A version that fails its checks is
+refused until another one is promoted; the old one stays in use. It also stays in use while the
+registry cannot be reached.
 """
 
 import ctypes
@@ -30,49 +30,49 @@ class Source(Protocol):
     """Where versions come from."""
 
     def current(self) -> str:
-        """What names the version to serve now."""
+        """The version to serve now."""
 
     def load(self, version: str) -> Model:
-        """That version; raises FieldmarkError where it is broken, anything else where it cannot be
-        had just now.
+        """That version as a model.
+
+        Raises FieldmarkError where it is broken, any other exception where it cannot be loaded now.
         """
 
 
 class Folder:
-    """An exported folder, served anew when its files change."""
+    """An exported folder, loaded again when its files change."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
         self._last = self._settled = ""
 
     def current(self) -> str:
-        """A hash of the files once it was the same at two looks in turn: before, they may still be
-        being written.
+        """A hash of the files, once it was the same in two checks: before, a file may be half written.
 
         Raises FieldmarkError where one is missing.
         """
-        seen = model.fingerprint(self._folder)
-        if seen == self._last or not self._settled:
-            self._settled = seen
-        self._last = seen
+        fingerprint = model.fingerprint(self._folder)
+        if fingerprint == self._last or not self._settled:
+            self._settled = fingerprint
+        self._last = fingerprint
         return self._settled
 
     def load(self, version: str) -> Model:
         """Raises FieldmarkError where they are broken, OSError where they changed meanwhile."""
-        made = model.load(self._folder, name=self._name, version=version[:12])
+        loaded = model.load(self._folder, name=self._name, version=version[:12])
         if model.fingerprint(self._folder) != version:
             raise OSError("the folder is being written")
-        return made
+        return loaded
 
 
 class Registry:
-    """A version of the registered model, or whichever one the alias `production` names."""
+    """A version of the registered model, by default the one with the alias `production`."""
 
     def __init__(self, name: str, version: str = "", alias: str = "production") -> None:
         self._name, self._version, self._alias = name, version, alias
 
     def current(self) -> str:
-        """Raises FieldmarkError where the alias names none."""
+        """Raises FieldmarkError where no version has the alias."""
         from pipeline.runs import tracking
 
         version = self._version or tracking.alias_version(self._name, self._alias)
@@ -84,8 +84,9 @@ class Registry:
         return version
 
     def load(self, version: str) -> Model:
-        """Downloaded to a folder that is gone once the engine has read it; raises FieldmarkError
-        where it is broken, or some of it is missing.
+        """The version, downloaded to a folder that is deleted once the engine has read it.
+
+        Raises FieldmarkError where it is broken or incomplete.
         """
         from pipeline.runs import tracking
 
@@ -102,66 +103,69 @@ class Registry:
 class Keeper:
     """Holds the model; `watch` keeps it up to date."""
 
-    def __init__(self, source: Source, told: Callable[[str], None] = lambda event: None) -> None:
-        """Loads the first version; raises FieldmarkError where that is not possible. `told` hears
-        of events by name.
+    def __init__(
+        self, source: Source, on_event: Callable[[str], None] = lambda event: None
+    ) -> None:
+        """Load the first version; raises FieldmarkError where that is not possible.
+
+        `on_event` is called with the name of each event.
         """
-        self._source, self._told = source, told
+        self._source, self._on_event = source, on_event
         self._version = source.current()
         self.model, self.since = source.load(self._version), time.time()
         self.refused: Refused | None = None
         self._stop = threading.Event()
 
     def watch(self, every_s: float) -> None:
-        """Look for another version every so many seconds, in a thread of its own."""
+        """Check for another version every `every_s` seconds, in a thread of its own."""
         threading.Thread(target=self._work, args=(every_s,), name="swap", daemon=True).start()
 
     def stop(self) -> None:
-        """No more looking; a load that is under way is not waited for."""
+        """Stop checking; do not wait for a load that is under way."""
         self._stop.set()
 
     def look(self) -> None:
-        """Look once; on return the version that is named is served or refused, if it could be
-        had.
-        """
+        """Check once; afterwards the version to serve is in use or refused, if it could be loaded."""
         try:
-            named = self._source.current()
-        except (
-            Exception
-        ) as error:  # whatever a registry that is away, or a folder being written, comes up with
+            version = self._source.current()
+        # Any error: the registry may be away, or the folder half written.
+        except Exception as error:
             self._away(error)
             return
-        if named == self._version:
+        if version == self._version:
             self.refused = None
-        elif self.refused is None or self.refused.version != named[:12]:
-            self._take(named)
+        elif self.refused is None or self.refused.version != version[:12]:
+            self._swap(version)
 
-    def _take(self, named: str) -> None:
+    def _swap(self, version: str) -> None:
         start = time.perf_counter()
         try:
-            made = self._source.load(named)
+            loaded = self._source.load(version)
         except FieldmarkError as error:
-            self._refuse(named, str(error))
-        except Exception as error:  # not the version's fault: the next look tries again
+            self._refuse(version, str(error))
+        except Exception as error:  # not the version's fault: the next check tries again
             self._away(error)
         else:
-            self._version, self.model, self.since, self.refused = named, made, time.time(), None
-            self._told("swapped")
+            self._version, self.model, self.since = version, loaded, time.time()
+            self.refused = None
+            self._on_event("swapped")
             log.warning(
-                "now serving version %s, after %.1f s of loading beside",
-                made.version,
+                "now serving version %s, loaded in %.1f s",
+                loaded.version,
                 time.perf_counter() - start,
             )
 
-    def _refuse(self, named: str, reason: str) -> None:
-        self.refused = Refused(version=named[:12], reason=reason)
-        self._told("refused")
-        log.error("version %s is refused, %s goes on: %s", named[:12], self.model.version, reason)
+    def _refuse(self, version: str, reason: str) -> None:
+        self.refused = Refused(version=version[:12], reason=reason)
+        self._on_event("refused")
+        log.error(
+            "version %s is refused, %s stays in use: %s", version[:12], self.model.version, reason
+        )
 
     def _away(self, error: Exception) -> None:
-        self._told("away")
+        self._on_event("away")
         log.warning(
-            "cannot look for a new version, %s goes on: %s",
+            "cannot check for a new version, %s stays in use: %s",
             self.model.version,
             type(error).__name__,
         )
@@ -171,12 +175,12 @@ class Keeper:
             before = self._version
             self.look()
             if self._version != before:
-                self._stop.wait(UNDER_WAY_S)  # requests that still hold the old engine
+                self._stop.wait(UNDER_WAY_S)  # some requests still use the old engine
                 give_back()
 
 
 def give_back() -> None:
     """Return the memory of a replaced engine to the system."""
-    gc.collect()  # its own circle of references would keep it for long
+    gc.collect()  # the engine is part of a reference cycle, which would keep it for long
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)  # glibc keeps what was freed: a third of the process, measured over twenty versions
+        trim(0)  # glibc keeps freed memory: a third of the process after twenty versions

@@ -1,8 +1,8 @@
-"""Turns at decoding: a few threads and a budget of memory, shared fairly among requests.
+"""Turns at decoding: few threads and a memory budget, shared fairly among requests.
 
-Weighted fair queueing (Demers, Keshav and Shenker, SIGCOMM 1989): what is next is what would end
-first if all requests were decoded at the same time, each with an equal share. So a small image
-passes thirty requests of many huge ones, and waits only for what is being decoded already.
+Weighted fair queueing (Demers, Keshav and Shenker, SIGCOMM 1989): the next call is the one that
+would end first if all requests ran at the same time, each with an equal share. So a small image
+passes thirty requests with many huge images, and waits only for the calls that already run.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
-LARGE_BYTES = 64_000_000  # of some ten megapixels: such calls leave a thread to the others
+LARGE_BYTES = 64_000_000  # about ten megapixels; larger calls leave one thread free
 
 
 class _Work(NamedTuple):
@@ -26,22 +26,25 @@ class _Work(NamedTuple):
 
 
 class Turns:
-    """Runs calls in at most `n_threads` threads and, added up, `max_bytes`; of several threads, one
-    is kept for calls of up to `large` bytes. Used from one event loop.
+    """Runs calls in `n_threads` threads within a budget of `max_bytes`; use it from one event loop.
+
+    Of several threads, one is reserved for calls of up to `large` bytes.
     """
 
     def __init__(self, n_threads: int, max_bytes: int, large: int = LARGE_BYTES) -> None:
         self.max_bytes, self._large, self._max_large = max_bytes, large, max(1, n_threads - 1)
         self._threads = ThreadPoolExecutor(n_threads, "decode")
         self._free, self._n_large = n_threads, 0
-        self._used = self._used_ahead = 0  # bytes of all that runs, and of what was let ahead
+        self._used = self._used_ahead = (
+            0  # bytes of the running calls, and of those that were let ahead
+        )
         self._waiting: list[_Work] = []  # in the order of their ends
         self._n_requests = self._n_works = 0
-        self._now = 0.0  # virtual time: bytes that each present request would have had by now
+        self._now = 0.0  # virtual time: bytes of each request's equal share so far
 
     @contextmanager
     def request(self) -> Iterator["Request"]:
-        """One of those that share."""
+        """One request, which gets an equal share."""
         self._n_requests += 1
         try:
             yield Request(self, self._now)
@@ -49,11 +52,11 @@ class Turns:
             self._n_requests -= 1
 
     def close(self) -> None:
-        """After the last result."""
+        """Call it after the last result."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, end: float, cost: int, call: Callable[[], T]) -> T:
-        """The result of a call that waits for its turn; one above the budget runs alone."""
+        """The result of a call after its turn came; a call above the budget runs alone."""
         cost = min(cost, self.max_bytes)
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._n_works += 1
@@ -71,8 +74,10 @@ class Turns:
             run.add_done_callback(partial(self._hand_out, work, ahead))
 
     def _place(self) -> int | None:
-        """Of the first that fits into the budget. What is let ahead of the very first leaves it
-        enough room for when those that run now have ended: it is not passed for ever.
+        """The place of the first call that fits into the budget.
+
+        A call that is let ahead of the very first one leaves enough room for that one, once the
+        running calls have ended. So the first one does not wait for ever.
         """
         for place, work in enumerate(self._waiting):
             room = self.max_bytes - self._used
@@ -105,14 +110,12 @@ class Turns:
 
 
 class Request:
-    """One request's place among the others."""
+    """The queue of one request."""
 
     def __init__(self, turns: Turns, now: float) -> None:
         self._turns, self._end = turns, now
 
     async def run(self, cost: int, call: Callable[[], T]) -> T:
-        """The result of a call that takes so many bytes, behind those that this request has
-        already asked for.
-        """
+        """The result of a call of `cost` bytes, after the earlier calls of this request."""
         self._end += cost
         return await self._turns.run(self._end, cost, call)

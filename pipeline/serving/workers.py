@@ -1,8 +1,7 @@
-"""`fieldmark serve --workers N`: uvicorn's supervisor over N processes, each a whole server that
-accepts from the same port.
+"""`fieldmark serve --workers N`: N whole servers on one port under uvicorn's supervisor.
 
-One that dies is replaced. Signals are uvicorn's: SIGTERM and Ctrl-C end, SIGHUP replaces all in
-turn, SIGTTIN and SIGTTOU add one and take one away.
+A process that dies is replaced. Signals are uvicorn's: SIGTERM and Ctrl-C end all, SIGHUP replaces
+all in turn, SIGTTIN adds one and SIGTTOU removes one.
 """
 
 import logging
@@ -29,31 +28,30 @@ log = logging.getLogger(__name__)
 
 
 def supervise(plan: Plan, listening: socket) -> None:
-    """Serve with several processes until a signal; raises FieldmarkError where a process cannot
-    start or end in order.
+    """Serve with several processes until a signal.
+
+    Raises FieldmarkError where a process cannot start, or fails.
     """
-    # multiprocessing's own process, at whose start it lets all signals in
+    # multiprocessing starts this process itself, and then unblocks all signals
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # Ctrl-C reaches all processes; those to come never see it
-    with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as figures:
-        os.environ[SHARED] = (
-            figures  # for the processes to come: prometheus_client looks when it is imported
-        )
+    # Ctrl-C reaches all processes; the ones started from here on block it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with tempfile.TemporaryDirectory(prefix="fieldmark-serve-") as metrics:
+        # for the new processes: prometheus_client reads it at import
+        os.environ[SHARED] = metrics
         supervisor = Supervisor(Worker(replace(plan, cfg=share(plan.cfg))), [listening])
         supervisor.run()
     if codes := {process.exitcode for process in supervisor.processes} - {0, -signal.SIGTERM}:
         raise FieldmarkError(
-            f"a process of the server ended with {codes.pop()}; the reason stands above"
+            f"a process of the server ended with exit code {codes.pop()}; the reason is above"
         )
 
 
 class Worker(Settings):
-    """The settings of one process, which does not outlive its supervisor."""
+    """The settings of one process, which ends with its supervisor."""
 
     def load(self) -> None:
-        """Ends the process where there is no sound model: another one would do no better."""
+        """End the process where no valid model can be loaded: a new process would fail too."""
         log_to_stderr()
         parallel.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
         try:
@@ -61,17 +59,18 @@ class Worker(Settings):
         except FieldmarkError as error:
             log.error("%s", error)
             sys.exit(STARTUP_FAILURE)
-        print(f"Process {os.getpid()}: {self.says()}", flush=True)
+        print(f"Process {os.getpid()}: {self.description()}", flush=True)
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's, which tells its processes to look busy for a while before they end."""
+    """uvicorn's supervisor, which makes its processes report as busy before they end."""
 
     config: Worker
 
     def init_processes(self) -> None:
-        """Until all serve, or one cannot; uvicorn's own look would wait for each that is still
-        loading, deaf to signals.
+        """Wait until all processes serve, or one fails.
+
+        uvicorn's own check would wait for each process that still loads, and ignore signals.
         """
         super().init_processes()
         while not self.should_exit.is_set() and not all(
@@ -82,20 +81,20 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
 
     def handle_signals(self) -> None:
-        """Ctrl-C, too, which is let in only here."""
+        """Also handle Ctrl-C, which is unblocked only here."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         super().handle_signals()
 
     def keep_subprocess_alive(self) -> None:
-        """The gauges of a process that died count no more."""
+        """Also drop the gauges of a process that died."""
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
     def handle_term(self) -> None:
-        """The first signal drains, a second one ends at once what is not under way."""
+        """The first signal drains, a second one ends the wait."""
         drain(self.config.plan, self.should_exit.set)
 
     handle_int = handle_term

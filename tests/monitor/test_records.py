@@ -211,9 +211,8 @@ def test_a_full_disk_costs_records_that_are_counted_in_the_store_when_there_is_r
     def small(connection: Any, record: Any) -> None:
         real(connection, record)
         if not room.is_set():
-            connection.execute(
-                "PRAGMA max_page_count = 1"
-            )  # SQLite answers: database or disk is full
+            # SQLite answers: database or disk is full
+            connection.execute("PRAGMA max_page_count = 1")
 
     monkeypatch.setattr(tables, "_tune", small)
     told: list[int] = []
@@ -281,8 +280,8 @@ def test_postgresql_holds_the_same(tmp_path: Path) -> None:
         recorder.refuse("1", 429)
         time.sleep(1.5)
     recorder.close(LONG)
-    reading.remember(engine, "1", rows(1200, 1))
-    reading.remember(engine, "1", rows(60, 1))
+    reading.store_reference(engine, "1", rows(1200, 1))
+    reading.store_reference(engine, "1", rows(60, 1))
     with engine.connect() as connection:
         found, source = reading.recent(connection, 0.0, 5000.0), reading.reference(connection, "1")
         refused = reading.recent(connection, time.time() - 300, time.time())

@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('watched') / 'store.db'}"
     recorder = Recorder(url, 10_000)
     for version, brighter in (("1", 0.0), ("2", 2.0)):
-        reading.remember(tables.connect(url), version, rows(200, 0))
+        reading.store_reference(tables.connect(url), version, rows(200, 0))
         start = time.time() - 3600 * (3 - int(version)) - 60
         for record in records(
             rows(120, int(version), brighter=brighter), start=start, version=version, every_s=30.0
@@ -88,7 +88,7 @@ def test_what_the_command_cannot_do_is_said_in_one_line(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        FieldmarkError, match="--since: 'yesterday' is no length of time; write for example 30m"
+        FieldmarkError, match="--since: 'yesterday' is not a length of time; write for example 30m"
     ):
         run("--since", "yesterday")
     (tmp_path / "letter").write_bytes(b"no database, but some letter" * 100)
@@ -111,9 +111,8 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
     answer = TestClient(app).get("/monitor")
     assert answer.status_code == 200
     assert "Unlike the validation images: brightness of the images" in answer.text
-    assert (
-        "&lt; 0.001" in answer.text and "e-0" not in answer.text
-    )  # a chance that nobody has to decipher
+    # a small p-value without an exponent
+    assert "&lt; 0.001" in answer.text and "e-0" not in answer.text
     assert answer.text.index("Version 2") < answer.text.index("Version 1")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not [
@@ -144,12 +143,14 @@ def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
         }
 
 
-def test_the_page_loads_itself_anew_until_it_is_held(watcher: Watcher, recorder: Recorder) -> None:
+def test_the_page_reloads_itself_until_it_is_paused(watcher: Watcher, recorder: Recorder) -> None:
     app = FastAPI()
     app.include_router(page.router(watcher, recorder))
-    moving, held = (TestClient(app).get(f"/monitor{query}").text for query in ("", "?held=true"))
-    assert 'http-equiv="refresh"' in moving and 'href="monitor?held=true"' in moving
-    assert 'http-equiv="refresh"' not in held and 'href="monitor"' in held
+    moving, paused = (
+        TestClient(app).get(f"/monitor{query}").text for query in ("", "?paused=true")
+    )
+    assert 'http-equiv="refresh"' in moving and 'href="monitor?paused=true"' in moving
+    assert 'http-equiv="refresh"' not in paused and 'href="monitor"' in paused
 
 
 def test_gauges_hold_alerts_and_drift(watcher: Watcher) -> None:
@@ -171,7 +172,7 @@ def test_a_store_that_is_away_stops_neither_page_nor_scrape(tmp_path: Path) -> N
     registry = CollectorRegistry()
     gauges.collect(registry, watcher)
     assert generate_latest(registry) == b""
-    assert "their store is away" in page.render(watcher.last, every_s=60.0)
+    assert "their store cannot be reached" in page.render(watcher.last, every_s=60.0)
 
 
 def test_the_thread_looks_by_itself_and_ends(store: str) -> None:
@@ -184,8 +185,8 @@ def test_the_thread_looks_by_itself_and_ends(store: str) -> None:
 
 def test_the_database_of_a_version_holds_at_most_the_last_reference(store: str) -> None:
     engine = tables.connect(store)
-    reading.remember(engine, "1", rows(1500, 0))
-    reading.remember(engine, "1", rows(200, 0))
+    reading.store_reference(engine, "1", rows(1500, 0))
+    reading.store_reference(engine, "1", rows(200, 0))
     with engine.connect() as connection:
         assert (
             connection.execute(sa.select(sa.func.count()).select_from(tables.sources)).scalar()

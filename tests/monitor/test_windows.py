@@ -34,7 +34,7 @@ def found(engine: sa.Engine) -> pd.DataFrame:
 
 
 def test_looking_again_tests_nothing_again(engine: sa.Engine) -> None:
-    reading.remember(engine, "1", rows(200, 0))
+    reading.store_reference(engine, "1", rows(200, 0))
     send(engine, rows(260, 1), start=1000.0, every_s=100.0)
     assert windows.update(engine, DRIFT) == 5 + 1  # of 50 (each takes more than an hour) and of 200
     before = found(engine)
@@ -50,7 +50,7 @@ def test_looking_again_tests_nothing_again(engine: sa.Engine) -> None:
 
 
 def test_dense_traffic_is_tested_as_often_as_the_false_alarm_rate_allows(engine: sa.Engine) -> None:
-    reading.remember(engine, "1", rows(100, 0))
+    reading.store_reference(engine, "1", rows(100, 0))
     send(engine, rows(1000, 1), start=1000.0, every_s=7.2)  # two hours
     windows.update(engine, DRIFT)
     assert found(engine).groupby("size").size().to_dict() == {50: 2, 200: 2}
@@ -58,7 +58,7 @@ def test_dense_traffic_is_tested_as_often_as_the_false_alarm_rate_allows(engine:
 
 
 def test_a_clock_that_was_years_ahead_does_not_end_the_tests(engine: sa.Engine) -> None:
-    reading.remember(engine, "1", rows(200, 0))
+    reading.store_reference(engine, "1", rows(200, 0))
     send(engine, rows(50, 1), start=time.time() + 1e8)
     assert windows.update(engine, DRIFT) == 1
     send(engine, rows(50, 2), start=time.time() - 60)
@@ -69,7 +69,7 @@ def test_a_clock_that_was_years_ahead_does_not_end_the_tests(engine: sa.Engine) 
 
 def test_a_window_holds_whole_answers_of_one_version(engine: sa.Engine) -> None:
     for version in ("1", "2"):
-        reading.remember(engine, version, rows(100, 0))
+        reading.store_reference(engine, version, rows(100, 0))
     send(engine, rows(40, 1), start=1000.0, version="1", every_s=100.0)
     send(engine, rows(60, 2, brighter=3), start=1000.0, version="2", every_s=100.0)
     recorder = Recorder(str(engine.url), 10_000)
@@ -91,7 +91,7 @@ def test_a_version_without_reference_is_left_alone(engine: sa.Engine) -> None:
 
 
 def test_images_that_change_in_the_middle_are_found_in_the_window_after(engine: sa.Engine) -> None:
-    reading.remember(engine, "1", rows(200, 0))
+    reading.store_reference(engine, "1", rows(200, 0))
     send(engine, pd.concat([rows(100, 1), rows(100, 2, brighter=1.5)]), start=1000.0, every_s=100.0)
     windows.update(engine, DRIFT)
     small = found(engine).query("size == 50")

@@ -325,9 +325,8 @@ def test_the_page_loads_nothing_from_elsewhere(ada: TestClient) -> None:
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert "http" not in answer.text.replace(
-        "http://www.w3.org/2000/svg", ""
-    )  # a name, not an address
+    # the name of SVG is not an address
+    assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
     assert answer.headers["x-frame-options"] == "DENY"
 
 

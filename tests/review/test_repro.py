@@ -107,6 +107,7 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(reviewed: Review
     ran = [
         line.split("'")[1] for line in reviewed.log.splitlines() if line.startswith("Running stage")
     ]
+    # ingest runs because of the accepted photo
     assert ran == [
         "config",
         "ingest",
@@ -117,7 +118,7 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(reviewed: Review
         "tune",
         "evaluate",
         "export",
-    ]  # ingest, for the photo
+    ]
     after = table.read(folder / "data" / "label-check").set_index("id")
     assert after.loc[reviewed.decided, "decision"].tolist() == ["relabel", "drop", "keep"]
     assert (after.loc[before.index, "label"] != before["label"]).sum() == 1

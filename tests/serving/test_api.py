@@ -127,10 +127,10 @@ def test_base64_is_read_as_programs_write_it(api: TestClient, text: str) -> None
         ("https://example.org/a.jpg", "image 2 of 2: this is an address"),
         ("data:image/jpeg,%FF%D8", "this data: URL is not in base64"),
         ("data:image/jpeg;base64", "no comma"),
-        (PLAIN[:41].rstrip("="), "41 letters are no whole bytes"),
-        ("/9j/*4AA", "'*' is no letter of base64"),
-        ("/9j/é4AA", "'é' is no letter of base64"),
-        ("/9==j/AA", "'=' before the end is no letter"),
+        (PLAIN[:41].rstrip("="), "41 letters are not whole bytes"),
+        ("/9j/*4AA", "'*' is not a letter of base64"),
+        ("/9j/é4AA", "'é' is not a letter of base64"),
+        ("/9==j/AA", "'=' before the end is not a letter"),
     ],
 )
 def test_what_is_no_base64_is_told_what_is_wrong(api: TestClient, text: str, word: str) -> None:
@@ -346,10 +346,11 @@ def test_a_browser_is_told_to_ask_for_the_key_of_the_monitor_page_alone(export: 
             api.get(path, headers={"authorization": "Basic !"}) for path in ("/monitor", "/model")
         ]
     assert [answer.status_code for answer in refused] == [401, 401]
+    # the front page asks for a key itself
     assert [answer.headers["www-authenticate"].partition(" ")[0] for answer in refused] == [
         "Basic",
         "Bearer",
-    ]  # the front page asks in its own way
+    ]
 
 
 def test_a_bucket_fills_again() -> None:

@@ -77,7 +77,7 @@ def serving(export: Path, limit_s: float, max_connections: int) -> Iterator[Serv
         connections.Connection,
         limit_s=limit_s,
         max_connections=max_connections,
-        hung_up=lambda why: hung_up.labels(why).inc(),
+        on_hang_up=lambda reason: hung_up.labels(reason).inc(),
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -38,16 +38,16 @@ def bright_spot(top: int, left: int, side: int = 20, px: int = 100) -> np.ndarra
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (40, 60), (80, 80), (35, 15)])
 def test_what_alone_counts_is_found_where_it_is(top: int, left: int) -> None:
-    seen = occlusion(looks_at(top, left), bright_spot(top, left), 1)  # type: ignore[arg-type]
+    effects = occlusion(looks_at(top, left), bright_spot(top, left), 1)  # type: ignore[arg-type]
     cell = 100 // CELLS
-    row, column = np.unravel_index(seen.argmax(), seen.shape)
+    row, column = np.unravel_index(effects.argmax(), effects.shape)
     assert top <= (row + 0.5) * cell <= top + 20
     assert left <= (column + 0.5) * cell <= left + 20
-    far = np.ones_like(seen, dtype=bool)
+    far = np.ones_like(effects, dtype=bool)
     far[max(0, top // cell - 1) : top // cell + 4, max(0, left // cell - 1) : left // cell + 4] = (
         False
     )
-    assert np.allclose(seen[far], 0)
+    assert np.allclose(effects[far], 0)
 
 
 def test_what_speaks_for_one_of_two_classes_speaks_against_the_other() -> None:
@@ -59,9 +59,9 @@ def test_what_speaks_for_one_of_two_classes_speaks_against_the_other() -> None:
 
 def test_a_model_that_looks_at_nothing_leaves_the_picture_grey() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
-    seen = occlusion(lambda images: np.full((len(images), 2), 0.5, np.float32), image, 0)
-    assert not seen.any()
-    shown = np.asarray(Image.open(io.BytesIO(overlay(image, seen)))).astype(float)
+    effects = occlusion(lambda images: np.full((len(images), 2), 0.5, np.float32), image, 0)
+    assert not effects.any()
+    shown = np.asarray(Image.open(io.BytesIO(overlay(image, effects)))).astype(float)
     assert np.ptp(shown, axis=2).mean() < 0.2 * np.ptp(image.astype(float), axis=2).mean()
 
 
@@ -72,16 +72,16 @@ def test_a_certain_answer_is_explained_too() -> None:
         one = sigmoid(9.2 - 2.3 * (images[:, 40:60, 60:80].mean(axis=(1, 2, 3)) < 200))
         return np.stack([1 - one, one], axis=1)
 
-    seen = occlusion(certain, bright_spot(40, 60), 1)
-    assert seen.max() > 1
-    assert seen.argmax() // CELLS in (4, 5) and seen.argmax() % CELLS in (6, 7)
+    effects = occlusion(certain, bright_spot(40, 60), 1)
+    assert effects.max() > 1
+    assert effects.argmax() // CELLS in (4, 5) and effects.argmax() % CELLS in (6, 7)
 
 
 def test_the_overlay_colours_what_counts_and_greys_the_rest() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
-    seen = np.zeros((CELLS, CELLS), np.float32)
-    seen[2, 7] = 3.0
-    shown = np.asarray(Image.open(io.BytesIO(overlay(image, seen)))).astype(float)
+    effects = np.zeros((CELLS, CELLS), np.float32)
+    effects[2, 7] = 3.0
+    shown = np.asarray(Image.open(io.BytesIO(overlay(image, effects)))).astype(float)
     colourful = np.ptp(shown, axis=2)
     assert colourful[22:28, 72:78].mean() > 3 * colourful[60:, :40].mean()
 
@@ -97,6 +97,6 @@ def test_any_size_and_content_gives_finite_numbers_and_a_picture_of_that_size(
         one = (images.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
         return np.stack([one, 1 - one], axis=1)
 
-    seen = occlusion(model, image, 0)
-    assert seen.shape == (CELLS, CELLS) and np.isfinite(seen).all()
-    assert Image.open(io.BytesIO(overlay(image, seen))).size == (px, px)
+    effects = occlusion(model, image, 0)
+    assert effects.shape == (CELLS, CELLS) and np.isfinite(effects).all()
+    assert Image.open(io.BytesIO(overlay(image, effects))).size == (px, px)

@@ -105,9 +105,8 @@ def test_what_the_model_doubts_waits_without_a_word_and_what_it_knows_does_not(
 ) -> None:
     predict(keeping, jpeg(RED))
     predict(keeping, jpeg(GREY))
-    keeping.post(
-        "/feedback", json={"id": "none", "label": "red"}
-    )  # is answered behind what came before
+    # its answer comes after all earlier images are written
+    keeping.post("/feedback", json={"id": "none", "label": "red"})
     assert [(each.label, each.predicted) for each in Inbox(tmp_path / inbox.FOLDER).waiting()] == [
         ("", "red")
     ]
@@ -251,12 +250,12 @@ def test_what_cannot_be_kept_as_fast_as_it_comes_is_left_out_and_that_is_said_on
     with server(export, on=True) as api:
         for _ in range(6):
             predict(api, jpeg(GREY))
-        assert caplog.messages == ["images are not kept: more come than can be written"]
+        assert caplog.messages == ["images are not kept: more arrive than can be written"]
         go.set()
         wait_until(lambda: api.app.state.server.keeping._queue.empty(), "what waited is kept")  # type: ignore[attr-defined]
         predict(api, jpeg(GREY))
         wait_until(lambda: len(caplog.messages) == 2, "it has caught up")
-    assert re.fullmatch(r"images are kept again; [45] were not", caplog.messages[1])
+    assert re.fullmatch(r"images are kept again; [45] were not kept", caplog.messages[1])
 
 
 def test_a_class_with_a_long_name_can_be_named(

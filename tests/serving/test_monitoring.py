@@ -152,7 +152,7 @@ def test_a_store_that_cannot_be_had_stops_no_prediction(referenced: Path, tmp_pa
             ).status_code
             == 200
         )
-        seen_by(client, "/monitor", "their store is away")
+        seen_by(client, "/monitor", "their store cannot be reached")
         assert "fieldmark_monitor_store_up 0.0" in client.get("/metrics").text
         assert client.get("/health/ready").status_code == 200
 

@@ -39,9 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_project(tmp_path_factory.mktemp("page") / "project")
     twelve(folder)
     params = (folder / "params.yaml").read_text()
-    params = params.replace(
-        "serving: {use: default}", "serving: {use: default, timeout_s: 120}"
-    )  # a busy machine is no alert
+    # a busy machine must not raise an alert
+    params = params.replace("serving: {use: default}", "serving: {use: default, timeout_s: 120}")
     (folder / "params.yaml").write_text(
         params.replace(
             "monitor: {use: default}", "monitor: {use: default, every_s: 1, max_p95_ms: 120000}"
@@ -152,9 +151,8 @@ def test_what_happens_is_said_to_a_screen_reader_and_everything_has_a_name(
         page.execute_script("return document.activeElement.labels[0].textContent")
         == "Search a class, or name a new one"
     )
-    assert (
-        page.find_element(By.CSS_SELECTOR, "dialog img").get_attribute("alt") == "grey.png"
-    )  # which photo is meant
+    # the dialog shows its photo
+    assert page.find_element(By.CSS_SELECTOR, "dialog img").get_attribute("alt") == "grey.png"
 
 
 def test_of_several_photos_each_is_heard_and_the_buttons_of_each_are_in_a_group_of_its_name(
@@ -173,7 +171,7 @@ def test_of_several_photos_each_is_heard_and_the_buttons_of_each_are_in_a_group_
 def test_where_the_model_looked_is_shown_on_demand(page: Chrome, project: Path) -> None:
     show(page, project / "red.png")
     button(page, "Where did it look?")
-    wait_for(page, ".card", "Grey: what does not count")
+    wait_for(page, ".card", "Grey: no effect")
     picture = page.find_element(By.CSS_SELECTOR, ".picture img")
     assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
     WebDriverWait(page, PATIENCE_S).until(
@@ -287,9 +285,8 @@ def test_the_monitor_shows_what_was_asked_wide_and_on_a_phone(
         assert re.search(r"read at \d\d:\d\d:\d\d, and again every 1 s", read(page))
         for width in (360, 1280):
             page.set_window_size(width, 800)
-            assert "No alert." in read(
-                page, "?held=true"
-            )  # it does not load itself anew while it is measured
+            # a paused page does not reload while it is measured
+            assert "No alert." in read(page, "?paused=true")
             assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
             sizes = page.execute_script(
                 "return [...document.querySelectorAll('svg, .tile')].map((el) => "
@@ -314,9 +311,8 @@ def test_a_server_that_goes_away_is_said(page: Chrome, project: Path) -> None:
     page.execute_script("window.fetch = window.real")
     button(page, "Try again")
     wait_for(page, ".card .answer", "red")
-    assert (
-        page.execute_script("return document.activeElement.ariaLabel") == "red.png"
-    )  # who works by keyboard is still there
+    # the keyboard focus is still there
+    assert page.execute_script("return document.activeElement.ariaLabel") == "red.png"
 
 
 def test_a_server_that_hangs_is_not_waited_for_without_end(page: Chrome, project: Path) -> None:

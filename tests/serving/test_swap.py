@@ -82,9 +82,8 @@ def test_versions_change_under_load_without_a_failed_request(tmp_path: Path) -> 
     names = {"1": "red", "2": "blue", "3": "green", "4": "red"}
     assert {status for status, _, _ in seen} == {200}
     assert {version for _, version, _ in seen} == set(names)
-    assert all(
-        names[version] == name for _, version, name in seen
-    )  # no answer of one version under another's name
+    # no answer of one version under another's name
+    assert all(names[version] == name for _, version, name in seen)
 
 
 def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: Path) -> None:
@@ -208,9 +207,7 @@ main()
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(
-        f"loading {export}"
-    )  # what it does until it answers
+    assert process.stdout.readline().startswith(f"loading {export}")
     line = process.stdout.readline()
     assert "http://" in line, line + process.stdout.read()
     yield process, line.split()[-1]

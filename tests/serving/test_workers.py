@@ -103,9 +103,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     yield running
     running.process.kill()
     running.process.wait()
-    wait_until(
-        lambda: not any(map(alive, running.pids())), "all have ended"
-    )  # none outlives the one that started it
+    # no process outlives its supervisor
+    wait_until(lambda: not any(map(alive, running.pids())), "all have ended")
 
 
 @pytest.mark.slow
@@ -144,7 +143,7 @@ def test_a_model_that_is_not_sound_ends_the_start_with_its_reason(tmp_path: Path
     served = Served(folder)
     assert served.process.wait(LONG) == 2
     assert "model.onnx: ONNX Runtime cannot run it; export it again" in served.said()
-    assert "the reason stands above" in served.said() and "Traceback" not in served.said()
+    assert "the reason is above" in served.said() and "Traceback" not in served.said()
 
 
 @pytest.mark.slow
@@ -161,7 +160,7 @@ def test_ctrl_c_while_they_load_ends_all_with_one_line(tmp_path: Path) -> None:
     os.killpg(served.process.pid, signal.SIGINT)
     assert served.process.wait(LONG) == 0
     assert served.said().splitlines()[2:] == [
-        "stopping, and finishing what is under way; another signal shortens that"
+        "stopping after the running requests; a second signal stops at once"
     ]
 
 
