@@ -1,6 +1,4 @@
-"""What the exported folder says of images that it was not trained on: thresholds, and the reference
-for drift, from the validation images.
-"""
+"""Thresholds and the reference for drift, both from the validation images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -33,8 +31,9 @@ def density_of(settings: Export, trained: Network, train: Samples, seed: int) ->
 def strange(
     trained: Network, strangeness: Density, images: Samples
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How strange each image is (n,), and its sketch (n, 16), from the features of the memo: what
-    the exported file says, as far as parity was proved.
+    """Out-of-distribution scores (n,) and sketches (n, 16), from the features of the memo.
+
+    They equal the outputs of the exported file, as far as parity was proved.
     """
     with TemporaryDirectory() as folder, torch.inference_mode():
         features = cache.exact(
@@ -52,21 +51,20 @@ def reference(
     ood: np.ndarray, sketch: np.ndarray, val: Samples, tune: Path, classes: list[str]
 ) -> pd.DataFrame:
     """One row per validation image: what serving would record of it."""
-    said = csvs.read(
-        tune / "validation.csv", dtype={"id": str, "label": str}, keep_default_na=False
-    )  # classes may be digits
-    probs = said[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    seen = pd.DataFrame([quality.scores(image) for image in val])
+    dtype = {"id": str, "label": str}  # classes may be digits
+    predictions = csvs.read(tune / "validation.csv", dtype=dtype, keep_default_na=False)
+    probs = predictions[[f"p_{name}" for name in classes]].to_numpy(np.float64)
+    scores = pd.DataFrame([quality.scores(image) for image in val])
     return pd.DataFrame(
         {
-            "id": said["id"],
-            "label": said["label"],
+            "id": predictions["id"],
+            "label": predictions["label"],
             "predicted": np.array(classes, dtype=object)[probs.argmax(1)],
             "confidence": probs.max(1),
             "ood": ood,
             **{f"sketch_{i}": sketch[:, i] for i in range(sketch.shape[1])},
-            "brightness": seen["brightness"],
-            "sharpness": seen["blur"],
+            "brightness": scores["brightness"],
+            "sharpness": scores["blur"],
         }
     )
 
