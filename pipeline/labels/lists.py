@@ -1,5 +1,18 @@
-"""What label-check found, written as lists for people to read, with pictures of the first cases for
-the report.
+"""What label-check finds, written as lists for people, with pictures of the first cases.
+
+suspects.csv   the doubtful labels, most doubtful first: id, name, label, suggested_label,
+               suspect_score
+outliers.csv   the images unlike all others, the strangest first: id, name, label, outlier_score
+pairs.csv      the near-duplicates that show most: why, name, other, label, other_label, cosine
+suspects.npy, outliers.npy, pairs.npy
+               uint8 (n, size_px, size_px, 3): pictures of the first suspects and outliers, and of
+               both sides of pairs (n, 2, ...), for the report; suspects.png shows the suspects
+near_duplicates.csv
+               pairs: name, other, label, other_label, cosine, id, other_id
+classes.csv    images of each class, in all and by split
+correlates.csv how well one property alone tells a class: property, label, auc, accuracy, majority
+audit.csv      how well planted label errors are found; see labels/audit
+findings.csv   how often each kind of finding occurs: finding, n, note
 """
 
 from pathlib import Path

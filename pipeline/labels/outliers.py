@@ -5,8 +5,10 @@ Axes: n images, d numbers an embedding, k neighbours.
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int32
 
+from pipeline.config.schema import Outliers
 from pipeline.labels.duplicates import unit
 from pipeline.storage import store
 
@@ -15,10 +17,11 @@ AT_ONCE = 1024
 # Makes a median absolute deviation a standard deviation, where values are normal.
 MAD_TO_STD = 1.4826
 
+Embeddings = Float[np.ndarray, "n d"]
+Nearest = Int32[np.ndarray, "n k"]
 
-def distances(
-    embeddings: Float[np.ndarray, "n d"], nearest: Int32[np.ndarray, "n k"]
-) -> Float64[np.ndarray, " n"]:
+
+def distances(embeddings: Embeddings, nearest: Nearest) -> Float64[np.ndarray, " n"]:
     """Mean of 1 - cosine to the k nearest others, 0 to 2; zeros where there are no others.
 
     Embeddings need no normalisation, and may be mapped from disk.
@@ -44,3 +47,11 @@ def outliers(distance: Float64[np.ndarray, " n"], *, deviations: float) -> Bool[
     spread = MAD_TO_STD * np.median(np.abs(logs - middle)) if len(logs) else 0.0
     far: Bool[np.ndarray, " n"] = logs > middle + deviations * spread
     return far & (spread > 0)
+
+
+def judged(
+    rows: pd.DataFrame, embedding: Embeddings, nearest: Nearest, settings: Outliers
+) -> pd.DataFrame:
+    """The rows with outlier_score and outlier."""
+    far = distances(embedding, nearest)
+    return rows.assign(outlier_score=far, outlier=outliers(far, **settings.model_dump()))

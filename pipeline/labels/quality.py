@@ -85,3 +85,10 @@ def _shrunk(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
 
 def _percentile(shares: Float64[np.ndarray, " levels"], fraction: float) -> float:
     return int(np.count_nonzero(np.cumsum(shares) < fraction)) / (LEVELS - 1)
+
+
+def judged(rows: pd.DataFrame, scores: np.ndarray, limits: dict[str, float]) -> pd.DataFrame:
+    """The rows with quality scores and problems as columns."""
+    scored = pd.DataFrame(scores, columns=FIGURES, index=rows.index)
+    wrong = problems(pd.concat([scored, rows[["width", "height"]]], axis=1), **limits)
+    return pd.concat([rows, scored.add_suffix("_score"), wrong], axis=1)

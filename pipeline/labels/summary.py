@@ -3,71 +3,106 @@ images that show most.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from pipeline.config.schema import Classes
+from pipeline.config.schema import LabelCheck
 from pipeline.labels.duplicates import Pairs
 
 WHY = "given to different splits", "labels differ", "near-duplicates"
 
 UNTRAINED = "classes without a training image"  # no model can ever say them
 
+Finding = tuple[str, int, str]
 Pair = tuple[int, int, float]  # two rows and the cosine of their embeddings
 
 
-def findings(
-    rows: pd.DataFrame,
-    pairs: Pairs,
-    told: pd.DataFrame,
-    leaks: pd.Series,
-    *,
-    problems: Sequence[str],
-    unmatched: int,
-    classes: Classes,
-    feedback: pd.Series,
-) -> pd.DataFrame:
-    """A row a kind of finding: finding, n, note. told: the rows of `correlates` that are named;
-    leaks: see `splits.leaking`.
+class Context(NamedTuple):
+    """What the findings are counted from, beside the table.
+
+    shortcuts: see `correlates`; leaks and feedback: which rows are in a group that crosses given
+    splits, and which came as feedback; unmatched: decisions on images that are not there.
     """
+
+    pairs: Pairs
+    shortcuts: pd.DataFrame
+    leaks: pd.Series
+    feedback: pd.Series
+    unmatched: int
+
+
+def findings(rows: pd.DataFrame, context: Context, settings: LabelCheck) -> pd.DataFrame:
+    """One row per kind of finding: finding, n, note."""
+    return pd.DataFrame(
+        [
+            *_of_images(rows, context.pairs, list(settings.quality.model_dump())),
+            *_of_classes(rows, context.shortcuts, settings),
+            *_of_decisions(rows, context.unmatched),
+            *_of_splits(rows, context.leaks),
+            *_of_metadata(rows),
+            *(_of_feedback(rows, context.feedback) if context.feedback.any() else []),
+        ],
+        columns=["finding", "n", "note"],
+    )
+
+
+def counts(findings: pd.DataFrame) -> dict[str, float]:
+    """The findings as figures that DVC and MLflow compare: n_suspect_labels and so on."""
+    names = [re.sub(r"\W+", "_", name).strip("_") for name in findings["finding"]]
+    return {f"n_{name}": float(n) for name, n in zip(names, findings["n"], strict=True)}
+
+
+def _of_images(rows: pd.DataFrame, pairs: Pairs, problems: Sequence[str]) -> list[Finding]:
     label = rows["label"].to_numpy(dtype=object)
-    carried = Counter(key for text in rows["metadata"] for key in json.loads(text))
-    counts = rows.loc[rows["split"] != "", "label"].value_counts().sort_index()
-    found: list[tuple[str, int, str]] = [
+    n_differ = int((label[pairs.first] != label[pairs.second]).sum())
+    return [
         ("suspect labels", int(rows["suspect"].sum()), ""),
         ("near-duplicate pairs", len(pairs.first), ""),
-        (
-            "near-duplicate pairs with different labels",
-            int((label[pairs.first] != label[pairs.second]).sum()),
-            "",
-        ),
+        ("near-duplicate pairs with different labels", n_differ, ""),
         *((name.replace("_", " "), int(rows[name].sum()), "") for name in problems),
         ("outliers", int(rows["outlier"].sum()), ""),
+    ]
+
+
+def _of_classes(rows: pd.DataFrame, shortcuts: pd.DataFrame, settings: LabelCheck) -> list[Finding]:
+    n = rows.loc[rows["split"] != "", "label"].value_counts().sort_index()
+    named = shortcuts[shortcuts["auc"] >= settings.correlates.min_auc]
+    small = n[n < settings.classes.min_images]
+    far_smaller = n[n * settings.classes.max_imbalance < n.max()]
+    telling = "; ".join(_shortcut(row) for row in named.itertuples())
+    return [
         (UNTRAINED, *_untrained(rows)),
-        ("classes with few images", *_named(counts[counts < classes.min_images])),
-        (
-            "classes far smaller than the largest",
-            *_named(counts[counts * classes.max_imbalance < counts.max()]),
-        ),
-        (
-            "classes told apart by one property alone",
-            len(told),
-            "; ".join(_shortcut(row) for row in told.itertuples()),
-        ),
+        ("classes with few images", *_named(small)),
+        ("classes far smaller than the largest", *_named(far_smaller)),
+        ("classes told apart by one property alone", len(named), telling),
+    ]
+
+
+def _of_decisions(rows: pd.DataFrame, unmatched: int) -> list[Finding]:
+    return [
         ("decisions applied", int((rows["decision"] != "").sum()), ""),
         ("labels changed by decisions", int((rows["label"] != rows["given_label"]).sum()), ""),
         ("conflicting decisions", int((rows["decision"] == "conflict").sum()), ""),
         ("decisions on images not in the data", unmatched, ""),
-        ("images without a label", int((label == "").sum()), ""),
-        (
-            "groups moved as they were given to several splits",
-            int(rows.loc[leaks, "dup_group"].nunique()),
-            _share(leaks, rows),
-        ),
+        ("images without a label", int((rows["label"] == "").sum()), ""),
+    ]
+
+
+def _of_splits(rows: pd.DataFrame, leaks: pd.Series) -> list[Finding]:
+    n_moved = int(rows.loc[leaks, "dup_group"].nunique())
+    name = "groups moved as they were given to several splits"
+    return [(name, n_moved, _share(leaks, rows))]
+
+
+def _of_metadata(rows: pd.DataFrame) -> list[Finding]:
+    carried = Counter(key for text in rows["metadata"] for key in json.loads(text))
+    return [
         ("images that carried a place (GPS)", carried["has_gps"], "left behind in data/ingest"),
         (
             "images that carried other metadata",
@@ -75,15 +110,15 @@ def findings(
             "left behind in data/ingest, but for the camera's model",
         ),
     ]
-    if feedback.any():
-        n_alike = int(
-            (feedback & (rows["split"] == "") & (rows["decision"] != "drop") & (label != "")).sum()
-        )
-        found += [
-            ("feedback images", int(feedback.sum()), ""),
-            ("feedback images left out as they are like held-out ones", n_alike, ""),
-        ]
-    return pd.DataFrame(found, columns=["finding", "n", "note"])
+
+
+def _of_feedback(rows: pd.DataFrame, feedback: pd.Series) -> list[Finding]:
+    left_out = (rows["split"] == "") & (rows["decision"] != "drop") & (rows["label"] != "")
+    n_alike = int((feedback & left_out).sum())
+    return [
+        ("feedback images", int(feedback.sum()), ""),
+        ("feedback images left out as they are like held-out ones", n_alike, ""),
+    ]
 
 
 def telling_pairs(rows: pd.DataFrame, pairs: Pairs, *, at_most: int) -> list[tuple[str, Pair]]:
