@@ -73,7 +73,7 @@ def test_a_zip_packed_in_a_way_that_cannot_be_bounded_says_what_to_do(tmp_path: 
         packed.writestr("a/1.png", bytes(300))
     (item,) = read(tmp_path / "x.zip")
     assert isinstance(item, Item)
-    with pytest.raises(OSError, match="pack it anew"):
+    with pytest.raises(OSError, match="compress it anew"):
         item.load()
 
 
