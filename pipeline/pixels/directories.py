@@ -1,5 +1,6 @@
-"""The directories of a TIFF, one a page, by their bytes alone: Pillow takes seconds to read a
-million of anything in them, and hours to count as many pages.
+"""The directories of a TIFF, one per page, read from their bytes.
+
+Pillow takes seconds to read a million entries in them, and hours to count as many pages.
 """
 
 import struct
@@ -29,22 +30,22 @@ def check_pieces(data: bytes) -> None:
 
 
 def n_pages(data: bytes) -> int:
-    """As many as can be reached, and 1 at least."""
-    layout, known = _layout(data), set[int]()
+    """The number of pages that can be reached, at least 1."""
+    layout, visited = _layout(data), set[int]()
     try:
         (at,) = layout.offset.unpack_from(data, layout.first)
-        while at and at not in known:
+        while at and at not in visited:
             behind = (
                 at
                 + layout.number.size
                 + layout.number.unpack_from(data, at)[0] * (layout.entry.size)
             )
             (following,) = layout.offset.unpack_from(data, behind)
-            known.add(at)
+            visited.add(at)
             at = following
     except struct.error:  # the file ends there
         pass
-    return max(1, len(known))
+    return max(1, len(visited))
 
 
 def _first(data: bytes) -> Iterator[tuple[int, int]]:

@@ -75,7 +75,7 @@ def _check_header(data: bytes, size: tuple[int, int]) -> None:
 
 
 def _check_scans(data: bytes) -> None:
-    """That what is decoded in passes over the whole image is not decoded for hours."""
+    """Raise BadImage for a JPEG of so many scans that decoding would take hours."""
     if not keeps_coefficients(data):
         return
     at, n_scans = 2, 0

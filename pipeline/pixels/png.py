@@ -54,8 +54,9 @@ def check_end(image: Image.Image, data: bytes) -> None:
 
 
 def _inflates_to(data: bytes, n_bytes: int) -> bool:
-    """Whether the compressed pixels are so many bytes; what is beyond, of which a few MB may hold
-    many GB, is not looked at.
+    """Whether the compressed pixels have at least this size.
+
+    What is beyond is not unpacked: a few MB may hold many GB.
     """
     inflate, size = zlib.decompressobj(), 0
     for name, start, end in _chunks(data):

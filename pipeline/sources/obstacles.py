@@ -172,8 +172,10 @@ def _is_nested(path: Path) -> bool:
 
 
 def _is_pipeline(entry: Entry) -> bool:
-    """A dvc.yaml, whose stages DVC would run, or a .dvc file at which it would stop: one that is not
-    as `dvc add` writes it.
+    """Whether DVC would take a file for a part of its pipeline.
+
+    That is a dvc.yaml, whose stages it would run, or a .dvc file that `dvc add` did not write, at
+    which it would stop.
     """
     path = entry.path
     if entry.kind is not Kind.FILE or not path.name.endswith(("dvc.yaml", ".dvc")):
