@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Candidate
+from pipeline.config.schema import Candidate, Export
 from pipeline.exported import signature
 from pipeline.features import engine
 from pipeline.storage import store
@@ -77,6 +77,28 @@ def write_onnx(
     onnx.helper.set_model_props(model, {"classes": "\n".join(classes)})
     onnx.checker.check_model(model)
     onnx.save(model, file)
+
+
+def write_checked(
+    deployed: Deployed,
+    classes: list[str],
+    size_px: int,
+    settings: Export,
+    images: np.ndarray,
+    out: Path,
+) -> dict[str, float]:
+    """model.onnx in the folder, after parity was shown; returns parity and latency.
+
+    images: uint8 (n, size_px, size_px, 3), of which some are compared.
+    """
+    file = out / "model.onnx"
+    write_onnx(deployed, classes, size_px, settings.opset, file)
+    n = min(settings.parity_images, len(images))
+    some = np.linspace(0, len(images) - 1, n).astype(int)
+    return {
+        **parity(deployed, file, images[some], settings.parity_tolerance),
+        **latency(file, images[:1], settings.latency_runs),
+    }
 
 
 def session(file: Path) -> ort.InferenceSession:

@@ -240,13 +240,3 @@ def _flipped(
     shares = said.shares.copy()
     shares[which, to], shares[which, before] = said.shares[which, before], said.shares[which, to]
     return replace(said, labels=labels, shares=shares)
-
-
-def figures(audited: pd.DataFrame) -> dict[str, float]:
-    """The average precision of each kind and share of planted errors, for DVC and MLflow."""
-    return {
-        f"audit/average_precision_{row['kind']}_{100 * row['fraction']:.0f}": row[
-            "average_precision"
-        ]
-        for row in audited.to_dict("records")
-    }

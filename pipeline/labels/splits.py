@@ -13,7 +13,6 @@ import pandas as pd
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import LabelCheck
-from pipeline.labels import duplicates
 
 # The most protected first: where members of one group were given to different splits, all go to the
 # first of these.
@@ -42,26 +41,6 @@ def dealt(
     rows.loc[own.index, "split"] = deal(own, fractions=settings.fractions.model_dump(), seed=seed)
     rows.loc[used & feedback, "split"] = add(rows["split"], together, feedback)
     return rows, leaks
-
-
-def grouped(
-    rows: pd.DataFrame, pairs: duplicates.Pairs, feedback: pd.Series
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Rows with dup_group, and what is tied to what when feedback images count, too.
-
-    They must not move any other image to another split, so dup_group is made without them, and they
-    join one.
-    """
-    came = feedback.to_numpy(bool)
-    without = ~(came[pairs.first] | came[pairs.second])
-    own = duplicates.Pairs(pairs.first[without], pairs.second[without], pairs.cosine[without])
-    ids, given = rows["id"].tolist(), rows["group"].tolist()
-    together, alone = (
-        pd.Series(duplicates.groups(len(rows), some, given, ids), rows.index)
-        for some in (pairs, own)
-    )
-    joined = together.map(alone[~feedback].groupby(together[~feedback]).min()).fillna(together)
-    return rows.assign(dup_group=alone.where(~feedback, joined).astype(str)), together
 
 
 def n_leaking(rows: pd.DataFrame, leaks: pd.Series) -> float:

@@ -52,10 +52,21 @@ def findings(rows: pd.DataFrame, context: Context, settings: LabelCheck) -> pd.D
     )
 
 
-def counts(findings: pd.DataFrame) -> dict[str, float]:
-    """The findings as figures that DVC and MLflow compare: n_suspect_labels and so on."""
+def figures(findings: pd.DataFrame, audited: pd.DataFrame, n_leaking: float) -> dict[str, float]:
+    """What DVC and MLflow compare: n_suspect_labels and so on, the audit, groups across splits."""
     names = [re.sub(r"\W+", "_", name).strip("_") for name in findings["finding"]]
-    return {f"n_{name}": float(n) for name, n in zip(names, findings["n"], strict=True)}
+    counts = {f"n_{name}": float(n) for name, n in zip(names, findings["n"], strict=True)}
+    return {**counts, **_audit_figures(audited), "leaks": n_leaking}
+
+
+def _audit_figures(audited: pd.DataFrame) -> dict[str, float]:
+    """The average precision of each kind and share of planted errors, for DVC and MLflow."""
+    return {
+        f"audit/average_precision_{row['kind']}_{100 * row['fraction']:.0f}": row[
+            "average_precision"
+        ]
+        for row in audited.to_dict("records")
+    }
 
 
 def _of_images(rows: pd.DataFrame, pairs: Pairs, problems: Sequence[str]) -> list[Finding]:

@@ -18,6 +18,7 @@ from pipeline.labels import (
     correlates,
     doubts,
     duplicates,
+    grouping,
     lists,
     neighbours,
     outliers,
@@ -51,7 +52,7 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
         np.ascontiguousarray(scans["hash"]), embedding, **settings.duplicates.model_dump()
     )
     feedback = rows["metadata"].map(table.from_feedback)
-    rows, together = splits.grouped(rows, pairs, feedback)
+    rows, together = grouping.grouped(rows, pairs, feedback)
     near = neighbours.nearest(embedding, k=settings.neighbours)
     rows = outliers.judged(rows, embedding, near, settings.outliers)
     rows = doubts.doubt(rows, embedding, settings.errors, cfg.seed)
@@ -68,8 +69,4 @@ def run(cfg: Config, *, ingest: Path, decisions: Path, out: Path) -> dict[str, f
     audited = audit.of_table(rows, embedding, cfg, **settings.audit.model_dump())
     lists.write(rows, pairs, squares, out)
     lists.write_findings(out, findings=findings, correlates=shortcuts, audit=audited)
-    return {
-        **summary.counts(findings),
-        **audit.figures(audited),
-        "leaks": splits.n_leaking(rows, leaks),
-    }
+    return summary.figures(findings, audited, splits.n_leaking(rows, leaks))

@@ -1,6 +1,6 @@
 """model-search: data/preprocess/dev + data/augment -> data/model-search.
 
-leaderboard.csv  one row per candidate, the winner first: its name and title, val metrics, latency, size,
+leaderboard.csv  one row per candidate, the winner first: name, title, val metrics, latency, size,
                  training time, why it was left out, within_budget
 leaderboard.svg  the metric against latency
 search.json      the metric of the comparison, the latency budget, who was better than the winner
@@ -36,8 +36,7 @@ def run(
         seed=cfg.seed,
         run_id=run_id,
     )
-    metric = f"val/{settings.metric}"
-    budget = settings.latency_budget_ms
+    metric, budget = f"val/{settings.metric}", settings.latency_budget_ms
     ranked = screening.rank(board, settings.metric, budget)
     csvs.write(ranked, out / "leaderboard.csv")
     (out / "leaderboard.svg").write_bytes(

@@ -67,6 +67,29 @@ def fit(
     return Fitted(network.eval(), history, logits(network, val) if val else None)
 
 
+def refitted(
+    best: Candidate,
+    train: Samples,
+    val: Samples,
+    val_logits: Float32[np.ndarray, "n k"],
+    *,
+    on: str,
+    symmetry: str,
+    policy: Policy,
+    seed: int,
+) -> tuple[Network, float]:
+    """The final network and its temperature, in the precision that the network keeps it in.
+
+    on: `dev` fits on train and val together, `train` on train alone. val_logits: of val, by a
+    network that was fitted on train alone; the temperature comes from them.
+    """
+    degrees = temperature(val_logits, val.targets)
+    learned, watched = (train + val, None) if on == "dev" else (train, val)
+    final = fit(best, learned, watched, symmetry=symmetry, policy=policy, seed=seed).network
+    final.temperature.fill_(degrees)  # type: ignore[operator]
+    return final, float(final.temperature)  # type: ignore[arg-type]
+
+
 def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]) -> float:
     """The temperature that makes logits of unseen images honest: the least log loss (Guo et al.,
     ICML 2017).

@@ -8,16 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from safetensors.torch import load_file, save_file
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from pipeline import config
 from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine
 from pipeline.pixels.symmetry import SYMMETRIES, view
-from pipeline.storage import store
+from pipeline.storage import store, table
 from pipeline.training import heads
 from pipeline.training.samples import Samples
 
@@ -130,3 +132,13 @@ def load(folder: Path) -> tuple[Network, Candidate, list[str], int]:
     network = build(winner, n_classes=len(classes), size_px=size_px, symmetry=symmetry, blank=True)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval(), winner, classes, size_px
+
+
+def predictions(
+    folder: Path, split: str, logits: Float[np.ndarray, "n k"], classes: list[str]
+) -> pd.DataFrame:
+    """id, label and a probability of each class (p_CLASS), one row per image of the split."""
+    rows = table.read(folder)
+    known = rows.loc[rows["split"] == split, ["id", "label"]].reset_index(drop=True)
+    probs = softmax(logits.astype(np.float64), axis=1)
+    return known.join(pd.DataFrame(probs, columns=[f"p_{name}" for name in classes]))

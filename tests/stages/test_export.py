@@ -9,9 +9,8 @@ from toys import draw
 
 from pipeline import config
 from pipeline.exported import reference
-from pipeline.stages import tune
 from pipeline.storage import store, table
-from pipeline.training import samples
+from pipeline.training import network, samples
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,9 @@ def test_a_model_that_is_always_right_abstains_from_nothing_whatever_its_classes
         [i % 2 for i in range(n)], px=32
     )
     logits = np.array([[4.0, 0.0] if label == classes[0] else [0.0, 4.0] for label in labels])
-    tune._unseen(logits, tmp_path / "dev", classes).to_csv(tmp_path / "validation.csv", index=False)
+    network.predictions(tmp_path / "dev", "val", logits, classes).to_csv(
+        tmp_path / "validation.csv", index=False
+    )
     val = samples.load(tmp_path / "dev", classes, split="val")
     rows = reference.reference(np.ones(n), np.zeros((n, 16)), val, tmp_path, classes)
     assert (rows["label"].tolist(), rows["id"].iloc[7]) == (labels, "007")

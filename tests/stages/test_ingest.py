@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline import FieldmarkError
 from pipeline.config import Config, schema
 from pipeline.pixels.images import Probe
-from pipeline.sources import Item, Skipped, ledger, verify
+from pipeline.sources import Item, Skipped, intake, ledger, verify
 from pipeline.stages import ingest
 from pipeline.storage import store, table
 
@@ -181,7 +181,7 @@ def test_the_frames_of_an_animation_are_noted(tmp_path: Path) -> None:
 
 def test_soft_labels_are_stored_with_sorted_keys() -> None:
     item = Item("a", bytes, "b", soft_label={"b": 0.75, "a": 0.25})
-    row = ingest._row(ledger.Verified("0", 0, b"", item, Probe(1, 1, "PNG", 1, False)))
+    row = intake.row(ledger.Verified("0", 0, b"", item, Probe(1, 1, "PNG", 1, False)))
     assert row["soft_label"] == '{"a": 0.25, "b": 0.75}'
 
 
