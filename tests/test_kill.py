@@ -19,6 +19,8 @@ from holding import held, wait_until
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from pipeline.evaluation import evidence
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning"),
@@ -63,6 +65,7 @@ OTHERWISE = {
     "model-search/metrics.json",
     "tune/trials.csv",
     "evaluate/report.html",
+    "evaluate/evidence.json",  # the commit and caveats with latencies; its figures are compared
     "export/card.md",
     "export/metrics.json",
 }
@@ -210,6 +213,10 @@ def results(folder: Path) -> dict[str, str]:
 
 def test_the_results_are_those_of_an_undisturbed_rebuild(survived: Survived, built: Path) -> None:
     assert results(survived.folder) == results(built)
+    ours, undisturbed = (
+        evidence.read(folder / "data" / "evaluate") for folder in (survived.folder, built)
+    )
+    assert ours.figures == undisturbed.figures
     assert len(results(built)) > 25
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tiffs import GREY, Layout, tiff
 
 from pipeline.pixels import cost
 from pipeline.pixels.directories import n_pages
 from pipeline.pixels.images import BadImage, decode, probe
-from tests.pixels.tiffs import GREY, Layout, tiff
 
 LIMIT = 50_000_000
 PIECE = 2**24  # zeros that are compressed once and stand in a file again and again
