@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.pixels import exif, jpeg
 from pipeline.pixels.images import FORMATS, JPEGS, opened
 
-FIXED_BYTES = 8_000_000  # strips in conversion, code that is loaded at the first image of a format
+FIXED_BYTES = 14_000_000  # strips in conversion, threads, code loaded at the first image
 BLOCK_PX = 32  # decoders allocate in blocks: 1 pixel costs as much as 32
 
 # Bytes per pixel: what the decoder holds, including 3 of the result.
