@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from pipeline import FieldmarkError
 from pipeline.config import messages
 
 TARGET = "_target_"
+# Albumentations would ask the network for a newer release at import.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Its part for torch, which nothing here uses, would load torch; it goes without where there is none.
+sys.modules.setdefault("albumentations.pytorch", None)  # type: ignore[arg-type]
 
 
 class Rule(NamedTuple):
@@ -72,8 +77,6 @@ def target(node: Mapping[str, Any], group: str) -> Any:
     """
     check_name(node, group)
     name = str(node[TARGET])
-    # Albumentations would ask the network for a newer release at import.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     module, _, attribute = name.rpartition(".")
     try:
         named = getattr(importlib.import_module(module), attribute)

@@ -1,21 +1,20 @@
 """The Albumentations policy: built, serialised, applied. The only `import albumentations`."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from pipeline import config
 
-os.environ.setdefault(
-    "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # it would ask the network for a newer release at import
+import albumentations as A  # isort: skip  (after config, which says how it is imported)
 
-import albumentations as A
+Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 
 
 class Policy:
@@ -32,6 +31,34 @@ class Policy:
     def to_json(self) -> str:
         """The policy as Albumentations serialises it."""
         return json.dumps(A.to_dict(self.compose), indent=1)
+
+
+def shrunk(policy: Policy | None, input_px: int | None) -> Transform | None:
+    """The policy on images that are averaged down first, where input_px names the size that an
+    extractor averages them down to: it then has a fraction of the pixels to work on.
+    """
+    return policy if input_px is None else partial(_on_shrunk, policy, input_px)
+
+
+def _on_shrunk(
+    policy: Policy | None, input_px: int, image: UInt8[np.ndarray, "h w 3"], seed: int
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    image = averaged_down(image, input_px)
+    return policy(image, seed) if policy else image
+
+
+def averaged_down(
+    pixels: UInt8[np.ndarray, "h w 3"], input_px: int
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Averages of blocks of the whole factor that brings the height nearest to, not below, input_px,
+    as features/hog.shrink makes them, rounded; pixels that fill no block are left out.
+    """
+    factor = max(1, pixels.shape[0] // input_px)
+    if factor == 1:
+        return pixels.copy()
+    height, width = (side // factor for side in pixels.shape[:2])
+    whole = pixels[: height * factor, : width * factor]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def from_nodes(nodes: Sequence[dict[str, Any]]) -> Policy:

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
+from torch.utils import deterministic
 from torch.utils.data import DataLoader
 
 from pipeline import FieldmarkError
@@ -88,13 +89,13 @@ def fit_network(
     on_epoch: OnEpoch | None,
 ) -> list[Epoch]:
     """Train extractor and head together on the images under the policy."""
-    loader = _loader(
-        train, policy, SeededOrder(len(train), settings.batch_size, seed, shuffle=True)
-    )
+    input_px = getattr(network.extractor, "input_px", None)
+    order = SeededOrder(len(train), settings.batch_size, seed, shuffle=True)
+    loader = _loader(ImageRows(train, augmentation.shrunk(policy, input_px)), order)
     val_loader = None
     if val:
         unshuffled = SeededOrder(len(val), settings.batch_size, seed, shuffle=False)
-        val_loader = _loader(val, None, unshuffled)
+        val_loader = _loader(ImageRows(val, augmentation.shrunk(None, input_px)), unshuffled)
     module = Classifier(
         network,
         settings,
@@ -108,10 +109,10 @@ def fit_network(
         return _train(module, loader, val_loader, accelerator, _precision(accelerator))
 
 
-def _loader(images: Samples, policy: Policy | None, order: SeededOrder) -> Loader:
+def _loader(images: ImageRows, order: SeededOrder) -> Loader:
     workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, parallel.N_CORES - 1)))
     return DataLoader(
-        ImageRows(images, policy),
+        images,
         batch_sampler=order,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -200,16 +201,20 @@ def _precision(accelerator: str) -> str:
 @contextmanager
 def _determinism() -> Iterator[None]:
     """What Lightning turns on ends with the training: features of another network may have no such
-    form on a GPU.
+    form on a GPU. Without the filling of new tensors, a sixth of a step, which only serves to
+    find code that reads what it has not written.
     """
     before, warns = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+    fills = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warns)
+        deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 @contextmanager

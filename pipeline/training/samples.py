@@ -4,7 +4,7 @@ in memory.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from pipeline.features import cache
 from pipeline.features.cache import Keys
 from pipeline.storage import memo, store, table
+from pipeline.training.augmentation import Transform
 
-Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 Key = tuple[int, int]  # position and seed of one image in one epoch
 
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 from toys import draw, samples
 
+from pipeline.features.hog import shrink
 from pipeline.training import augmentation
 from pipeline.training.augmentation import Policy
 from pipeline.training.samples import ImageRows
@@ -106,3 +108,15 @@ def test_no_image_of_a_class_is_used_much_more_than_another(
     labels = np.array([name for name, n in counts.items() for _ in range(n)])
     uses = np.bincount(augmentation.extra_views(labels, balance_to, each), minlength=len(labels))
     assert all(np.ptp(uses[labels == name]) <= 1 for name in counts)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "input_px"), [(224, 224, 96), (230, 219, 96), (64, 64, 96), (90, 90, 30)]
+)
+def test_averaging_down_beforehand_is_what_an_extractor_does_up_to_rounding(
+    height: int, width: int, input_px: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1).float()
+    expected = shrink(planes, input_px).permute(1, 2, 0).numpy()
+    assert augmentation.averaged_down(pixels, input_px) == pytest.approx(expected, abs=0.51)
