@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from ports import free_port
 
 from pipeline.config import schema
-from pipeline.exported import model, write
+from pipeline.exported import engines, model, write
 from pipeline.prediction.answers import answers
 from pipeline.prediction.pictures import pictures
 from pipeline.serving import app
@@ -67,7 +67,7 @@ def in_training(project: Path, images: Images) -> np.ndarray:
 def in_onnx(project: Path, images: Images) -> Predictions:
     """The exported file in ONNX Runtime, on training's own arrays."""
     probs, ood, _ = write.run(
-        write.session(project / "data" / "export" / "model.onnx"), [*images.arrays]
+        engines.onnx_runtime(project / "data" / "export" / "model.onnx"), [*images.arrays]
     )
     return probs, ood
 

@@ -48,9 +48,39 @@ def load(file: Path, images: np.ndarray, classes: Sequence[str]) -> Engines:
     Raises FieldmarkError where ONNX Runtime cannot run the file, or where the classes differ from
     those in its metadata.
     """
-    make, whole = _faster(file, images, classes)
+    make, whole = faster(file, images, classes)
     # Each engine takes much memory: load the second copy only after the slower engine is released.
     return Engines(whole, make(file, lanes=N_CORES))
+
+
+def faster(
+    file: Path, images: np.ndarray, classes: Sequence[str]
+) -> tuple[Callable[..., Engine], Engine]:
+    """OpenVINO where it agrees with ONNX Runtime and is faster on the images, else ONNX Runtime: how
+    to make it, and one that has all cores. Raises as `load`.
+    """
+    try:
+        reference = onnx_runtime(file)
+        reference_outputs = reference.run(images)
+    except Exception as error:  # ONNX Runtime raises a type of its own for each of its complaints
+        raise FieldmarkError("model.onnx: ONNX Runtime cannot run it; export it again") from error
+    if reference.classes not in (None, "\n".join(classes)):
+        raise FieldmarkError(
+            "signature.json: its classes are not those of model.onnx; export it again"
+        )
+    try:
+        other = openvino(file)
+        outputs = other.run(images)
+    except RuntimeError:
+        return onnx_runtime, reference  # OpenVINO does not know an operator of the file
+    agrees = all(
+        np.allclose(a, b, rtol=0.01, atol=MAX_DIFFERENCE)
+        for a, b in zip(outputs, reference_outputs, strict=True)
+    )
+    seconds = _seconds([reference, other], images)
+    if agrees and seconds[1] < seconds[0]:
+        return openvino, other
+    return onnx_runtime, reference
 
 
 def onnx_runtime(file: Path, *, lanes: int = 1) -> Engine:
@@ -93,34 +123,6 @@ def openvino(file: Path, *, lanes: int = 1) -> Engine:
         return [outputs[port] for port in ports]
 
     return Engine(f"openvino {ov.__version__.split('-')[0]}", run)
-
-
-def _faster(
-    file: Path, images: np.ndarray, classes: Sequence[str]
-) -> tuple[Callable[..., Engine], Engine]:
-    """OpenVINO where it agrees with ONNX Runtime and is faster, else ONNX Runtime."""
-    try:
-        reference = onnx_runtime(file)
-        reference_outputs = reference.run(images)
-    except Exception as error:  # ONNX Runtime raises a type of its own for each of its complaints
-        raise FieldmarkError("model.onnx: ONNX Runtime cannot run it; export it again") from error
-    if reference.classes not in (None, "\n".join(classes)):
-        raise FieldmarkError(
-            "signature.json: its classes are not those of model.onnx; export it again"
-        )
-    try:
-        other = openvino(file)
-        outputs = other.run(images)
-    except RuntimeError:
-        return onnx_runtime, reference  # OpenVINO does not know an operator of the file
-    agrees = all(
-        np.allclose(a, b, rtol=0.01, atol=MAX_DIFFERENCE)
-        for a, b in zip(outputs, reference_outputs, strict=True)
-    )
-    seconds = _seconds([reference, other], images)
-    if agrees and seconds[1] < seconds[0]:
-        return openvino, other
-    return onnx_runtime, reference
 
 
 def _seconds(engines: Sequence[Engine], images: np.ndarray) -> list[float]:

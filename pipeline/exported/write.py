@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
 from pipeline import FieldmarkError
+from pipeline.compute import timing
 from pipeline.config.schema import Candidate, Export
 from pipeline.exported import signature
-from pipeline.features import engine
+from pipeline.exported.engines import Engine, faster, onnx_runtime
 from pipeline.storage import store
 from pipeline.training.density import Density
 from pipeline.training.network import Network
@@ -97,13 +97,8 @@ def write_checked(
     some = np.linspace(0, len(images) - 1, n).astype(int)
     return {
         **parity(deployed, file, images[some], settings.parity_tolerance),
-        **latency(file, images[:1], settings.latency_runs),
+        **latency(file, images[:1], classes, settings.latency_runs),
     }
-
-
-def session(file: Path) -> ort.InferenceSession:
-    """The file in ONNX Runtime, on the CPU."""
-    return ort.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 def parity(
@@ -114,7 +109,7 @@ def parity(
     images: uint8 (n, h, w, 3). Raises FieldmarkError beyond the tolerance, where a top class
     differs by more than a tie, or where score or sketch differ by more than one per cent.
     """
-    onnx_probs, *onnx_rest = run(session(file), images)
+    onnx_probs, *onnx_rest = run(onnx_runtime(file), images)
     torch_probs, *torch_rest = in_torch(deployed, images)
     if not all(
         np.allclose(a, b, rtol=0.01, atol=0.01) for a, b in zip(onnx_rest, torch_rest, strict=True)
@@ -138,22 +133,17 @@ def parity(
     return {"parity/max_difference": worst, "parity/top1_differences": float(differ.sum())}
 
 
-def latency(file: Path, image: np.ndarray, runs: int) -> dict[str, float]:
-    """Milliseconds per image with ONNX Runtime on this CPU after warm-up: median and p95."""
-    ready = session(file)
-    times = engine.times_ms(lambda: ready.run(None, {"images": image}), runs)
-    return {
-        "latency/p50_ms": float(np.median(times)),
-        "latency/p95_ms": float(np.percentile(times, 95)),
-    }
+def latency(file: Path, image: np.ndarray, classes: list[str], runs: int) -> dict[str, float]:
+    """Milliseconds for one image, uint8 (1, s, s, 3), with the engine that serving would pick for
+    this file on this CPU; see compute/timing.
+    """
+    _, engine = faster(file, image, classes)
+    return timing.latency(lambda: engine.run(image), runs)
 
 
-def run(ready: ort.InferenceSession, images: Images) -> list[np.ndarray]:
+def run(engine: Engine, images: Images) -> list[np.ndarray]:
     """The outputs for all images, run in small batches."""
-    parts = [
-        ready.run(list(signature.NAMES), {"images": np.stack(part)})
-        for part in store.chunks(images, BATCH)
-    ]
+    parts = [engine.run(np.stack(part)) for part in store.chunks(images, BATCH)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 

@@ -5,10 +5,9 @@ Axes: n images, h height, w width.
 
 import os
 import sys
-import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from pipeline import FieldmarkError, one_line
+from pipeline.compute import timing
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
 
@@ -45,26 +45,12 @@ def name() -> str:
 
 
 def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
-    """Time of one image through the module with OpenVINO on this machine's CPU, warmed up: a
-    median.
-
-    Of five rounds the quietest counts, since a choice is made by this figure, and another program
-    may be busy.
+    """Median time of one image through the module with OpenVINO on this machine's CPU, which serving
+    picks, too, wherever it is the faster engine; see compute/timing.
     """
     compiled = _compile(module, size_px, "LATENCY")
     image = np.zeros((1, size_px, size_px, 3), np.uint8)
-    times = times_ms(lambda: compiled(image), runs)
-    return float(min(np.median(part) for part in np.array_split(times, min(runs, 5))))
-
-
-def times_ms(call: Callable[[], object], runs: int) -> list[float]:
-    """How long each of so many calls takes, after five that warm up."""
-    times = []
-    for _ in range(runs + 5):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1000)
-    return times[5:]
+    return timing.latency(lambda: compiled(image), runs)["latency/p50_ms"]
 
 
 @contextmanager

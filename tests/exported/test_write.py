@@ -9,7 +9,7 @@ import torch
 from toys import HOG, SMALL_CNN, TIMM, candidate, draw
 
 from pipeline import FieldmarkError
-from pipeline.exported import signature, write
+from pipeline.exported import engines, signature, write
 from pipeline.exported.write import Deployed
 from pipeline.training import density, network
 from pipeline.training.network import Network
@@ -64,7 +64,7 @@ def test_the_file_says_what_the_network_says_for_any_number_of_images(
     packed: tuple[Deployed, Path], n: int
 ) -> None:
     model, file = packed
-    probs, *_ = write.session(file).run(None, {"images": IMAGES[:n]})
+    probs, *_ = engines.onnx_runtime(file).run(IMAGES[:n])
     assert np.ptp(own(model, IMAGES)) > 0.1
     np.testing.assert_allclose(probs, own(model, IMAGES[:n]), atol=1e-4)
 
@@ -74,7 +74,7 @@ def test_an_even_image_gets_an_answer_too(packed: tuple[Deployed, Path], shade: 
     """The exporter once dropped HOG's guard against division by zero: overexposed photos got NaN."""
     model, file = packed
     even = np.full((1, PX, PX, 3), shade, np.uint8)
-    probs, *_ = write.session(file).run(None, {"images": even})
+    probs, *_ = engines.onnx_runtime(file).run(even)
     np.testing.assert_allclose(probs, own(model, even), atol=1e-4)
 
 
@@ -154,7 +154,7 @@ def test_a_network_that_says_nothing_fails(tmp_path: Path) -> None:
 
 def test_images_of_another_size_are_refused(small: Path) -> None:
     with pytest.raises(Exception, match="[Ii]nvalid dimensions for input: images"):
-        write.session(small).run(None, {"images": draw([0], px=PX + 1)})
+        engines.onnx_runtime(small).run(draw([0], px=PX + 1))
 
 
 def test_another_view_of_what_is_strange_fails(small: Path) -> None:
@@ -165,7 +165,7 @@ def test_another_view_of_what_is_strange_fails(small: Path) -> None:
 
 
 def test_the_slow_answers_are_no_faster_than_the_usual_ones(small: Path) -> None:
-    latency = write.latency(small, IMAGES[:1], runs=20)
+    latency = write.latency(small, IMAGES[:1], CLASSES, runs=20)
     assert 0 < latency["latency/p50_ms"] <= latency["latency/p95_ms"]
 
 

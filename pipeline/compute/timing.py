@@ -1,0 +1,28 @@
+"""How long one call takes on this machine."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+WARM_UP = 5
+ROUNDS = 5
+
+
+def latency(call: Callable[[], object], runs: int) -> dict[str, float]:
+    """latency/p50_ms and latency/p95_ms of so many calls, after some that warm up.
+
+    Of five rounds the quietest counts, the one of the least median: choices are made by this
+    figure, and another program may be busy.
+    """
+    times = []
+    for _ in range(WARM_UP + runs):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1000)
+    rounds = np.array_split(times[WARM_UP:], min(runs, ROUNDS))
+    quietest = min(rounds, key=np.median)
+    return {
+        "latency/p50_ms": float(np.median(quietest)),
+        "latency/p95_ms": float(np.percentile(quietest, 95)),
+    }
