@@ -96,10 +96,10 @@ def check_targets(cfg: Config) -> None:
 
     Raises FieldmarkError naming the section, the argument and the nearest valid names.
     """
-    found = list(_nodes(cfg))
-    for where, node, group in found:  # all of them, before anything is imported
+    all_nodes = list(_nodes(cfg))
+    for where, node, group in all_nodes:  # all of them, before anything is imported
         _at(where, check_name, node, group)
-    for where, node, group in found:
+    for where, node, group in all_nodes:
         _check_arguments(where, node, group)
 
 

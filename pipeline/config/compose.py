@@ -214,5 +214,7 @@ def _validate(
             raise FieldmarkError(
                 f"{file}: {where}: unknown key; {messages.nearest(inside[-1], known)}"
             ) from error
-        shown = "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
-        raise FieldmarkError(f"{file}: {where}: {first['msg']}{shown}") from error
+        given_value = (
+            "" if first["type"] in {"missing", "value_error"} else f", not {first['input']!r}"
+        )
+        raise FieldmarkError(f"{file}: {where}: {first['msg']}{given_value}") from error

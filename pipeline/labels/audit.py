@@ -43,7 +43,7 @@ HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "ran
 
 def audit(
     features: Features,
-    said: Labelling,
+    labelling: Labelling,
     *,
     fractions: Sequence[float],
     folds: int,
@@ -62,21 +62,21 @@ def audit(
     other = np.array([1, 0])  # of two classes, without a model
     confused = (
         other
-        if said.labels.max() < 2
-        else _most_alike(said.labels, errors.out_of_fold(features, said, **how))
+        if labelling.labels.max() < 2
+        else _most_alike(labelling.labels, errors.out_of_fold(features, labelling, **how))
     )
     rows = []
-    for kind, fraction, noisy in _planted(said, confused, fractions, seed):
-        found = errors.suspects(
+    for kind, fraction, noisy in _planted(labelling, confused, fractions, seed):
+        result = errors.suspects(
             noisy, errors.out_of_fold(features, noisy, **how), max_fraction=max_fraction
         )
-        rows.append(_figures(kind, fraction, noisy.labels != said.labels, found))
+        rows.append(_figures(kind, fraction, noisy.labels != labelling.labels, result))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def real(
     features: Features,
-    said: Labelling,
+    labelling: Labelling,
     wrong: Bool[np.ndarray, " n"],
     judged: Bool[np.ndarray, " n"],
     *,
@@ -88,10 +88,10 @@ def real(
     """One row COLUMNS of kind "real": how well the labels that are known to be wrong are found
     among the judged ones.
     """
-    probs = errors.out_of_fold(features, said, folds=folds, C=C, seed=seed)
-    found = errors.suspects(said, probs, max_fraction=max_fraction)[judged]
+    probs = errors.out_of_fold(features, labelling, folds=folds, C=C, seed=seed)
+    result = errors.suspects(labelling, probs, max_fraction=max_fraction)[judged]
     return pd.DataFrame(
-        [_figures(REAL, float(wrong[judged].mean()), wrong[judged], found)], columns=COLUMNS
+        [_figures(REAL, float(wrong[judged].mean()), wrong[judged], result)], columns=COLUMNS
     )
 
 
@@ -112,14 +112,14 @@ def of_table(
     """
     how = {**cfg.label_check.errors.model_dump(), "seed": cfg.seed}
     labelled = _sample(np.flatnonzero(rows["label"] != ""), max_images, cfg.seed)
-    names, said = errors.labelling(rows.iloc[labelled])
-    found = [pd.DataFrame(columns=COLUMNS)]
+    names, labelling = errors.labelling(rows.iloc[labelled])
+    result = [pd.DataFrame(columns=COLUMNS)]
     if len(names) > 1 and fractions:
-        found.append(audit(features[labelled], said, fractions=fractions, **how))
+        result.append(audit(features[labelled], labelling, fractions=fractions, **how))
     if verified:
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
-        _, said = errors.labelling(rows.assign(label=rows["given_label"]).iloc[given])
+        _, labelling = errors.labelling(rows.assign(label=rows["given_label"]).iloc[given])
         judged, wrong = (
             truth[given] != "",
             truth[given] != rows["given_label"].to_numpy(object)[given],
@@ -129,8 +129,8 @@ def of_table(
                 f"the column {verified!r} must say of some labels that they are right, and of "
                 f"some that they are wrong"
             )
-        found.append(real(features[given], said, wrong, judged, **how))
-    return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+        result.append(real(features[given], labelling, wrong, judged, **how))
+    return pd.concat([part for part in result if len(part)] or result, ignore_index=True)
 
 
 def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -> None:
@@ -146,25 +146,25 @@ def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -
         raise FieldmarkError("an audit needs labels of at least two classes")
     features = store.read_array(CHECKED / "embedding.npy")
     settings = cfg.label_check.audit
-    found = of_table(
+    result = of_table(
         rows,
         features,
         cfg,
         fractions=fractions or settings.fractions,
         verified=verified or settings.verified,
     )
-    shown = Table(*HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1))
-    for row in found.itertuples(index=False):
-        shown.add_row(
+    printed = Table(*HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1))
+    for row in result.itertuples(index=False):
+        printed.add_row(
             *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
         )
-    Console().print(shown)
+    Console().print(printed)
 
 
 def _figures(
-    kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], found: pd.DataFrame
+    kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], result: pd.DataFrame
 ) -> dict[str, object]:
-    suspect, score = found["suspect"].to_numpy(), found["suspect_score"].to_numpy()
+    suspect, score = result["suspect"].to_numpy(), result["suspect_score"].to_numpy()
     figures = (
         precision_score(wrong, suspect, zero_division=0),
         recall_score(wrong, suspect, zero_division=0),
@@ -190,13 +190,13 @@ def _sample(
 
 def _verified(rows: pd.DataFrame, column: str) -> np.ndarray:
     """What the metadata column says of each image, "" where nothing."""
-    told = [json.loads(text) for text in rows["metadata"]]
-    if not any(column in row for row in told):
-        names = ", ".join(sorted({name for row in told for name in row})) or "none"
+    metadata = [json.loads(text) for text in rows["metadata"]]
+    if not any(column in row for row in metadata):
+        names = ", ".join(sorted({name for row in metadata for name in row})) or "none"
         raise FieldmarkError(
             f"there is no metadata column {column!r} of verified labels; there are: {names}"
         )
-    return np.array([str(row.get(column, "")) for row in told], dtype=object)
+    return np.array([str(row.get(column, "")) for row in metadata], dtype=object)
 
 
 def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.ndarray, " k"]:
@@ -214,29 +214,32 @@ def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.n
 
 
 def _planted(
-    said: Labelling, confused: Int64[np.ndarray, " k"], fractions: Sequence[float], seed: int
+    labelling: Labelling, confused: Int64[np.ndarray, " k"], fractions: Sequence[float], seed: int
 ) -> Iterator[tuple[str, float, Labelling]]:
-    labels, k = said.labels, len(confused)
+    labels, k = labelling.labels, len(confused)
     for fraction in fractions:
         random = np.random.default_rng([seed, round(fraction * 1e6)])
         which = random.permutation(len(labels))[: max(1, round(fraction * len(labels)))]
         yield (
             UNIFORM,
             fraction,
-            _flipped(said, which, (labels[which] + random.integers(1, k, len(which))) % k),
+            _flipped(labelling, which, (labels[which] + random.integers(1, k, len(which))) % k),
         )
         if k > 2:
-            yield LOOK_ALIKE, fraction, _flipped(said, which, confused[labels[which]])
+            yield LOOK_ALIKE, fraction, _flipped(labelling, which, confused[labels[which]])
 
 
 def _flipped(
-    said: Labelling, which: Int64[np.ndarray, " r"], to: Int64[np.ndarray, " r"]
+    labelling: Labelling, which: Int64[np.ndarray, " r"], to: Int64[np.ndarray, " r"]
 ) -> Labelling:
     """With other labels for some images; shares of the two classes are exchanged."""
-    labels, before = said.labels.copy(), said.labels[which]
+    labels, before = labelling.labels.copy(), labelling.labels[which]
     labels[which] = to
-    if said.shares is None:
-        return replace(said, labels=labels)
-    shares = said.shares.copy()
-    shares[which, to], shares[which, before] = said.shares[which, before], said.shares[which, to]
-    return replace(said, labels=labels, shares=shares)
+    if labelling.shares is None:
+        return replace(labelling, labels=labels)
+    shares = labelling.shares.copy()
+    shares[which, to], shares[which, before] = (
+        labelling.shares[which, before],
+        labelling.shares[which, to],
+    )
+    return replace(labelling, labels=labels, shares=shares)

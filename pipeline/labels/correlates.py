@@ -45,14 +45,14 @@ def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.Da
     groups = rows.groupby("label")["dup_group"].nunique()
     rows = rows[rows["label"].isin(groups[groups >= FOLDS].index)]
     names, labels = np.unique(rows["label"].to_numpy(dtype=object).astype(str), return_inverse=True)
-    found: list[tuple[str, str, float, float, float]] = []
+    lines: list[tuple[str, str, float, float, float]] = []
     if len(names) > 1:
         dealer = StratifiedGroups(FOLDS, shuffle=True, random_state=seed)
         dealt = dealer.split(labels, labels, pd.factorize(rows["dup_group"], sort=True)[0])
         folds = [(drawn(known, labels, seed), asked) for known, asked in dealt]
         for name, values in _properties(rows, set(ignore)):
-            found += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
-    table = pd.DataFrame(found, columns=COLUMNS)
+            lines += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
+    table = pd.DataFrame(lines, columns=COLUMNS)
     return table.sort_values(
         ["auc", "property", "label"], ascending=[False, True, True], ignore_index=True
     )
@@ -62,7 +62,7 @@ def _properties(
     rows: pd.DataFrame, ignore: set[str]
 ) -> Iterator[tuple[str, Float64[np.ndarray, " n"]]]:
     """Name and values as numbers, of those that differ."""
-    told = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
+    metadata = pd.DataFrame([json.loads(text) for text in rows["metadata"]], index=rows.index)
     plain = {
         "size": rows["width"].astype(float) * rows["height"],
         "aspect": rows["width"] / rows["height"],
@@ -75,7 +75,7 @@ def _properties(
     }
     for name, column in [
         *plain.items(),
-        *((str(name), _read(told[name])) for name in told if name not in ignore),
+        *((str(name), _read(metadata[name])) for name in metadata if name not in ignore),
     ]:
         values = _numbers(column)
         if values is not None and len(np.unique(values)) > 1:
@@ -84,10 +84,10 @@ def _properties(
 
 def _read(column: pd.Series) -> pd.Series:
     """As numbers where all the texts are some: in a CSV file everything is text."""
-    told = column.dropna()
+    metadata = column.dropna()
     numbers = (
-        pd.to_numeric(told, errors="coerce")
-        if all(isinstance(value, str) for value in told)
+        pd.to_numeric(metadata, errors="coerce")
+        if all(isinstance(value, str) for value in metadata)
         else None
     )
     return column if numbers is None or numbers.isna().any() else numbers.reindex(column.index)
@@ -115,8 +115,8 @@ def _told(
     )
     probs = cross_val_predict(tree, values[:, None], labels, cv=folds, method="predict_proba")
     judged = np.arange(len(names)) if len(names) > 2 else np.array([np.bincount(labels).argmin()])
-    own, said = labels[:, None] == judged, probs[:, judged]
-    shares, right = own.mean(axis=0), (own == (said > 0.5)).mean(axis=0)
-    aucs = np.atleast_1d(roc_auc_score(own, said, average=None))
+    own, pred = labels[:, None] == judged, probs[:, judged]
+    shares, right = own.mean(axis=0), (own == (pred > 0.5)).mean(axis=0)
+    aucs = np.atleast_1d(roc_auc_score(own, pred, average=None))
     for i, auc, accuracy, share in zip(judged, aucs, right, shares, strict=True):
         yield str(names[i]), float(auc), float(accuracy), float(max(share, 1 - share))

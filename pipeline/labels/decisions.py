@@ -143,7 +143,7 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
     config.made(lock.parent)
     path = folder / FILE
     with FileLock(lock):
-        found = stamp(path)
+        before_write = stamp(path)
         before = path.read_bytes() if path.exists() else b""
         before = before or f"{','.join(COLUMNS)}\n".encode()
         with store.whole(path, lock.with_suffix(".partial")) as half, half.open("wb") as file:
@@ -152,16 +152,16 @@ def append(folder: Path, lines: Sequence[Sequence[str]], lock: Path) -> tuple[St
             )
             file.flush()
             os.fsync(file.fileno())
-        return found, stamp(path)
+        return before_write, stamp(path)
 
 
 def stamp(path: Path) -> Stamp:
     """A value that changes whenever the file does; None where there is no file."""
     try:
-        seen = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def unmatched(rows: pd.DataFrame, decisions: pd.DataFrame) -> int:

@@ -60,15 +60,15 @@ def near_duplicates(
     Embeddings need no normalisation, and may be mapped from disk; one of zeros has a cosine of 0
     with all others.
     """
-    found = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float32)))]
+    pairs = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float32)))]
     for first, second in _candidates(hashes, max_hamming):
         for start in range(0, len(first), PAIRS_AT_ONCE):
             a, b = first[start : start + PAIRS_AT_ONCE], second[start : start + PAIRS_AT_ONCE]
             cosine = np.einsum("cd,cd->c", unit(embeddings[a]), unit(embeddings[b]))
             kept = cosine >= min_cosine
-            found.append(Pairs(a[kept], b[kept], cosine[kept]))
+            pairs.append(Pairs(a[kept], b[kept], cosine[kept]))
         store.release(embeddings)
-    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
 
 def unit(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:
@@ -115,12 +115,12 @@ def _candidates(hashes: Hashes, max_hamming: int) -> Iterator[tuple[Rows, Rows]]
     )
     index.add(hashes)
     for start in range(0, len(hashes), QUERIES_AT_ONCE):
-        ends, _, found = index.range_search(
+        ends, _, second = index.range_search(
             hashes[start : start + QUERIES_AT_ONCE], tables
         )  # strictly nearer than
         counts: Rows = np.diff(ends.astype(np.int64))
         first = np.repeat(np.arange(start, start + len(counts)), counts)
-        yield _next_ones(first[first < found], found[first < found])
+        yield _next_ones(first[first < second], second[first < second])
 
 
 def _next_ones(

@@ -63,7 +63,7 @@ def labelling(rows: pd.DataFrame) -> tuple[list[str], Labelling]:
 
 def out_of_fold(
     features: Features,
-    said: Labelling,
+    labelling: Labelling,
     *,
     folds: int,
     C: float,
@@ -81,21 +81,21 @@ def out_of_fold(
     is uniform: no evidence against the label. The memo keeps the
     answer, and until there is one that of each fold, so that a killed run goes on where it was.
     """
-    given = (said.weights, said.shares, rows)
+    given = (labelling.weights, labelling.shares, rows)
     question = memo.key(
         {
             "how": [folds, C, seed],
-            "groups": list(said.groups),
+            "groups": list(labelling.groups),
             "given": [part is not None for part in given],
         },
         features,
-        said.labels,
+        labelling.labels,
         *(part for part in given if part is not None),
         code=(__name__,),
         libraries=("scikit-learn", "numpy", "scipy"),
     )
     probs = memo.array(
-        "folds", question, lambda: _out_of_fold(features, said, folds, C, seed, rows, question)
+        "folds", question, lambda: _out_of_fold(features, labelling, folds, C, seed, rows, question)
     )
     for fold in range(folds):
         memo.forget("folds", f"{question}-{fold}")
@@ -104,18 +104,18 @@ def out_of_fold(
 
 def _out_of_fold(
     features: Features,
-    said: Labelling,
+    labelling: Labelling,
     folds: int,
     C: float,
     seed: int,
     rows: Labels | None,
     question: str,
 ) -> Float64[np.ndarray, "n k"]:
-    labels, weights = said.labels, said.weights
+    labels, weights = labelling.labels, labelling.weights
     classes = int(labels.max()) + 1 if len(labels) else 0
     probs = np.full((len(labels), classes), 1 / max(classes, 1))
     place = np.arange(len(labels)) if rows is None else rows
-    numbered = pd.factorize(np.array(said.groups, dtype=object), sort=True)[
+    numbered = pd.factorize(np.array(labelling.groups, dtype=object), sort=True)[
         0
     ]  # an array of names of 64 letters is copied several times
     for fold, (whole, held_out) in enumerate(_folds(labels, numbered, folds, seed)):
@@ -127,8 +127,8 @@ def _out_of_fold(
         counted = None if weights is None else table.relative(weights[train])
         learned, taught, counted = (
             (train, labels[train], counted)
-            if said.shares is None
-            else _graded(train, known, counted, said.shares)
+            if labelling.shares is None
+            else _graded(train, known, counted, labelling.shares)
         )
         judge = partial(_judged, features, place[judged], place[learned], taught, counted, C)
         probs[judged] = 0
@@ -137,7 +137,7 @@ def _out_of_fold(
 
 
 def suspects(
-    said: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float
+    labelling: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float
 ) -> pd.DataFrame:
     """One row an image: suspect, suspect_score and suggested class.
 
@@ -147,7 +147,7 @@ def suspects(
     highest scores first (on a tie the earlier row). A uniform row is never suspect, and its own
     label is suggested.
     """
-    labels, shares = said.labels, said.shares
+    labels, shares = labelling.labels, labelling.shares
     if len(labels) == 0:
         return pd.DataFrame(
             {"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels}
@@ -190,9 +190,9 @@ def _graded(
     """Rows, labels and weights: a row for each class that it has a share of. Of very many the
     smallest shares are left out.
     """
-    said = shares[np.ix_(train, known)]
-    which, label = np.nonzero(said)
-    weight = said[which, label] * (1.0 if counted is None else counted[which])
+    own = shares[np.ix_(train, known)]
+    which, label = np.nonzero(own)
+    weight = own[which, label] * (1.0 if counted is None else counted[which])
     kept = np.sort(np.argsort(-weight, kind="stable")[: MOST_SHARES * LEARN])
     return train[which[kept]], known[label[kept]], weight[kept]
 
@@ -207,11 +207,11 @@ def _judged(
 ) -> Probs:
     """What a model that has learned some rows says of the judged ones."""
     scaler, model = StandardScaler(copy=False), LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
-    seen = scaled(features, learned, scaler)
+    scaled_features = scaled(features, learned, scaler)
     # Its steps are so small that several threads would mostly wait for each other.
     with threadpool_limits(1):
-        model.fit(seen, labels, sample_weight=counted)
-    del seen  # or else the largest array of all would be there beside the answer
+        model.fit(scaled_features, labels, sample_weight=counted)
+    del scaled_features  # or else the largest array of all would be there beside the answer
     probs = np.empty((len(judged), len(model.classes_)))
     for some in np.array_split(np.arange(len(judged)), -(-len(judged) // AT_ONCE)):
         probs[some] = model.predict_proba(

@@ -87,9 +87,11 @@ def _write_pairs(rows: pd.DataFrame, pairs: Pairs, squares: scan.Squares, out: P
     )
     both = pd.DataFrame({**alike, "id": id[i], "other_id": id[j]})
     csvs.write(both, out / "near_duplicates.csv")
-    shown = summary.telling_pairs(rows, pairs, at_most=PAIRS)
-    told = [(why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in shown]
-    csvs.write(pd.DataFrame(told, columns=["why", *columns]), out / "pairs.csv")
-    sides = np.array([(i, j) for _, (i, j, _) in shown], np.int64).reshape(-1, 2)
+    pairs_shown = summary.telling_pairs(rows, pairs, at_most=PAIRS)
+    lines = [
+        (why, name[i], name[j], label[i], label[j], cosine) for why, (i, j, cosine) in pairs_shown
+    ]
+    csvs.write(pd.DataFrame(lines, columns=["why", *columns]), out / "pairs.csv")
+    sides = np.array([(i, j) for _, (i, j, _) in pairs_shown], np.int64).reshape(-1, 2)
     pictures = squares.stack(sides.ravel())
     np.save(out / "pairs.npy", pictures.reshape(*sides.shape, *pictures.shape[1:]))

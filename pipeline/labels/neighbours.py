@@ -54,21 +54,21 @@ def _nearest(embeddings: Embeddings, k: int) -> Neighbours:
 
 
 def _of_all(unit: Embeddings, k: int) -> Neighbours:
-    found = np.empty((len(unit), k), np.int32)
+    nearest = np.empty((len(unit), k), np.int32)
     for start in range(0, len(unit), QUERIES_AT_ONCE):
         distance = -(unit[start : start + QUERIES_AT_ONCE] @ unit.T)
         here = np.arange(len(distance))
         distance[here, start + here] = np.inf
         near = np.sort(np.argpartition(distance, k - 1, axis=1)[:, :k], axis=1)
         order = np.argsort(np.take_along_axis(distance, near, axis=1), axis=1, kind="stable")
-        found[start + here] = np.take_along_axis(near, order, axis=1)
-    return found
+        nearest[start + here] = np.take_along_axis(near, order, axis=1)
+    return nearest
 
 
 def _of_candidates(embeddings: Embeddings, k: int) -> Neighbours:
     index = _index(embeddings)
     cells = faiss.extract_index_ivf(index)
-    found = np.empty((len(embeddings), k), np.int32)
+    nearest = np.empty((len(embeddings), k), np.int32)
     for start in range(0, len(embeddings), CANDIDATES_AT_ONCE):
         asked = unit(embeddings[start : start + CANDIDATES_AT_ONCE])
         near = _proposed(index, cells, asked, 1 + CANDIDATES * k)
@@ -77,9 +77,9 @@ def _of_candidates(embeddings: Embeddings, k: int) -> Neighbours:
         )
         alike[near == start + np.arange(len(near))[:, None]] = -np.inf
         order = np.argsort(-alike, axis=1, kind="stable")[:, :k]
-        found[start : start + len(near)] = np.take_along_axis(near, order, axis=1)
+        nearest[start : start + len(near)] = np.take_along_axis(near, order, axis=1)
         store.release(embeddings)
-    return found
+    return nearest
 
 
 def _proposed(index: Any, cells: Any, asked: Embeddings, n: int) -> np.ndarray:

@@ -26,13 +26,13 @@ def distances(embeddings: Embeddings, nearest: Nearest) -> Float64[np.ndarray, "
 
     Embeddings need no normalisation, and may be mapped from disk.
     """
-    found = np.zeros(len(embeddings))
+    scores = np.zeros(len(embeddings))
     for start in range(0, len(embeddings) if nearest.shape[1] else 0, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         near = unit(embeddings[nearest[part].ravel()]).reshape(*nearest[part].shape, -1)
-        found[part] = 1 - np.einsum("nd,nkd->nk", unit(embeddings[part]), near).mean(axis=1)
+        scores[part] = 1 - np.einsum("nd,nkd->nk", unit(embeddings[part]), near).mean(axis=1)
         store.release(embeddings)
-    return found
+    return scores
 
 
 def outliers(distance: Float64[np.ndarray, " n"], *, deviations: float) -> Bool[np.ndarray, " n"]:

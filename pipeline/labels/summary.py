@@ -173,8 +173,8 @@ def _untrained(rows: pd.DataFrame) -> tuple[int, str]:
     if "train" in places:
         places = places[places["train"] == 0].drop(columns="train")
     notes = [
-        f"{label}: {', '.join(f'{n} {place}' for place, n in found[found > 0].items())}"
-        for label, found in places.iterrows()
+        f"{label}: {', '.join(f'{n} {place}' for place, n in counts[counts > 0].items())}"
+        for label, counts in places.iterrows()
     ]
     return len(notes), "; ".join(notes)
 

@@ -17,12 +17,12 @@ from pipeline.serving.counters import Counters
 from pipeline.serving.feedback import Keeping
 from pipeline.serving.guard import DOCS_FILES, LOOPBACK, Guard
 from pipeline.serving.keys import Keys
-from pipeline.serving.limits import MB, Door
+from pipeline.serving.limits import MB, Admission
 from pipeline.serving.notes import Notes, Recorder
 from pipeline.serving.predicting import Explain, Judged, Predictor
 from pipeline.serving.problems import Refusal
 from pipeline.serving.proxy import Behind
-from pipeline.serving.swap import Keeper, Source
+from pipeline.serving.swap import CurrentModel, Source
 
 PREDICT = "/predict"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -55,11 +55,13 @@ class Server:
     ) -> None:
         self.cfg, self.counters, self.keeping = cfg, Counters(), keeping
         max_bytes, max_decoding = cfg.max_waiting_mb * MB, cfg.max_waiting_decoding_mb * MB
-        self.door = Door(cfg.max_waiting, round(max_bytes), round(max_decoding))
+        self.admission = Admission(cfg.max_waiting, round(max_bytes), round(max_decoding))
         self.batcher = Batcher(cfg.max_batch, self._ran)
         self.predictor = Predictor(cfg, self.batcher, explain)
-        self.keeper = Keeper(source, lambda event: self.counters.versions.labels(event).inc())
-        self.counters.watch(self.keeper, self.door, self.batcher)
+        self.current = CurrentModel(
+            source, lambda event: self.counters.versions.labels(event).inc()
+        )
+        self.counters.watch(self.current, self.admission, self.batcher)
         self.draining = draining
         self.notes: Notes | None = None
 
@@ -84,7 +86,7 @@ class Server:
         self.counters.seconds.observe(seconds)
         self.counters.tell_others()
         if status != 200 and self.notes:
-            self.notes.refuse(self.keeper.model.version, status)
+            self.notes.refuse(self.current.model.version, status)
 
 
 def create(
@@ -140,9 +142,9 @@ def _protect(app: FastAPI, server: Server, keys: Keys | None) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server: Server = app.state.server
     server.notes = Notes(app.state.recorder) if app.state.recorder else None
-    server.keeper.watch(server.cfg.poll_s)
+    server.current.watch(server.cfg.poll_s)
     yield
-    server.keeper.stop()
+    server.current.stop()
     server.predictor.close()
     if server.notes:
         server.notes.close()
@@ -168,11 +170,11 @@ def _predict(server: Server) -> APIRouter:
         ] = False,
     ) -> Response:
         """One image as the body, or several as files of a form or as base64 in JSON."""
-        with server.door.inside() as visit:
-            files = await limits.read(request, visit, server.cfg)
-            model = server.keeper.model
+        with server.admission.request() as reservation:
+            files = await limits.read(request, reservation, server.cfg)
+            model = server.current.model
             judged = await server.predictor.answer(
-                model, files, visit, top_k=top_k, explain=explain
+                model, files, reservation, top_k=top_k, explain=explain
             )
         server.count(judged)
         if server.keeping:
@@ -187,17 +189,17 @@ def _status(server: Server) -> APIRouter:
 
     @routes.get("/model", summary="The current model")
     def model() -> About:
-        keeper = server.keeper
-        now = keeper.model
+        current = server.current
+        now = current.model
         return About(
             name=now.name,
             version=now.version,
             classes=now.classes,
             size_px=now.size_px,
             engine=now.engine.name,
-            since=keeper.since,
+            since=current.since,
             thresholds=now.thresholds.model_dump(),
-            refused=keeper.refused,
+            refused=current.refused,
         )
 
     @routes.get(

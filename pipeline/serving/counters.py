@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from pipeline.serving.batching import Batcher
-from pipeline.serving.limits import Door
-from pipeline.serving.swap import Keeper
+from pipeline.serving.limits import Admission
+from pipeline.serving.swap import CurrentModel
 
 # A folder in which all processes count; set before this process starts.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
@@ -52,12 +52,12 @@ class Counters:
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, registry=self.registry)
 
-    def watch(self, keeper: Keeper, door: Door, batcher: Batcher) -> None:
+    def watch(self, current: CurrentModel, admission: Admission, batcher: Batcher) -> None:
         """Add the gauges of the parts of a server."""
         self.gauge(
             "fieldmark_inside_images",
             "images between their first byte and their answer",
-            lambda: door.images,
+            lambda: admission.images,
             "livesum",
         )
         self.gauge(
@@ -69,13 +69,13 @@ class Counters:
         self.gauge(
             "fieldmark_version_refused",
             "1 while a broken version is refused",
-            lambda: keeper.refused is not None,
+            lambda: current.refused is not None,
             "livemax",
         )
         self.gauge(
             "fieldmark_version_since_seconds",
             "when the current version was loaded, in seconds since 1970",
-            lambda: keeper.since,
+            lambda: current.since,
             "livemin",
         )
 

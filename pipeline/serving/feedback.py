@@ -193,7 +193,7 @@ def router(keeping: Keeping | None) -> APIRouter:
                 "this server keeps no images, so it takes no feedback; see `fieldmark serve "
                 "--feedback`",
             )
-        classes = request.app.state.server.keeper.model.classes
+        classes = request.app.state.server.current.model.classes
         label = _label(objection.label, classes, keeping.new_classes)
         await _store(keeping, Objection(id=objection.id, label=label))
         if recorder := request.app.state.recorder:

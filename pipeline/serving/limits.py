@@ -19,8 +19,8 @@ from pipeline.serving.problems import Refusal, busy
 MB = 10**6
 
 
-class Door:
-    """Counts the images inside, the bytes of their files and the bytes that decoding takes.
+class Admission:
+    """Counts the images of requests under way, the bytes of their files and the bytes that decoding takes.
 
     It refuses a request beyond the limits, so no queue grows without end. Beside others, a request
     may take half of the room that they leave (dynamic thresholds, Choudhury and Hahne, IEEE/ACM ToN
@@ -29,30 +29,30 @@ class Door:
 
     def __init__(self, max_images: int, max_bytes: int, max_decoding: int) -> None:
         self._most = {"images": max_images, "size": max_bytes, "decoding": max_decoding}
-        self._inside = dict.fromkeys(self._most, 0)
+        self._in_use = dict.fromkeys(self._most, 0)
 
     @property
     def images(self) -> int:
-        """The number of images inside."""
-        return self._inside["images"]
+        """The number of images of requests under way."""
+        return self._in_use["images"]
 
     @contextmanager
-    def inside(self) -> Iterator["Visit"]:
+    def request(self) -> Iterator["Reservation"]:
         """One request, from its first byte to its answer; raises Refusal (429) when full."""
-        visit = Visit(self)
+        reservation = Reservation(self)
         try:
-            visit.add(images=1)
-            yield visit
+            reservation.add(images=1)
+            yield reservation
         finally:
-            for kind, amount in visit.brings.items():
-                self._inside[kind] -= amount
+            for kind, amount in reservation.amounts.items():
+                self._in_use[kind] -= amount
 
     def admit(self, kind: str, amount: int, already: int) -> None:
-        """Add `amount` for a request that has `already` some inside.
+        """Add `amount` for a request that already holds `already`.
 
         Raises Refusal: 429 where there is no room, 413 where there never will be.
         """
-        others = self._inside[kind] - already
+        others = self._in_use[kind] - already
         room = self._most[kind] - others
         if others and already + amount > 1:
             room //= 2
@@ -60,7 +60,7 @@ class Door:
             if kind == "decoding" and already + amount > self._most[kind]:
                 raise Refusal(413, "too-large", self._too_much(already + amount))
             raise busy("the server is busy; try again shortly", 1.0)
-        self._inside[kind] += amount
+        self._in_use[kind] += amount
 
     def _too_much(self, decoding: int) -> str:
         most = self._most["decoding"] / MB
@@ -70,12 +70,12 @@ class Door:
         )
 
 
-class Visit:
+class Reservation:
     """The share of one request."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self.brings = {"images": 0, "size": 0, "decoding": 0}
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.amounts = {"images": 0, "size": 0, "decoding": 0}
 
     def add(self, *, images: int = 0, size: int = 0, decoding: int = 0) -> None:
         """Add images, bytes of their files, or bytes that decoding takes.
@@ -84,15 +84,15 @@ class Visit:
         """
         for kind, amount in {"images": images, "size": size, "decoding": decoding}.items():
             if amount:
-                self._door.admit(kind, amount, self.brings[kind])
-                self.brings[kind] += amount
+                self._admission.admit(kind, amount, self.amounts[kind])
+                self.amounts[kind] += amount
 
 
 class _InMemory(MultiPartParser):
     spool_max_size = 2**40  # images are never stored, not even in a temporary file
 
 
-async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
+async def read(request: Request, reservation: Reservation, cfg: Serving) -> list[bytes]:
     """The image files in a request; raises Refusal where it is too large, too slow or has none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (
@@ -105,7 +105,7 @@ async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
             "media-type",
             "send multipart/form-data, image/*, application/octet-stream or application/json",
         )
-    body = await _body(request, visit, cfg)
+    body = await _body(request, reservation, cfg)
     if kind == "multipart/form-data":
         files = await _from_form(request, body, cfg)
     elif kind == "application/json":
@@ -122,11 +122,11 @@ async def read(request: Request, visit: Visit, cfg: Serving) -> list[bytes]:
         raise Refusal(
             413, "too-many", f"{len(files)} images in one request; the limit is {cfg.max_images}"
         )
-    visit.add(images=len(files) - 1)
+    reservation.add(images=len(files) - 1)
     return files
 
 
-async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
+async def _body(request: Request, reservation: Reservation, cfg: Serving) -> bytes:
     limit = cfg.max_upload_mb * MB
     too_large = Refusal(
         413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB"
@@ -141,7 +141,7 @@ async def _body(request: Request, visit: Visit, cfg: Serving) -> bytes:
                 size += len(part)
                 if size > limit:
                     raise too_large
-                visit.add(size=len(part))
+                reservation.add(size=len(part))
                 parts.append(part)
     except ClientDisconnect:
         raise Refusal(400, "broken-off", "the upload broke off") from None

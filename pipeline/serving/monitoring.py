@@ -34,7 +34,7 @@ def watch(app: FastAPI, cfg: Monitor, url: str) -> None:
     watcher = Watcher(
         url,
         cfg,
-        current_model=lambda: (server.keeper.model.version, server.keeper.model.reference),
+        current_model=lambda: (server.current.model.version, server.current.model.reference),
         logs_alerts=_first_process(),
     )
     _add_gauges(counters, recorder, watcher)

@@ -137,7 +137,7 @@ class Settings(uvicorn.Config):
 
     def description(self) -> str:
         """Name, version and engine of the model, once it is loaded."""
-        model = self.server.keeper.model
+        model = self.server.current.model
         return f"{model.name} version {model.version} ({model.engine.name})"
 
 

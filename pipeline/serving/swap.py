@@ -100,7 +100,7 @@ class Registry:
             return model.load(files, name=self._name, version=version)
 
 
-class Keeper:
+class CurrentModel:
     """Holds the model; `watch` keeps it up to date."""
 
     def __init__(

@@ -40,12 +40,12 @@ def run(cfg: Config, *, preprocess_dev: Path, out: Path) -> dict[str, float]:
     )
     for i, origin in enumerate(origins):
         array[i] = policy(images[origin], seed=cfg.seed + i)
-    shown = train[np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int)]
+    examples = train[np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int)]
     views = [
         v
-        for i in shown
+        for i in examples
         for v in [images[i], *(policy(images[i], seed=cfg.seed + k) for k in range(TIMES))]
     ]
-    captions = [c for i in shown for c in [f"{rows['label'].iloc[i]} (original)", *[""] * TIMES]]
+    captions = [c for i in examples for c in [f"{rows['label'].iloc[i]} (original)", *[""] * TIMES]]
     (out / "sheet.png").write_bytes(sheets.sheet(views, captions, columns=1 + TIMES, cell_px=128))
     return {"n_extra": float(len(origins))}

@@ -369,11 +369,11 @@ class Counted:
         return model.load(Path("export"), version=version)
 
 source, give_back = Counted(), {"collect": gc.collect, "give_back": swap.give_back}[sys.argv[1]]
-keeper = swap.Keeper(source)
+current = swap.CurrentModel(source)
 for source.n in range(21):
-    keeper.look()
+    current.look()
     for n in (1, 3, 8):
-        keeper.model.predict(np.zeros((n, 224, 224, 3), np.uint8))
+        current.model.predict(np.zeros((n, 224, 224, 3), np.uint8))
     give_back()
     print(round(psutil.Process().memory_info().rss / 2**20), end=" ")
 """

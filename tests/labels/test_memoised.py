@@ -61,12 +61,12 @@ def test_anything_changed_is_computed(what: str, asked: list[int]) -> None:
     errors.out_of_fold(FEATURES, SAID, **HOW)
     changed: dict[str, Any] = {
         "features": {"features": FEATURES + 1},
-        "labels": {"said": replace(SAID, labels=1 - LABELS)},
-        "groups": {"said": replace(SAID, groups=["0", *GROUPS[:-1]])},
+        "labels": {"labelling": replace(SAID, labels=1 - LABELS)},
+        "groups": {"labelling": replace(SAID, groups=["0", *GROUPS[:-1]])},
         "C": {"C": 0.2},
-        "weights": {"said": replace(SAID, weights=np.full(60, 2.0))},
+        "weights": {"labelling": replace(SAID, weights=np.full(60, 2.0))},
     }[what]
-    errors.out_of_fold(**{"features": FEATURES, "said": SAID, **HOW, **changed})
+    errors.out_of_fold(**{"features": FEATURES, "labelling": SAID, **HOW, **changed})
     assert len(asked) == 2
 
 

@@ -362,7 +362,7 @@ def test_a_bucket_fills_again() -> None:
 
 def slow(api: TestClient) -> threading.Event:
     """Make the engine wait for an event."""
-    now, go = api.app.state.server.keeper.model, threading.Event()  # type: ignore[attr-defined]
+    now, go = api.app.state.server.current.model, threading.Event()  # type: ignore[attr-defined]
     quick = now.engine
     now.engine = type(quick)(quick.name, lambda images: (go.wait(LONG), quick.run(images))[1])
     return go
@@ -423,8 +423,8 @@ def test_explanations_have_a_lane_of_their_own_with_an_end(export: Path) -> None
 def test_an_explanation_that_takes_too_long_is_left_out_and_leaves_its_lane(export: Path) -> None:
     """Only the engine's many images at once are slow: those of an explanation."""
     with client(export, timeout_s=1.0, max_explained=1) as api:
-        quick = api.app.state.server.keeper.model.engine  # type: ignore[attr-defined]
-        api.app.state.server.keeper.model.engine = type(quick)(
+        quick = api.app.state.server.current.model.engine  # type: ignore[attr-defined]
+        api.app.state.server.current.model.engine = type(quick)(
             "slow", lambda images: (time.sleep(0.2 * (len(images) > 1)), quick.run(images))[1]
         )  # type: ignore[attr-defined]
         answers = [
@@ -454,7 +454,7 @@ def test_a_request_that_takes_too_long_is_given_up_and_leaves_its_place(export: 
 
 def test_a_failure_inside_says_nothing_of_the_inside(export: Path) -> None:
     with client(export) as api:
-        now = api.app.state.server.keeper.model  # type: ignore[attr-defined]
+        now = api.app.state.server.current.model  # type: ignore[attr-defined]
 
         def broken(images: np.ndarray) -> list[np.ndarray]:
             raise RuntimeError(f"/secret/path {images.shape}")

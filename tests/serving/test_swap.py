@@ -26,7 +26,7 @@ from pipeline.exported.model import Model
 from pipeline.runs import tracking
 from pipeline.serving import app as serving_app
 from pipeline.serving import keys, server
-from pipeline.serving.swap import Folder, Keeper, Registry
+from pipeline.serving.swap import CurrentModel, Folder, Registry
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -92,10 +92,10 @@ def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: 
     (tmp_path / "2" / "model.onnx").write_bytes(b"broken")
     source = Named(tmp_path)
     with TestClient(serving_app.create(settings(poll_s=60.0), source), base_url=BASE) as api:
-        keeper = api.app.state.server.keeper  # type: ignore[attr-defined]
+        current = api.app.state.server.current  # type: ignore[attr-defined]
         source.version = "2"
-        keeper.look()
-        keeper.look()  # is not loaded again
+        current.look()
+        current.look()  # is not loaded again
         about, figures = api.get("/model").json(), api.get("/metrics").text
         assert about["version"] == "1"
         assert about["refused"]["version"] == "2" and "model.onnx" in about["refused"]["reason"]
@@ -103,7 +103,7 @@ def test_a_broken_version_is_refused_and_shown_and_the_next_one_taken(tmp_path: 
         assert "fieldmark_version_refused 1.0" in figures and 'event="refused"} 1.0' in figures
         assert api.post("/predict", content=picture(), headers=JPEG).status_code == 200
         source.version = "3"
-        keeper.look()
+        current.look()
         assert (api.get("/model").json()["version"], api.get("/model").json()["refused"]) == (
             "3",
             None,
@@ -114,10 +114,10 @@ def test_a_registry_that_is_away_stops_nothing(export: Path) -> None:
     source = Named(export.parent)
     export.rename(export.parent / "1")
     events: list[str] = []
-    keeper = Keeper(source, events.append)
+    current = CurrentModel(source, events.append)
     source.away = True
-    keeper.look()
-    assert (keeper.model.version, keeper.refused, events) == ("1", None, ["away"])
+    current.look()
+    assert (current.model.version, current.refused, events) == ("1", None, ["away"])
 
 
 @pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
@@ -130,34 +130,34 @@ def test_a_version_whose_files_are_gone_is_refused_without_a_word_of_the_machine
     for number in "12":
         client.create_model_version("fieldmark", tiny_export(tmp_path / number).as_uri())
     client.set_registered_model_alias("fieldmark", "production", "1")
-    keeper = Keeper(Registry("fieldmark"))
+    current = CurrentModel(Registry("fieldmark"))
     for file in (tmp_path / "2").iterdir():
         file.unlink()
     client.set_registered_model_alias("fieldmark", "production", "2")
-    keeper.look()
-    assert keeper.model.version == "1"
+    current.look()
+    assert current.model.version == "1"
     assert (
-        keeper.refused is not None
+        current.refused is not None
         and "fieldmark version 2 has no model.onnx, signature.json, thresholds.json"
-        in keeper.refused.reason
+        in current.refused.reason
     )
-    assert "/" not in keeper.refused.reason
+    assert "/" not in current.refused.reason
 
 
 def test_a_folder_is_served_anew_once_its_files_rest(export: Path) -> None:
-    keeper = Keeper(Folder(export, "fieldmark"))
-    before = keeper.model.version
+    current = CurrentModel(Folder(export, "fieldmark"))
+    before = current.model.version
     whole = (export / "signature.json").read_text()
     (export / "signature.json").unlink()
-    keeper.look()
+    current.look()
     (export / "signature.json").write_text(whole[:20])  # half written
-    keeper.look()
-    assert (keeper.model.version, keeper.refused) == (before, None)
+    current.look()
+    assert (current.model.version, current.refused) == (before, None)
     tiny_export(export, ("crimson", "green", "blue"))
-    keeper.look()
-    keeper.look()
-    assert keeper.model.classes[0] == "crimson"
-    assert keeper.model.version == model.fingerprint(export)[:12] != before
+    current.look()
+    current.look()
+    assert current.model.classes[0] == "crimson"
+    assert current.model.version == model.fingerprint(export)[:12] != before
 
 
 def test_it_does_not_start_where_others_can_reach_it_without_keys(

@@ -11,7 +11,7 @@ from holding import LONG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.serving.limits import Door
+from pipeline.serving.limits import Admission
 from pipeline.serving.problems import Refusal
 from pipeline.serving.turns import Turns
 
@@ -172,45 +172,48 @@ def test_all_is_decoded_and_never_more_at_once_than_budget_and_threads_allow(
         assert sum(min(cost, 100) for cost in running) <= 100
 
 
-def fill(door: Door, stack: ExitStack, **each: int) -> int:
+def fill(admission: Admission, stack: ExitStack, **each: int) -> int:
     """Requests that bring so much, until one is turned away; how many got in."""
     for n in range(10_000):
         with ExitStack() as one:
-            visit = one.enter_context(door.inside())
+            reservation = one.enter_context(admission.request())
             try:
-                visit.add(**each)
+                reservation.add(**each)
             except Refusal as refusal:
                 assert refusal.status == 429
                 return n
             stack.enter_context(one.pop_all())
-    raise AssertionError("the door has no limit")
+    raise AssertionError("admission has no limit")
 
 
 @pytest.mark.parametrize("each", [{"images": 31}, {"size": 20}, {"decoding": 300}])
 def test_however_much_large_requests_bring_small_ones_get_in(each: dict[str, int]) -> None:
-    door = Door(256, 256, 1600)
+    admission = Admission(256, 256, 1600)
     with ExitStack() as stack:
-        assert fill(door, stack, **each) >= 2
-        with door.inside() as small:
+        assert fill(admission, stack, **each) >= 2
+        with admission.request() as small:
             small.add(size=1, decoding=5)
 
 
 def test_single_images_fill_the_server_to_its_limit() -> None:
-    door = Door(6, 100, 100)
+    admission = Admission(6, 100, 100)
     with ExitStack() as stack:
         for _ in range(6):
-            stack.enter_context(door.inside())
-        with pytest.raises(Refusal), door.inside():
+            stack.enter_context(admission.request())
+        with pytest.raises(Refusal), admission.request():
             pass
-        assert door.images == 6
-    assert door.images == 0
+        assert admission.images == 6
+    assert admission.images == 0
 
 
 def test_a_request_that_is_alone_may_take_all_and_none_may_take_more() -> None:
     most = 100_000_000
-    door = Door(32, most, most)
-    with door.inside() as alone:
+    admission = Admission(32, most, most)
+    with admission.request() as alone:
         alone.add(images=31, size=most, decoding=most)
-    with door.inside() as alone, pytest.raises(Refusal, match="101 MB .* limit is 100 MB") as told:
+    with (
+        admission.request() as alone,
+        pytest.raises(Refusal, match="101 MB .* limit is 100 MB") as told,
+    ):
         alone.add(decoding=most + 10**6)
     assert told.value.status == 413
