@@ -90,7 +90,7 @@ def test_a_candidate_that_is_added_by_a_file_is_trained_alone(
     folder = copy_built(built, tmp_path / "project")
     conf, params = folder / "conf" / "candidate", folder / "params.yaml"
     text = (conf / "hog.yaml").read_text()
-    (conf / "mine.yaml").write_text(text.replace("C: 0.01}", "C: 0.02}"))
+    (conf / "mine.yaml").write_text(text.replace("C: 0.0002}", "C: 0.0003}"))
     added = "candidates:\n  mine: {use: mine, extractor: {input_px: 64}}\n"
     params.write_text(params.read_text().replace("candidates:\n", added))
     log = repro(folder, cache, "model-search")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import FieldmarkError
+from pipeline.features import dense
 
 
 class HOG(nn.Module):
@@ -28,10 +29,7 @@ class HOG(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        grey = shrink(
-            images.float() @ images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32),
-            self.input_px,
-        )
+        grey = dense.shrink(dense.grey(images), self.input_px)
         dy = F.pad(grey[:, 2:] - grey[:, :-2], (0, 0, 1, 1))
         dx = F.pad(grey[:, :, 2:] - grey[:, :, :-2], (1, 1))
         magnitude = torch.sqrt(dx * dx + dy * dy)
@@ -53,14 +51,6 @@ class HOG(nn.Module):
         )
         blocks = _normalise(_normalise(blocks).clamp(max=0.2))
         return blocks.permute(0, 3, 4, 1, 2).flatten(1)
-
-
-def shrink(planes: Tensor, input_px: int) -> Tensor:
-    """Average planes (..., h, w) down by the whole factor that brings the height nearest to, not
-    below, input_px.
-    """
-    factor = max(1, planes.shape[-2] // input_px)
-    return F.avg_pool2d(planes, factor) if factor > 1 else planes
 
 
 def _normalise(blocks: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.features import identity
 from pipeline.storage import memo
 
 Images = Sequence[np.ndarray] | np.ndarray
@@ -36,10 +37,15 @@ def learn(extractor: nn.Module, images: Images, keys: memo.Keys, seed: int) -> N
         return _state(extractor)
 
     question = memo.key(
-        {"printed": str(extractor), "names": [*before], "seed": seed},
+        {
+            "printed": str(extractor),
+            "settings": identity.plain_settings(extractor),
+            "names": [*before],
+            "seed": seed,
+        },
         keys,
         *before.values(),
-        code=(__name__, type(extractor).__module__),
+        code=(__name__, *identity.code(extractor)),
         libraries=("torch", "numpy", "scikit-learn"),
     )
     known = memo.once("learned", question, learned)

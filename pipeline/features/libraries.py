@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,22 @@ STAGE_PX = (
 )  # sides of the maps of an image of 224 pixels; others are attention's
 
 
-def timm_body(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
-    """A network of timm with its weights, cut behind the tapped stages."""
+def timm_body(
+    name: str, weights: str, taps: int | list[int | str], input_px: int | None = None
+) -> nn.Module:
+    """A network of timm with its weights, cut behind the tapped stages; made for input_px, where it
+    takes one size only.
+    """
     import timm
 
     _check_name("timm", name, [*timm.list_models(), *timm.list_pretrained()])
+    size: dict[str, Any] = (
+        {"img_size": input_px} if input_px and _fixed(timm.get_pretrained_cfg(name)) else {}
+    )
     if weights == "hub":
-        body: nn.Module = _timm_from_hub(name)
+        body: nn.Module = _timm_from_hub(name, size)
     else:
-        body = timm.create_model(name, num_classes=1000)
+        body = timm.create_model(name, num_classes=1000, **size)
     if file := file_of(weights):
         _load(body, file, name)
     try:
@@ -44,13 +52,13 @@ def timm_body(name: str, weights: str, taps: int | list[int | str]) -> nn.Module
     return body
 
 
-def _timm_from_hub(name: str) -> nn.Module:
+def _timm_from_hub(name: str, size: dict[str, Any]) -> nn.Module:
     import timm
     from huggingface_hub import constants
 
     _ask_hub(name)
     with _downloading(name, constants.HF_HUB_CACHE, "HF_HOME"):
-        body: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+        body: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **size)
     return body
 
 
@@ -81,18 +89,33 @@ def _ask_hub(name: str) -> None:
         pass
 
 
-def timm_statistics(body: nn.Module) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation that its weights were trained with, 0 to 255."""
+def timm_fixed_px(body: nn.Module) -> int | None:
+    """The side of the images of a network that takes one size only, such as most transformers."""
+    described: dict[str, Any] = body.pretrained_cfg  # type: ignore[assignment]
+    return int(described["input_size"][-1]) if _fixed(described) else None
+
+
+def _fixed(described: Any) -> bool:
+    asked = described if isinstance(described, dict) else vars(described or object())
+    return bool(asked.get("fixed_input_size"))
+
+
+def timm_statistics(body: nn.Module) -> tuple[list[float], list[float], str]:
+    """Mean and standard deviation that its weights were trained with, 0 to 255, and the
+    interpolation.
+    """
     told: dict[str, list[float]] = body.pretrained_cfg  # type: ignore[assignment]
-    return [255 * x for x in told["mean"]], [255 * x for x in told["std"]]
+    mean, std = ([255 * x for x in told[key]] for key in ("mean", "std"))
+    return mean, std, str(told["interpolation"])
 
 
-def torchvision_statistics(name: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation that its weights were trained with, 0 to 255."""
+def torchvision_statistics(name: str) -> tuple[list[float], list[float], str]:
+    """The same for torchvision."""
     from torchvision.models import get_model_weights
 
     told = get_model_weights(name).DEFAULT.transforms()
-    return [255 * x for x in told.mean], [255 * x for x in told.std]
+    mean, std = ([255 * x for x in part] for part in (told.mean, told.std))
+    return mean, std, str(told.interpolation.value)
 
 
 def torchvision_body(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:

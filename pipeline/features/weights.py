@@ -42,13 +42,43 @@ def file_of(weights: str) -> Path | None:
     return inside[0]
 
 
+def nodes(extractor: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of an extractor, and of those that it is made of, at any depth."""
+    parts = (part for value in extractor.values() if isinstance(value, list) for part in value)
+    return [extractor, *(n for part in parts if isinstance(part, Mapping) for n in nodes(part))]
+
+
+def named(extractor: Mapping[str, Any]) -> list[str]:
+    """The weights of each network in an extractor's settings; those of a network of which nothing is
+    said come from the hub.
+    """
+    return [
+        str(node.get("weights", "hub"))
+        for node in nodes(extractor)
+        if "weights" in node or "name" in node
+    ]
+
+
+def without(extractor: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with random weights in place of all others, for loading trained ones."""
+    parts = {
+        key: [without(part) if isinstance(part, Mapping) else part for part in value]
+        for key, value in extractor.items()
+        if isinstance(value, list)
+    }
+    mine = {"weights": "random"} if "weights" in extractor or "name" in extractor else {}
+    return {**extractor, **parts, **mine}
+
+
 def content(extractor: Mapping[str, Any]) -> str:
-    """What the weights are that an extractor's settings name: the hash of their file, or their name
+    """What the weights are that an extractor's settings name: the hash of each file, or the name
     where they come from the hub, or from a seed.
     """
-    name = str(extractor.get("weights", ""))
-    file = file_of(name) if name else None
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else name
+    contents = []
+    for name in named(extractor):
+        file = file_of(name)
+        contents.append(hashlib.sha256(file.read_bytes()).hexdigest() if file else name)
+    return " ".join(contents)
 
 
 def computes() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from pipeline.config.schema import Candidate
-from pipeline.features import engine, weights
+from pipeline.features import engine, identity, weights
 from pipeline.storage import memo
 from pipeline.training import classifier
 from pipeline.training.augmentation import Policy
@@ -178,7 +178,7 @@ def _question(candidate: Candidate, data: Data, budget: Budget, seed: int) -> st
         "policy": policy,
         "by": weights.computes(),
     }
-    code = {__name__, candidate.extractor["_target_"].rpartition(".")[0]}
+    code = {__name__, *identity.named(candidate.extractor)}
     return memo.key(
         asked,
         *data.train.content(),

@@ -51,7 +51,7 @@ def averaged_down(
     pixels: UInt8[np.ndarray, "h w 3"], input_px: int
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Averages of blocks of the whole factor that brings the height nearest to, not below, input_px,
-    as features/hog.shrink makes them, rounded; pixels that fill no block are left out.
+    as features/dense.shrink makes them, rounded; pixels that fill no block are left out.
     """
     factor = max(1, pixels.shape[0] // input_px)
     if factor == 1:

@@ -26,6 +26,7 @@ OnEpoch = Callable[[Epoch], None]
 # The kinds of head that are solved for at once, and by what; all others learn in steps.
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
     "svm": solve.svm,
+    "svm_rbf": solve.svm_rbf,
     "logistic": solve.logistic,
 }
 

@@ -19,6 +19,21 @@ class Standardise(nn.Module):
         return (x - self.get_buffer("mean")) / self.get_buffer("std")
 
 
+class Nearness(nn.Module):
+    """exp(-gamma / d * squared distance) of each row (n, d) to each of m landmarks: (n, m)."""
+
+    def __init__(self, d: int, m: int, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.register_buffer("landmarks", torch.zeros(m, d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        landmarks = self.get_buffer("landmarks")
+        squares = (x * x).sum(-1, keepdim=True) + (landmarks * landmarks).sum(1)
+        distances = (squares - 2 * x @ landmarks.T).clamp(min=0)
+        return torch.exp(distances * (-self.gamma / x.shape[-1]))
+
+
 def build(head: Head, d: int, n_classes: int) -> nn.Sequential:
     """Layers from features (n, d) to logits (n, k)."""
     if head.kind == "mlp":
@@ -29,6 +44,9 @@ def build(head: Head, d: int, n_classes: int) -> nn.Sequential:
             nn.Dropout(head.dropout),
         ]
         return nn.Sequential(Standardise(d), *hidden, nn.Linear(head.hidden, n_classes))
+    if head.kind == "svm_rbf":
+        kernel = Nearness(d, head.landmarks, head.gamma)
+        return nn.Sequential(Standardise(d), kernel, nn.Linear(head.landmarks, n_classes))
     return nn.Sequential(Standardise(d), nn.Dropout(head.dropout), nn.Linear(d, n_classes))
 
 

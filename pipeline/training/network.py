@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline import config
 from pipeline.config.schema import Candidate
-from pipeline.features import cache, engine
+from pipeline.features import cache, engine, weights
 from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.storage import store, table
 from pipeline.training import heads
@@ -59,9 +59,8 @@ def build(
     """A network for images of size_px; `blank` skips the pretrained weights, for loading trained
     ones.
     """
-    node = candidate.extractor
-    blanked = node | {"weights": "random"} if blank and "weights" in node else node
-    extractor: nn.Module = config.build(blanked, "candidate")
+    node = weights.without(candidate.extractor) if blank else candidate.extractor
+    extractor: nn.Module = config.build(node, "candidate")
     with torch.no_grad():
         d = extractor.eval()(torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8)).shape[1]
     views = symmetry if candidate.average_views else "none"

@@ -1,4 +1,4 @@
-"""Heads that are solved for at once instead of in steps: a support vector machine, a logistic
+"""Heads that are solved for at once instead of in steps: support vector machines, a logistic
 regression.
 
 Axes: n images, v views of each, d features, k classes, r rows.
@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, Shaped
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import LinearSVC
 from torch import nn
 
 from pipeline.config.schema import Candidate, Fit
+from pipeline.training.heads import Nearness
 from pipeline.training.samples import Samples
 
 Notes = dict[str, float]
 ABSENT = -10.0  # logit of a class without a training image, which is never the answer
 FOLDS = 5
+FAINT = 1e-6  # of the largest eigenvalue: directions of a kernel below it are rounding
 CHOOSE_BY = 10_000  # images by which a strength is chosen, at most
 AT_ONCE = 4096  # rows that are in memory in full precision
 Rows = Int64[np.ndarray, " _"]
@@ -48,42 +51,78 @@ def class_weights(settings: Fit, train: Samples) -> Float32[np.ndarray, " k"] | 
 
 def svm(head: nn.Sequential, candidate: Candidate, train: Described, seed: int) -> Notes:
     """scikit-learn's linear SVM, one against the rest; its planes become the last layer."""
-    features, samples = train.features, train.samples
-    x = head[0](torch.from_numpy(features.reshape(-1, features.shape[-1])).float()).numpy()
+    x = head[0](_rows(train)).numpy()
+    _set_last(head, *_separated(x, candidate, train.samples, seed))
+    return {}
+
+
+def svm_rbf(head: nn.Sequential, candidate: Candidate, train: Described, seed: int) -> Notes:
+    """The same on the Nystroem approximation of a Gaussian kernel (Williams and Seeger, NIPS 2000).
+
+    Landmarks are drawn from the images as they stand. The change of basis is part of the last
+    layer, so that the head is the nearness to each landmark under one linear layer.
+    """
+    kernel, last = head[1], head[2]
+    assert isinstance(kernel, Nearness) and isinstance(last, nn.Linear)
+    n, room = len(train.samples), last.in_features
+    chosen = np.sort(np.random.default_rng(seed).permutation(n)[:room])
+    landmarks = head[0](torch.from_numpy(train.features[chosen, 0]).float())
+    kernel.get_buffer("landmarks")[: len(chosen)] = landmarks  # the others have no weight
+    values, vectors = np.linalg.eigh(kernel(landmarks)[:, : len(chosen)].double().numpy())
+    kept = values > FAINT * values.max()
+    basis = np.zeros((room, int(kept.sum())))
+    basis[: len(chosen)] = vectors[:, kept] / np.sqrt(values[kept])
+    x = kernel(head[0](_rows(train))).double().numpy() @ basis
+    classes, planes, offsets = _separated(x, candidate, train.samples, seed)
+    _set_last(head, classes, planes @ basis.T, offsets)
+    return {}
+
+
+def _rows(train: Described) -> torch.Tensor:
+    """Each view of each image is a row."""
+    return torch.from_numpy(train.features.reshape(-1, train.features.shape[-1])).float()
+
+
+def _separated(
+    x: np.ndarray, candidate: Candidate, samples: Samples, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes that occur, and the plane and the offset of each; x has the same number of rows,
+    one after the other, for each sample.
+    """
     weight = "balanced" if candidate.fit.class_weights == "balanced" else None
     svm = LinearSVC(
         C=candidate.head.C, class_weight=weight, random_state=seed, dual=True, max_iter=20000
     )
-    views = features.shape[1]
+    views = len(x) // len(samples)
     counted = None if samples.weights is None else np.repeat(samples.weights, views)
     svm.fit(x, np.repeat(samples.labels, views), sample_weight=counted)
-    planes, offsets = (
-        (np.vstack([-svm.coef_, svm.coef_]), np.concatenate([-svm.intercept_, svm.intercept_]))
-        if len(svm.classes_) == 2
-        else (svm.coef_, svm.intercept_)
-    )
-    _set_last(head, svm.classes_, planes, offsets)
-    return {}
+    if len(svm.classes_) > 2:
+        return svm.classes_, svm.coef_, svm.intercept_
+    offsets = np.concatenate([-svm.intercept_, svm.intercept_])
+    return svm.classes_, np.vstack([-svm.coef_, svm.coef_]), offsets
 
 
 def logistic(head: nn.Sequential, candidate: Candidate, train: Described, seed: int) -> Notes:
     """Multinomial logistic regression by L-BFGS, in scikit-learn's convention of C: half the
     squared weights plus C times the loss of all rows, each view of an image being a row.
 
-    C is that of head.strengths whose models say most about images that they have not learned from,
-    by cross-validation on the images as they stand; images of one group share a fold. Targets may
-    be graded. Returns the strength.
+    Values of C from head.strengths are judged by what their models say about images that they have
+    not learned from, by cross-validation on the images as they stand; images of one group share a
+    fold. Where the best is not clearly better than others, the mean of their planes is taken: few
+    images cannot tell which is the right one (FEWTRANS, arXiv 2603.00478). Targets may be graded.
+    Returns the best strength, and how many were averaged.
     """
     n, views, _ = train.features.shape
     shares = _counted(candidate.fit, train.samples)
     present = np.flatnonzero(shares.sum(0) > 0)
     shares = shares[:, present]
-    C = _strength(head[0], candidate.head.strengths, train, shares, seed)
+    strengths = _strengths(head[0], candidate.head.strengths, train, shares, seed)
     rows = np.arange(n * views)
-    flat = train.features.reshape(n * views, -1)
-    planes, offsets = _solve(head[0], flat, np.repeat(shares, views, axis=0), rows, C)
+    flat, of_rows = train.features.reshape(n * views, -1), np.repeat(shares, views, axis=0)
+    solved = [_solve(head[0], flat, of_rows, rows, C) for C in strengths]
+    planes, offsets = (np.mean(part, axis=0) for part in zip(*solved, strict=True))
     _set_last(head, present, planes, offsets)
-    return {"head/C": C}
+    return {"head/C": strengths[0], "head/averaged": float(len(strengths))}
 
 
 def _counted(settings: Fit, samples: Samples) -> Shares:
@@ -93,22 +132,39 @@ def _counted(settings: Fit, samples: Samples) -> Shares:
     return (shares if of_class is None else shares * of_class).astype(np.float32)
 
 
-def _strength(
+def _strengths(
     layer: nn.Module, strengths: list[float], train: Described, shares: Shares, seed: int
-) -> float:
-    """The best by cross-validation; the middle one where no two groups share a class."""
+) -> list[float]:
+    """The best by cross-validation, then those within one standard error of it (Hastie et al., The
+    Elements of Statistical Learning, section 7.10); the middle one where no two groups share a
+    class.
+    """
     features, views = train.features[:, 0], train.features.shape[1]
     some = np.sort(np.random.default_rng(seed).permutation(len(features))[:CHOOSE_BY])
     folds = list(_folds(train.samples, some, seed))
     ordered = sorted(strengths)
     if len(ordered) == 1 or not folds:
-        return ordered[len(ordered) // 2]
+        return [ordered[len(ordered) // 2]]
     times = views * len(features) / len(some)  # rows that each of these stands for
-    losses = [
-        sum(_loss_of_others(layer, features, shares, fold, C * times) for fold in folds)
-        for C in ordered
+    held_out = np.concatenate([fold[1] for fold in folds])
+    groups = train.samples.groups
+    group = np.unique(held_out if groups is None else groups[held_out], return_inverse=True)[1]
+    losses = np.stack(
+        [
+            np.bincount(
+                group,
+                np.concatenate([_unseen(layer, features, shares, f, C * times) for f in folds]),
+            )
+            for C in ordered
+        ]
+    )  # of each strength and group
+    best = int(losses.sum(1).argmin())
+    error = losses[best].std() * np.sqrt(losses.shape[1])
+    as_good = losses.sum(1) <= losses[best].sum() + error
+    return [
+        ordered[best],
+        *(C for C, good in zip(ordered, as_good, strict=True) if good and ordered[best] != C),
     ]
-    return ordered[int(np.argmin(losses))]
 
 
 def _folds(samples: Samples, some: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
@@ -128,11 +184,15 @@ def _folds(samples: Samples, some: Rows, seed: int) -> Iterator[tuple[Rows, Rows
         yield np.sort(np.concatenate([rows[learned], rest])), rows[held_out]
 
 
-def _loss_of_others(
+def _unseen(
     layer: nn.Module, features: np.ndarray, shares: Shares, fold: tuple[Rows, Rows], C: float
-) -> float:
-    planes, offsets = _solve(layer, features, shares, fold[0], C)
-    return _loss(layer, features, shares, fold[1], planes, offsets)[0]
+) -> Float64[np.ndarray, " _"]:
+    """The cross-entropy of each row that was held out."""
+    learned, held_out = fold
+    planes, offsets = _solve(layer, features, shares, learned, C)
+    x = layer(torch.from_numpy(features[held_out]).float()).double().numpy()
+    lost: np.ndarray = -(shares[held_out] * log_softmax(x @ planes.T + offsets, axis=1)).sum(1)
+    return lost
 
 
 def _solve(

@@ -5,7 +5,8 @@ from skimage.feature import hog
 from toys import draw
 
 from pipeline import FieldmarkError
-from pipeline.features.hog import HOG, shrink
+from pipeline.features.dense import shrink
+from pipeline.features.hog import HOG
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)
 

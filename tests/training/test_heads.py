@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
 from torch import Tensor, nn
 from toys import HOG, UNCHANGED, candidate, draw, samples
 
@@ -62,7 +63,7 @@ def probs(head: nn.Sequential, train: Described) -> np.ndarray:
 def test_the_logistic_head_is_scikit_learns(C: float, weights: list[float] | None) -> None:
     train = described(weights=weights)
     head, notes = solved(train, head={"strengths": [C]})
-    assert notes == {"head/C": C}
+    assert notes == {"head/C": C, "head/averaged": 1.0}
     np.testing.assert_allclose(probs(head, train), scikit_learns(train, C), atol=2e-3)
 
 
@@ -97,8 +98,8 @@ def test_the_strength_is_the_one_that_says_most_about_unseen_images(order: list[
     """Noise is best not believed; clean classes are."""
     noise = RANDOM.normal(size=(60, 1, 30)).astype(np.float16)
     clean = np.repeat(np.eye(3, dtype=np.float16)[LABELS][:, None], 1, axis=1)
-    assert solved(described(noise), head={"strengths": order})[1] == {"head/C": 0.0001}
-    assert solved(described(clean), head={"strengths": order})[1] == {"head/C": 100.0}
+    best = [solved(described(x), head={"strengths": order})[1]["head/C"] for x in (noise, clean)]
+    assert best == [0.0001, 100.0]
 
 
 def test_copies_of_an_image_share_a_fold_where_it_is_known_that_they_are() -> None:
@@ -122,7 +123,7 @@ def test_so_few_images_that_none_can_be_held_out_take_the_middle_strength_or_do_
     assert solved(train)[1]["head/C"] in candidate(HOG, frozen=True).head.strengths
 
 
-@pytest.mark.parametrize("kind", ["svm", "logistic"])
+@pytest.mark.parametrize("kind", ["svm", "svm_rbf", "logistic"])
 def test_a_head_that_is_solved_for_needs_a_frozen_extractor(kind: str) -> None:
     with pytest.raises(ValidationError, match=f"head.kind {kind} needs frozen: true"):
         candidate(HOG, head={"kind": kind})
@@ -174,3 +175,48 @@ def test_an_extractor_learns_from_training_images_alone_before_its_features_are_
     np.testing.assert_allclose(fitted.network.extractor.mean, mean, atol=1e-3)  # type: ignore[arg-type]
     plain = fitted.network.extractor(torch.from_numpy(np.stack(list(train))))
     np.testing.assert_allclose(fitted.network.head[0].mean, plain.mean(0), atol=0.05)  # type: ignore[arg-type]
+
+
+def test_strengths_that_are_as_good_as_the_best_are_averaged_into_one_layer() -> None:
+    train = described()
+    head, notes = solved(train, head={"strengths": [0.05, 0.06, 0.07]})
+    assert notes["head/averaged"] == 3.0
+    each = [solved(train, head={"strengths": [C]})[0][-1].weight for C in (0.05, 0.06, 0.07)]
+    torch.testing.assert_close(head[-1].weight, torch.stack(each).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_strength_that_is_clearly_worse_is_not_averaged() -> None:
+    clean = np.eye(3, dtype=np.float16)[LABELS][:, None]
+    notes = solved(described(clean), head={"strengths": [0.0001, 100.0]})[1]
+    assert notes == {"head/C": 100.0, "head/averaged": 1.0}
+
+
+def kernelled(train: Described, **head: Any) -> np.ndarray:
+    """Logits of the kind svm_rbf."""
+    made = candidate(HOG, frozen=True, head={"kind": "svm_rbf", **head})
+    layers = heads.build(made.head, train.features.shape[2], train.samples.targets.shape[1]).eval()
+    heads.standardise(layers, train.features)
+    with torch.inference_mode():
+        solve.svm_rbf(layers, made, train, seed=0)
+        logits: np.ndarray = layers(torch.from_numpy(train.features[:, 0]).float()).numpy()
+    return logits
+
+
+@pytest.mark.parametrize("landmarks", [60, 100], ids=["as_many_as_images", "more_than_images"])
+def test_with_all_images_as_landmarks_the_rbf_head_is_an_exact_kernel_machine(
+    landmarks: int,
+) -> None:
+    """The intercept is penalised by one of the two, hence the tolerance."""
+    rings = np.stack([np.cos(np.arange(60)), np.sin(np.arange(60))], 1) * ([[1.0], [3.0]] * 30)
+    train = described(rings[:, None].astype(np.float32), [0, 1] * 30, k=2)
+    logits = kernelled(train, C=10.0, gamma=2.0, landmarks=landmarks)
+    x = (train.features[:, 0] - train.features.mean(0)) / train.features.std(0)
+    exact = SVC(C=10.0, gamma=2.0 / 2).fit(x, train.samples.labels).decision_function(x)
+    assert np.corrcoef(logits[:, 1] - logits[:, 0], exact)[0, 1] > 0.98
+    assert (logits.argmax(1) == train.samples.labels).all(), "no plane tells rings apart"
+
+
+def test_few_landmarks_are_near_to_all() -> None:
+    train = described()
+    logits = [kernelled(train, gamma=0.1, landmarks=m) for m in (30, 60)]
+    assert np.corrcoef(logits[0].ravel(), logits[1].ravel())[0, 1] > 0.97

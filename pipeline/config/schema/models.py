@@ -14,16 +14,22 @@ from pipeline.config.schema.section import Metric, Section
 
 
 class Head(Section):
-    kind: Literal["linear", "mlp", "svm", "logistic"]
+    kind: Literal["linear", "mlp", "svm", "svm_rbf", "logistic"]
     """What learns on the features."""
     hidden: NonNegativeInt = 0
     """Units of the hidden layer of an mlp."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of units left out at random while training."""
     C: PositiveFloat = 1.0
-    """Inverse strength of regularisation of a support vector machine or logistic regression."""
+    """Inverse strength of regularisation of a support vector machine."""
+    gamma: PositiveFloat = 0.3
+    """How fast the Gaussian kernel of svm_rbf falls, over the number of features (standardised)."""
+    landmarks: PositiveInt = 500
+    """Training images, at most, that svm_rbf compares an image with."""
     strengths: list[PositiveFloat] = Field(default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0], min_length=1)
-    """Values of C that a logistic head chooses among, by cross-validation."""
+    """Values of C that a logistic head tries by cross-validation; the models of those that are as
+    good as the best are averaged.
+    """
 
 
 class Range(Section):
@@ -84,17 +90,17 @@ class Parts(Section):
 
     extractor: dict[str, Any]
     """The module that turns an image into features, and its arguments."""
-    frozen: bool
+    frozen: bool = True
     """Whether the extractor stays as it is; false trains it, too."""
-    average_views: bool
+    average_views: bool = True
     """Whether answers are averaged over every view of augment.symmetry."""
-    head: Head
+    head: Head = Head(kind="logistic")
     """What learns on the features."""
     space: dict[str, Range] = {}
     """What tune may turn: its place in the candidate, and its range."""
 
     def model_post_init(self, _: Any) -> None:
-        if self.head.kind in ("svm", "logistic") and not self.frozen:
+        if self.head.kind in ("svm", "svm_rbf", "logistic") and not self.frozen:
             raise ValueError(f"head.kind {self.head.kind} needs frozen: true")
         known = {f"fit.{name}" for name in Fit.model_fields}
         known |= {f"head.{name}" for name in Head.model_fields}
@@ -125,10 +131,12 @@ class Candidate(Parts):
     @property
     def title(self) -> str:
         """What people call it: the network or descriptor, and how it is used."""
-        kind = self.extractor.get("name", self.extractor["_target_"].rpartition(".")[-1])
-        frozen = ", frozen" if self.frozen and "weights" in self.extractor else ""
-        head = {"svm": " + SVM", "logistic": " + logistic regression"}.get(self.head.kind, "")
-        return f"{kind}{frozen}{head}"
+        parts = self.extractor.get("extractors", [self.extractor])
+        kinds = [part.get("name", part["_target_"].rpartition(".")[-1]) for part in parts]
+        frozen = ", frozen" if self.frozen and any("name" in part for part in parts) else ""
+        heads = {"svm": " + SVM", "svm_rbf": " + RBF SVM", "logistic": " + logistic regression"}
+        head = heads.get(self.head.kind, "")
+        return f"{' and '.join(kinds)}{frozen}{head}"
 
 
 class ModelSearch(Section):
