@@ -22,9 +22,10 @@ class Pretrained(nn.Module):
     weights: `hub` (downloaded by the library), an installed package that holds one weights file, a
     file (.safetensors, or .pth read without unpickling code), or `random`. taps: the last so many
     stages, or a list: stages by number for timm, node names for torchvision. input_px: the side
-    that images are resized to first, in the way that the weights were trained with; None leaves them as they come, save for a network that takes
-    one size only, which gets its own. mean, std: on the 0 to 255 scale; None is the library's own
-    for that network. Raises FieldmarkError where the name or the weights cannot be had.
+    that images are resized to first, in the way that the weights were trained with; None leaves
+    them as they come, save for a network that takes one size only, which gets its own. mean, std:
+    on the 0 to 255 scale; None is the library's own for that network. Raises FieldmarkError where
+    the name or the weights cannot be had.
     """
 
     def __init__(

@@ -170,11 +170,11 @@ def _predict(server: Server) -> APIRouter:
         ] = False,
     ) -> Response:
         """One image as the body, or several as files of a form or as base64 in JSON."""
-        with server.admission.request() as reservation:
-            files = await limits.read(request, reservation, server.cfg)
+        with server.admission.request() as share:
+            files = await limits.read(request, share, server.cfg)
             model = server.current.model
             judged = await server.predictor.answer(
-                model, files, reservation, top_k=top_k, explain=explain
+                model, files, share, top_k=top_k, explain=explain
             )
         server.count(judged)
         if server.keeping:

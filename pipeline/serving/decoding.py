@@ -12,7 +12,7 @@ from pipeline.config.schema import Serving
 from pipeline.exported.model import Model
 from pipeline.pixels import cost
 from pipeline.pixels.images import BadImage
-from pipeline.serving.limits import MB, Reservation
+from pipeline.serving.limits import MB, Share
 from pipeline.serving.problems import Refusal
 from pipeline.serving.turns import Turns
 from pipeline.sources import signatures
@@ -29,9 +29,7 @@ class Decoder:
         self._cfg = cfg
         self._turns = Turns(cfg.decode_threads, round(cfg.max_decoding_mb * MB))
 
-    async def prepared(
-        self, model: Model, files: list[bytes], reservation: Reservation
-    ) -> list[np.ndarray]:
+    async def prepared(self, model: Model, files: list[bytes], share: Share) -> list[np.ndarray]:
         """The images, ready for the network.
 
         The headers come first: they say how much memory decoding takes. Decoding starts once there
@@ -49,7 +47,7 @@ class Decoder:
                 for group in groups
             ]
             costs = _good(list(chain.from_iterable(await asyncio.gather(*header_reads))), files)
-            reservation.add(decoding=sum(costs))
+            share.add(decoding=sum(costs))
             work = [
                 request.run(n_bytes, partial(model.prepare, data, **limits))
                 for n_bytes, data in zip(costs, files, strict=True)

@@ -37,14 +37,14 @@ class Admission:
         return self._in_use["images"]
 
     @contextmanager
-    def request(self) -> Iterator["Reservation"]:
+    def request(self) -> Iterator["Share"]:
         """One request, from its first byte to its answer; raises Refusal (429) when full."""
-        reservation = Reservation(self)
+        share = Share(self)
         try:
-            reservation.add(images=1)
-            yield reservation
+            share.add(images=1)
+            yield share
         finally:
-            for kind, amount in reservation.amounts.items():
+            for kind, amount in share.amounts.items():
                 self._in_use[kind] -= amount
 
     def admit(self, kind: str, amount: int, already: int) -> None:
@@ -70,7 +70,7 @@ class Admission:
         )
 
 
-class Reservation:
+class Share:
     """The share of one request."""
 
     def __init__(self, admission: Admission) -> None:
@@ -92,7 +92,7 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**40  # images are never stored, not even in a temporary file
 
 
-async def read(request: Request, reservation: Reservation, cfg: Serving) -> list[bytes]:
+async def read(request: Request, share: Share, cfg: Serving) -> list[bytes]:
     """The image files in a request; raises Refusal where it is too large, too slow or has none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (
@@ -105,7 +105,7 @@ async def read(request: Request, reservation: Reservation, cfg: Serving) -> list
             "media-type",
             "send multipart/form-data, image/*, application/octet-stream or application/json",
         )
-    body = await _body(request, reservation, cfg)
+    body = await _body(request, share, cfg)
     if kind == "multipart/form-data":
         files = await _from_form(request, body, cfg)
     elif kind == "application/json":
@@ -122,11 +122,11 @@ async def read(request: Request, reservation: Reservation, cfg: Serving) -> list
         raise Refusal(
             413, "too-many", f"{len(files)} images in one request; the limit is {cfg.max_images}"
         )
-    reservation.add(images=len(files) - 1)
+    share.add(images=len(files) - 1)
     return files
 
 
-async def _body(request: Request, reservation: Reservation, cfg: Serving) -> bytes:
+async def _body(request: Request, share: Share, cfg: Serving) -> bytes:
     limit = cfg.max_upload_mb * MB
     too_large = Refusal(
         413, "too-large", f"the request is larger than the limit of {cfg.max_upload_mb:g} MB"
@@ -141,7 +141,7 @@ async def _body(request: Request, reservation: Reservation, cfg: Serving) -> byt
                 size += len(part)
                 if size > limit:
                     raise too_large
-                reservation.add(size=len(part))
+                share.add(size=len(part))
                 parts.append(part)
     except ClientDisconnect:
         raise Refusal(400, "broken-off", "the upload broke off") from None

@@ -17,7 +17,7 @@ from pipeline.exported.model import Model, Outputs
 from pipeline.serving.answers import Answer, Chance, Latency, Named, Prediction
 from pipeline.serving.batching import Batcher
 from pipeline.serving.decoding import Decoder
-from pipeline.serving.limits import Reservation
+from pipeline.serving.limits import Share
 from pipeline.serving.problems import Refusal, busy
 
 # The part of its time in which an explanation has the lowest priority; later it waits less.
@@ -44,13 +44,7 @@ class Predictor:
         self._explaining = 0  # images in the lane
 
     async def answer(
-        self,
-        model: Model,
-        files: list[bytes],
-        reservation: Reservation,
-        *,
-        top_k: int,
-        explain: bool,
+        self, model: Model, files: list[bytes], share: Share, *, top_k: int, explain: bool
     ) -> Judged:
         """The answer to a request.
 
@@ -59,7 +53,7 @@ class Predictor:
         """
         start, end = time.perf_counter(), asyncio.get_running_loop().time() + self._cfg.timeout_s
         async with self._in_lane(len(files) if explain and self._explain else 0):
-            prepared, outputs, decoded, ran = await self._predicted(model, files, reservation, end)
+            prepared, outputs, decoded, ran = await self._predicted(model, files, share, end)
             pictures = (
                 await self._explained(model, prepared, outputs, end)
                 if explain and self._explain
@@ -86,12 +80,12 @@ class Predictor:
         return Judged(answer, records, prepared)
 
     async def _predicted(
-        self, model: Model, files: list[bytes], reservation: Reservation, end: float
+        self, model: Model, files: list[bytes], share: Share, end: float
     ) -> tuple[list[np.ndarray], list[Outputs], float, float]:
         """Prepared images and their outputs, and the times at which each of the two was ready."""
         try:
             async with asyncio.timeout_at(end):
-                prepared = await self._decoder.prepared(model, files, reservation)
+                prepared = await self._decoder.prepared(model, files, share)
                 decoded = time.perf_counter()
                 outputs = await asyncio.gather(
                     *(self._batcher.predict(model, image) for image in prepared)

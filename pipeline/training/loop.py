@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from pipeline import FieldmarkError
 from pipeline.compute import parallel
 from pipeline.config.schema import Fit
+from pipeline.features.backbones import SmallCNN
 from pipeline.features.engine import plainly
 from pipeline.training import augmentation, samples, solve
 from pipeline.training.augmentation import Policy
@@ -89,7 +90,8 @@ def fit_network(
     on_epoch: OnEpoch | None,
 ) -> list[Epoch]:
     """Train extractor and head together on the images under the policy."""
-    input_px = getattr(network.extractor, "input_px", None)
+    extractor = network.extractor
+    input_px = extractor.input_px if isinstance(extractor, SmallCNN) else None
     order = SeededOrder(len(train), settings.batch_size, seed, shuffle=True)
     loader = _loader(ImageRows(train, augmentation.shrunk(policy, input_px)), order)
     val_loader = None

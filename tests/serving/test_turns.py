@@ -176,9 +176,9 @@ def fill(admission: Admission, stack: ExitStack, **each: int) -> int:
     """Requests that bring so much, until one is turned away; how many got in."""
     for n in range(10_000):
         with ExitStack() as one:
-            reservation = one.enter_context(admission.request())
+            share = one.enter_context(admission.request())
             try:
-                reservation.add(**each)
+                share.add(**each)
             except Refusal as refusal:
                 assert refusal.status == 429
                 return n
