@@ -79,7 +79,7 @@ def candidate(
     extractor: dict[str, Any] = SMALL_CNN, *, head: dict[str, Any] | None = None, **changes: Any
 ) -> schema.Candidate:
     """A candidate with settings of its own or of its fit changed by name."""
-    fit = {
+    fit: dict[str, Any] = {
         "lr": 0.02,
         "weight_decay": 0.0,
         "epochs": 3,
@@ -97,5 +97,5 @@ def candidate(
         "space": {},
     }
     for key, value in changes.items():
-        (fit if key in fit else own)[key] = value
+        (fit if key in schema.Fit.model_fields else own)[key] = value
     return schema.Candidate.model_validate({**own, "fit": fit})

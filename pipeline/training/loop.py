@@ -27,7 +27,8 @@ from pipeline.training import augmentation, samples, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Classifier, Epoch
 from pipeline.training.network import Network
-from pipeline.training.samples import FeatureRows, ImageRows, Samples, SeededOrder
+from pipeline.training.order import SeededOrder
+from pipeline.training.samples import FeatureRows, ImageRows, Samples
 from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
@@ -60,7 +61,7 @@ def fit_head(
         np.repeat(given.labels, views),
         None if given.weights is None else np.repeat(given.weights, views),
     )
-    order = SeededOrder(len(rows), settings.batch_size, seed, shuffle=True)
+    order = _order(rows.arrays[2], settings, seed)
     loader = DataLoader(rows, sampler=order, batch_size=None)
     val_loader = None
     if val is not None:
@@ -92,7 +93,7 @@ def fit_network(
     """Train extractor and head together on the images under the policy."""
     extractor = network.extractor
     input_px = extractor.input_px if isinstance(extractor, SmallCNN) else None
-    order = SeededOrder(len(train), settings.batch_size, seed, shuffle=True)
+    order = _order(train.labels, settings, seed)
     loader = _loader(ImageRows(train, augmentation.shrunk(policy, input_px)), order)
     val_loader = None
     if val:
@@ -109,6 +110,18 @@ def fit_network(
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
     with plainly():
         return _train(module, loader, val_loader, accelerator, _precision(accelerator))
+
+
+def _order(labels: np.ndarray, settings: Fit, seed: int) -> SeededOrder:
+    """Of the training images, as often in an epoch as fit.min_steps asks for."""
+    steps = -(-settings.min_steps // settings.epochs)
+    chances = None
+    if settings.sampling == "balanced":
+        counts = np.bincount(labels)
+        chances = 1 / (counts[labels] * np.count_nonzero(counts))
+    return SeededOrder(
+        len(labels), settings.batch_size, seed, shuffle=True, steps=steps, chances=chances
+    )
 
 
 def _loader(images: ImageRows, order: SeededOrder) -> Loader:

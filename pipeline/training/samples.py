@@ -4,10 +4,9 @@ in memory.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from mmap import mmap
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -23,8 +22,7 @@ from pipeline.features import cache
 from pipeline.features.cache import Keys
 from pipeline.storage import memo, store, table
 from pipeline.training.augmentation import Transform
-
-Key = tuple[int, int]  # position and seed of one image in one epoch
+from pipeline.training.order import Key
 
 
 @dataclass(frozen=True)
@@ -217,33 +215,3 @@ def _maps_a_file(array: np.ndarray) -> TypeGuard[np.memmap[Any, Any]]:
 
 def _single(weights: np.ndarray | None) -> list[np.ndarray]:
     return [] if weights is None else [weights.astype(np.float32)]
-
-
-class SeededOrder:
-    """Batches of at most batch_size keys, shuffled anew each epoch; all of nearly the same size, so
-    that none is too small for batch normalisation.
-    """
-
-    def __init__(self, n: int, batch_size: int, seed: int, *, shuffle: bool) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle, self.epoch = (
-            n,
-            batch_size,
-            seed,
-            shuffle,
-            0,
-        )
-
-    def __len__(self) -> int:
-        return max(1, -(-self.n // self.batch_size))
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        """Another epoch begins with the first batch: a loader with processes asks for an iterator
-        that it never uses.
-        """
-        random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
-        seeds = random.integers(0, 2**31, self.n)
-        self.epoch += 1
-        keys = list(zip(order.tolist(), seeds.tolist(), strict=True))
-        borders = np.linspace(0, self.n, len(self) + 1).astype(int)
-        yield from (keys[a:b] for a, b in pairwise(borders))

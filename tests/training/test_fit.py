@@ -186,6 +186,34 @@ def test_balanced_weights_let_a_rare_class_count_as_much(class_weights: str, rar
     assert said(fitted, alike)[0, 1] == pytest.approx(rare, abs=0.03)
 
 
+@pytest.mark.parametrize(("sampling", "rare"), [("uniform", 0.125), ("balanced", 0.5)])
+def test_balanced_sampling_lets_a_rare_class_count_as_much(sampling: str, rare: float) -> None:
+    alike = samples([1] + [0] * 7, images=np.full((8, 16, 16, 3), 128, np.uint8))
+    fitted = fit(
+        candidate(HOG, frozen=True, epochs=40, lr=0.3, min_steps=400, sampling=sampling), alike
+    )
+    assert said(fitted, alike)[0, 1] == pytest.approx(rare, abs=0.07)
+
+
+@pytest.mark.parametrize("extractor", [SMALL_CNN, HOG], ids=["small", "frozen"])
+def test_few_images_are_passed_over_until_there_were_enough_steps(
+    extractor: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty photos must not be trained for a dozen steps because a default says twelve epochs."""
+    steps: list[int] = []
+    step = classifier.Classifier.training_step
+
+    def counted(self: Any, batch: Any, i: int) -> torch.Tensor:
+        steps.append(i)
+        return step(self, batch, i)
+
+    monkeypatch.setattr(classifier.Classifier, "training_step", counted)
+    winner = candidate(extractor, frozen=extractor is HOG, epochs=3, min_steps=20)
+    heard: list[dict[str, float]] = []
+    fit(winner, samples(EIGHT), samples([0, 1]), on_epoch=heard.append)
+    assert (len(steps), len(heard)) == (21, 3), "as many epochs, each with a third of the steps"
+
+
 def test_smoothed_labels_are_no_images_of_a_rare_class_nor_of_one_without_images() -> None:
     labels = [1] + [0] * 15
     fitted = fit(

@@ -6,22 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from toys import draw, samples
 
 from pipeline.storage import store, table
 from pipeline.training import augmentation
 from pipeline.training import samples as stored
-from pipeline.training.samples import FeatureRows, ImageRows, SeededOrder
-
-
-def epoch(order: SeededOrder) -> list[list[tuple[int, int]]]:
-    return [list(batch) for batch in order]
-
-
-def positions(batches: list[list[tuple[int, int]]]) -> list[int]:
-    return [i for batch in batches for i, _ in batch]
+from pipeline.training.samples import FeatureRows, ImageRows
 
 
 def write(folder: Path, labels: list[str], splits: list[str], **columns: list[Any]) -> np.ndarray:
@@ -108,46 +98,6 @@ def test_a_weight_stays_with_its_image_and_is_1_where_a_folder_has_none(tmp_path
 def test_a_position_outside_is_an_error(i: int) -> None:
     with pytest.raises(IndexError):
         _ = samples([0, 1])[i]
-
-
-@given(st.integers(1, 200), st.integers(1, 70), st.integers(0, 5))
-def test_every_position_comes_once_an_epoch(n: int, batch_size: int, seed: int) -> None:
-    order = SeededOrder(n, batch_size, seed, shuffle=True)
-    batches = epoch(order)
-    assert sorted(positions(batches)) == list(range(n))
-    assert len(batches) == len(order)
-
-
-@given(st.integers(1, 200), st.integers(1, 70))
-def test_no_batch_is_larger_than_asked_for_or_much_smaller_than_another(
-    n: int, batch_size: int
-) -> None:
-    sizes = [len(batch) for batch in SeededOrder(n, batch_size, 0, shuffle=True)]
-    assert max(sizes) <= batch_size
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_each_epoch_has_an_order_and_seeds_of_its_own() -> None:
-    order = SeededOrder(50, 8, 0, shuffle=True)
-    first, second = epoch(order), epoch(order)
-    assert positions(first) != positions(second)
-    assert not {seed for batch in first for _, seed in batch} & {
-        seed for batch in second for _, seed in batch
-    }
-
-
-@given(st.integers(0, 2**31), st.integers(1, 60))
-def test_the_same_seed_gives_the_same_epochs(seed: int, n: int) -> None:
-    one, other = (SeededOrder(n, 8, seed, shuffle=True) for _ in range(2))
-    assert [epoch(one), epoch(one)] == [epoch(other), epoch(other)]
-
-
-def test_another_seed_gives_another_order() -> None:
-    assert epoch(SeededOrder(50, 8, 0, shuffle=True)) != epoch(SeededOrder(50, 8, 1, shuffle=True))
-
-
-def test_unshuffled_rows_come_in_their_order() -> None:
-    assert positions(epoch(SeededOrder(20, 8, 3, shuffle=False))) == list(range(20))
 
 
 def test_a_batch_of_features_is_fetched_with_its_targets() -> None:

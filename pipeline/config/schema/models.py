@@ -61,12 +61,18 @@ class Fit(Section):
     """Full passes over the training images; the rate warms up and then falls to zero over
     them.
     """
+    min_steps: NonNegativeInt = 0
+    """Steps of the whole training, at least. Where few images would give fewer, each epoch passes
+    over them as often as it takes.
+    """
     batch_size: PositiveInt
     """Images in a step, at most; all batches of an epoch are of nearly the same size."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Fraction of each target that is spread over all classes."""
     class_weights: Literal["none", "balanced"]
     """none, or balanced: rare classes weigh more in the loss."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """uniform: a pass shows each image once; balanced: it draws as many, all classes as often."""
     backbone_lr_scale: PositiveFloat
     """Learning rate of a backbone that is not frozen, as a multiple of lr."""
 
@@ -77,9 +83,11 @@ class FitChanges(Section):
     lr: PositiveFloat | None = None
     weight_decay: NonNegativeFloat | None = None
     epochs: PositiveInt | None = None
+    min_steps: NonNegativeInt | None = None
     batch_size: PositiveInt | None = None
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] | None = None
+    sampling: Literal["uniform", "balanced"] | None = None
     backbone_lr_scale: PositiveFloat | None = None
 
 

@@ -1,0 +1,61 @@
+"""Which images a step learns from, in which order, and the seed of each."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float64
+
+Key = tuple[int, int]  # position and seed of one image in one pass
+
+
+class SeededOrder:
+    """Batches of at most batch_size keys, shuffled anew in each pass over the images; all of nearly
+    the same size, so that none is too small for batch normalisation.
+
+    An epoch is one pass, or `steps` batches where these are more: then it goes on in the next pass
+    where the one before it ended. chances: how likely each image is drawn; then a pass draws as
+    many images as there are, some several times.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        *,
+        shuffle: bool,
+        steps: int = 0,
+        chances: Float64[np.ndarray, " n"] | None = None,
+    ) -> None:
+        self.n, self.seed, self.shuffle, self.chances = n, seed, shuffle, chances
+        self.batches = max(1, -(-n // batch_size))  # of a pass
+        self.steps = max(steps, self.batches)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Another epoch begins with the first batch: a loader with processes asks for an iterator
+        that it never uses.
+        """
+        first = self.epoch * self.steps
+        self.epoch += 1
+        borders = [*pairwise(np.linspace(0, self.n, self.batches + 1).astype(int))]
+        keys, current = list[Key](), -1
+        for step in range(first, first + self.steps):
+            turn, batch = divmod(step, self.batches)
+            if turn != current:
+                keys, current = self._keys(turn), turn
+            start, end = borders[batch]
+            yield keys[start:end]
+
+    def _keys(self, turn: int) -> list[Key]:
+        random = np.random.default_rng([self.seed, turn])
+        if self.chances is not None:
+            order = random.choice(self.n, self.n, p=self.chances)
+        else:
+            order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
+        seeds = random.integers(0, 2**31, self.n)
+        return list(zip(order.tolist(), seeds.tolist(), strict=True))
