@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pipeline import FieldmarkError
 from pipeline.config.schema import Fit
 from pipeline.evaluation import metrics
+from pipeline.training import mixing
 
 Batch = Sequence[Tensor]
 Epoch = dict[str, float]
@@ -33,9 +34,10 @@ class Classifier(pl.LightningModule):
     each counts (n,).
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone:
-    parameters that learn at fit.backbone_lr_scale of the rate. on_epoch sees each epoch's numbers and
-    may raise to stop the training. Raises Diverged at the end of the first epoch whose loss or
-    logits are no finite numbers.
+    parameters that learn at fit.backbone_lr_scale of the rate; with one, x are images. on_epoch sees
+    each epoch's numbers and may raise to stop the training. With fit.ema_decay the running average
+    of the weights is validated, and is what `net` holds in the end. Raises Diverged at the end of
+    the first epoch whose loss or logits are no finite numbers.
     """
 
     def __init__(
@@ -52,25 +54,32 @@ class Classifier(pl.LightningModule):
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps
         self.backbone, self.on_epoch = backbone, on_epoch
         self.class_weights = class_weights
+        self.average = mixing.average(net, fit.ema_decay) if fit.ema_decay else None
+        self.mix = mixing.mixer(fit.mixup, fit.cutmix) if backbone else None
+        self.program: list[nn.Module] = []  # in a list, since it is no part of its own
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits.mean(1) if logits.ndim == 3 else logits
+        return _averaged(self.program[0](x) if self.program and self.training else self.net(x))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, targets, _labels, *weights = batch
-        if (
-            self.class_weights is not None
+        if self.fit_settings.start_px and self.backbone:
+            x = mixing.shrunk(x, self.fit_settings, self.current_epoch)
+        if self.class_weights is not None or self.mix:
             # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the
             # rare class
-        ):
-            counted = targets * self.class_weights.to(targets)
+            counted = (
+                targets if self.class_weights is None else targets * self.class_weights.to(x.device)
+            )
+            counted = counted * weights[0][:, None] if weights else counted
+            if self.mix:
+                x, counted = self.mix(x, counted)
             share = counted.sum(1)
-            targets, weights = counted / share[:, None], [share * (weights[0] if weights else 1)]
+            targets, weights = counted / share[:, None], [share]
         smoothing, how = self.fit_settings.label_smoothing, "none" if weights else "mean"
         loss = F.cross_entropy(self(x), targets, label_smoothing=smoothing, reduction=how)
         if weights:
@@ -78,9 +87,25 @@ class Classifier(pl.LightningModule):
         self._losses.append(loss.detach())
         return loss
 
+    def on_fit_start(self) -> None:
+        if self.fit_settings.compile and self.backbone:
+            self.program = [torch.compile(self.net)]  # type: ignore[list-item]
+        if self.fit_settings.channels_last and self.backbone:
+            self.net.to(memory_format=torch.channels_last)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        if self.average:
+            self.average.update_parameters(self.net)
+
+    def on_train_end(self) -> None:
+        if self.average:
+            self.net.load_state_dict(self.average.module.state_dict())
+        self.net.to(memory_format=torch.contiguous_format)
+
     def validation_step(self, batch: Batch, _: int) -> None:
         x, _targets, labels, *_weights = batch
-        self._logits.append(self(x).float().cpu())
+        logits = _averaged(self.average(x)) if self.average else self(x)
+        self._logits.append(logits.float().cpu())
         self._labels.append(labels.cpu())
 
     def on_train_epoch_end(self) -> None:
@@ -100,6 +125,12 @@ class Classifier(pl.LightningModule):
             )
         if self._logits:
             epoch.update(self._validated())
+        if self.fit_settings.patience:
+            self.log_dict({key: value for key, value in epoch.items() if key.startswith("val/")})
+        self.reported(epoch)
+
+    def reported(self, epoch: Epoch) -> None:
+        """Into the history, and to whoever watches."""
         self.history.append(epoch)
         if self.on_epoch:
             self.on_epoch(epoch)
@@ -122,8 +153,13 @@ class Classifier(pl.LightningModule):
 
     def _validated(self) -> Epoch:
         found = validation(
-            torch.cat(self._logits).numpy(), torch.cat(self._labels).numpy().astype(np.int64)
+            torch.cat(self._logits).numpy(),
+            torch.cat(self._labels).numpy().astype(np.int64),
         )
         self._logits.clear()
         self._labels.clear()
         return found
+
+
+def _averaged(logits: Tensor) -> Tensor:
+    return logits.mean(1) if logits.ndim == 3 else logits

@@ -2,6 +2,7 @@
 network where it is not.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,8 +14,8 @@ from torch import nn
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
-from pipeline.features import cache, learning
-from pipeline.storage import table
+from pipeline.features import cache, engine, learning
+from pipeline.storage import memo, table
 from pipeline.training import heads, loop, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Epoch, validation
@@ -23,6 +24,7 @@ from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
+COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
 # The kinds of head that are solved for at once, and by what; all others learn in steps.
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
     "svm": solve.svm,
@@ -33,11 +35,15 @@ AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network, its epochs, and its logits of the validation images, when there are any."""
+    """A trained network, its epochs, and its logits of the validation images, when there are any.
+
+    waiting_share: of the time of a training on images, in which it waited for them; NaN for others.
+    """
 
     network: Network
     history: list[Epoch]
     val_logits: Float32[np.ndarray, "n k"] | None
+    waiting_share: float = float("nan")
 
 
 def fit(
@@ -64,8 +70,11 @@ def fit(
     learning.learn(network.extractor, train, train.keys(), seed)
     if candidate.frozen:
         return _fit_head(candidate, network, train, val, seed, on_epoch)
-    history = loop.fit_network(network, candidate.fit, train, val, policy, seed, on_epoch)
-    return Fitted(network.eval(), history, logits(network, val) if val else None)
+    key = _key(candidate, network, train, val, policy, seed)
+    history, waited = loop.fit_network(
+        network, candidate.fit, train, val, policy, seed, on_epoch, key
+    )
+    return Fitted(network.eval(), history, logits(network, val) if val else None, waited)
 
 
 def refitted(
@@ -107,6 +116,33 @@ def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return float(log_t.exp().clamp(0.05, 20).detach())
+
+
+def _key(
+    candidate: Candidate,
+    network: Network,
+    train: Samples,
+    val: Samples | None,
+    policy: Policy,
+    seed: int,
+) -> str:
+    """Of all that decides on a training in steps, for its checkpoint: the network as it begins,
+    images, settings, and how it is computed.
+    """
+    state = network.state_dict()
+    asked = {
+        "fit": candidate.fit.model_dump(),
+        "printed": str(network),
+        "names": [*state],
+        "policy": policy.to_json(),
+        "seed": seed,
+        "symmetry": network.symmetry,
+        "by": [engine.name(), *(os.environ.get(name, "") for name in COMPUTED_BY)],
+    }
+    watched = val.content() if val else []
+    started = [value.numpy() for value in state.values()]
+    code = (__name__, type(network.extractor).__module__)
+    return memo.key(asked, *train.content(), *watched, *started, code=code, libraries=("torch",))
 
 
 def _fit_head(

@@ -5,9 +5,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,28 +13,24 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils import deterministic
-from torch.utils.data import DataLoader
 
 from pipeline import FieldmarkError
-from pipeline.compute import parallel
 from pipeline.config.schema import Fit
 from pipeline.features.backbones import SmallCNN
 from pipeline.features.engine import plainly
-from pipeline.training import augmentation, samples, solve
+from pipeline.training import loaders, solve
 from pipeline.training.augmentation import Policy
+from pipeline.training.checkpoint import callbacks_of
 from pipeline.training.classifier import Classifier, Epoch
+from pipeline.training.loaders import Loader
 from pipeline.training.network import Network
 from pipeline.training.order import SeededOrder
-from pipeline.training.samples import FeatureRows, ImageRows, Samples
+from pipeline.training.samples import FeatureRows, Samples
 from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
-Loader = DataLoader[Any]
-PRECISIONS = (
-    "32-true",
-    "bf16-mixed",
-    "16-mixed",
-)  # Lightning's others change the type of the weights, and images arrive in 32 bits
+# Lightning's others change the type of the weights, and images arrive in 32 bits
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 logging.getLogger("pytorch_lightning").setLevel(
     logging.WARNING
 )  # its greetings would be repeated for every trial
@@ -61,13 +54,13 @@ def fit_head(
         np.repeat(given.labels, views),
         None if given.weights is None else np.repeat(given.weights, views),
     )
-    order = _order(rows.arrays[2], settings, seed)
-    loader = DataLoader(rows, sampler=order, batch_size=None)
+    order = loaders.order_of(rows.arrays[2], settings, seed)
+    loader = loaders.of_features(rows, order)
     val_loader = None
     if val is not None:
         watched = FeatureRows(val.features, val.samples.targets, val.samples.labels)
         unshuffled = SeededOrder(len(watched), settings.batch_size, seed, shuffle=False)
-        val_loader = DataLoader(watched, sampler=unshuffled, batch_size=None)
+        val_loader = loaders.of_features(watched, unshuffled)
     module = Classifier(
         head,
         settings,
@@ -89,16 +82,17 @@ def fit_network(
     policy: Policy,
     seed: int,
     on_epoch: OnEpoch | None,
-) -> list[Epoch]:
-    """Train extractor and head together on the images under the policy."""
+    checkpoint: str = "",
+) -> tuple[list[Epoch], float]:
+    """Train extractor and head together on the images under the policy; also returns the share of
+    the time in which it waited for images.
+
+    checkpoint: a name by the content of all that decides on the training; where one was killed,
+    it goes on.
+    """
     extractor = network.extractor
     input_px = extractor.input_px if isinstance(extractor, SmallCNN) else None
-    order = _order(train.labels, settings, seed)
-    loader = _loader(ImageRows(train, augmentation.shrunk(policy, input_px)), order)
-    val_loader = None
-    if val:
-        unshuffled = SeededOrder(len(val), settings.batch_size, seed, shuffle=False)
-        val_loader = _loader(ImageRows(val, augmentation.shrunk(None, input_px)), unshuffled)
+    loader, val_loader = loaders.of_images(train, val, policy, input_px, settings, seed)
     module = Classifier(
         network,
         settings,
@@ -109,41 +103,12 @@ def fit_network(
     )
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
     with plainly():
-        return _train(module, loader, val_loader, accelerator, _precision(accelerator))
-
-
-def _order(labels: np.ndarray, settings: Fit, seed: int) -> SeededOrder:
-    """Of the training images, as often in an epoch as fit.min_steps asks for."""
-    steps = -(-settings.min_steps // settings.epochs)
-    chances = None
-    if settings.sampling == "balanced":
-        counts = np.bincount(labels)
-        chances = 1 / (counts[labels] * np.count_nonzero(counts))
-    return SeededOrder(
-        len(labels), settings.batch_size, seed, shuffle=True, steps=steps, chances=chances
-    )
-
-
-def _loader(images: ImageRows, order: SeededOrder) -> Loader:
-    workers = int(os.environ.get("FIELDMARK_WORKERS", min(8, parallel.N_CORES - 1)))
-    return DataLoader(
-        images,
-        batch_sampler=order,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        multiprocessing_context=_loader_processes() if workers else None,
-    )
-
-
-def _loader_processes() -> ForkServerContext:
-    """How to start them: not as copies of this process, whose threads (of torch, OpenVINO, MLflow)
-    may hold locks just then.
-    """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(
-        [samples.__name__, augmentation.__name__]
-    )  # once for all of them
-    return context
+        history = _train(
+            module, loader, val_loader, accelerator, _precision(accelerator), checkpoint
+        )
+    if loader.used:
+        print(f"  waited for images {loader.waiting_share:.0%} of the time", flush=True)
+    return history, loader.waiting_share
 
 
 def _told(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
@@ -162,16 +127,22 @@ def _class_weights(settings: Fit, train: Samples) -> torch.Tensor | None:
 
 
 def _train(
-    module: Classifier, loader: Loader, val_loader: Loader | None, accelerator: str, precision: str
+    module: Classifier,
+    loader: Loader,
+    val_loader: Loader | None,
+    accelerator: str,
+    precision: str,
+    checkpoint: str = "",
 ) -> list[Epoch]:
     """Lightning leaves each part in the mode it finds: what was built in evaluation mode would
     learn no statistics.
     """
     module.train()
+    settings = module.fit_settings
     with _quiet(), _determinism():
         try:
             trainer = pl.Trainer(
-                max_epochs=module.fit_settings.epochs,
+                max_epochs=settings.epochs,
                 accelerator=accelerator,
                 devices=1,
                 precision=precision,  # type: ignore[arg-type]
@@ -180,6 +151,8 @@ def _train(
                 deterministic="warn"
                 if _on_gpu(accelerator)
                 else True,  # some backward passes have no such form on a GPU
+                gradient_clip_val=settings.gradient_clip or None,
+                callbacks=callbacks_of(settings, checkpoint, val_loader is not None),
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Real
 from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 from torch import Tensor, nn
@@ -36,11 +36,12 @@ class Network(nn.Module):
         self.extractor, self.head, self.symmetry = extractor, head, symmetry
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
+    def forward(self, images: Real[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
+        """Logits of uint8 images; of mixed or shrunk ones, from 0 to 255, while it is trained."""
         return self.described(images)[0]
 
     def described(
-        self, images: UInt8[Tensor, "n h w 3"]
+        self, images: Real[Tensor, "n h w 3"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
         """Logits, and the features of the images as they stand (the first view)."""
         flips = SYMMETRIES[self.symmetry]

@@ -36,6 +36,14 @@ class SeededOrder:
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def sampler(self) -> "SeededOrder":
+        """Lightning tells the sampler of a batch sampler which epoch begins."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
     def __iter__(self) -> Iterator[list[Key]]:
         """Another epoch begins with the first batch: a loader with processes asks for an iterator
         that it never uses.

@@ -75,6 +75,39 @@ class Fit(Section):
     """uniform: a pass shows each image once; balanced: it draws as many, all classes as often."""
     backbone_lr_scale: PositiveFloat
     """Learning rate of a backbone that is not frozen, as a multiple of lr."""
+    gradient_clip: NonNegativeFloat = 0.0
+    """Norm that the gradient of a step is cut down to; 0: it is not."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the running average of the weights that each step keeps; the average is what is
+    validated and handed over. 0: there is none.
+    """
+    mixup: NonNegativeFloat = 0.0
+    """Alpha of MixUp: the larger, the more evenly two images are mixed. 0: none. Only where images
+    are learned from, not features of a frozen extractor.
+    """
+    cutmix: NonNegativeFloat = 0.0
+    """Alpha of CutMix, which puts a part of one image into another. 0: none. With mixup, too, each
+    batch takes one of both. Only where images are learned from.
+    """
+    start_px: NonNegativeInt = 0
+    """Side that images are averaged down to in the first epoch; they grow until two thirds of the
+    epochs. 0: they are whole from the beginning. Only where images are learned from.
+    """
+    patience: NonNegativeInt = 0
+    """Epochs without a better value of patience_metric after which the training ends; the weights
+    of the last epoch stay. 0: it never ends early. Nothing ends where no images validate, as when
+    tune fits its best on train and val.
+    """
+    patience_metric: Metric = "log_loss"
+    """What patience watches, on the validation images."""
+    channels_last: bool = False
+    """Whether the weights of convolutions lie channel by channel for each pixel, which is faster
+    on some machines. Only where images are learned from.
+    """
+    compile: bool = False
+    """Whether torch.compile makes one program of the network, which costs a minute first. Only
+    where images are learned from.
+    """
 
 
 class FitChanges(Section):
@@ -89,6 +122,15 @@ class FitChanges(Section):
     class_weights: Literal["none", "balanced"] | None = None
     sampling: Literal["uniform", "balanced"] | None = None
     backbone_lr_scale: PositiveFloat | None = None
+    gradient_clip: NonNegativeFloat | None = None
+    ema_decay: float | None = Field(default=None, ge=0, lt=1)
+    mixup: NonNegativeFloat | None = None
+    cutmix: NonNegativeFloat | None = None
+    start_px: NonNegativeInt | None = None
+    patience: NonNegativeInt | None = None
+    patience_metric: Metric | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
 
 
 class Parts(Section):
