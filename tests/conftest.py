@@ -145,7 +145,7 @@ candidates:
   lite0: {use: efficientnet_lite0, head: {hidden: 16}}
   small_cnn: {use: small_cnn, extractor: {input_px: 32, width: 8, blocks: 2}}
   hog: {use: hog, extractor: {input_px: 64}}
-fit: {use: default, epochs: 3, batch_size: 16}
+fit: {use: default, epochs: 3, batch_size: 16, min_steps: 0}
 model_search: {use: default, latency_runs: 3, latency_budget_ms: 1000}
 tune: {use: default, trials: 3, startup_trials: 2}
 evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}

@@ -56,14 +56,13 @@ class Classifier(pl.LightningModule):
         self.class_weights = class_weights
         self.average = mixing.average(net, fit.ema_decay) if fit.ema_decay else None
         self.mix = mixing.mixer(fit.mixup, fit.cutmix) if backbone else None
-        self.program: list[nn.Module] = []  # in a list, since it is no part of its own
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        return _averaged(self.program[0](x) if self.program and self.training else self.net(x))
+        return _averaged(self.net(x))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, targets, _labels, *weights = batch
@@ -88,8 +87,6 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_fit_start(self) -> None:
-        if self.fit_settings.compile and self.backbone:
-            self.program = [torch.compile(self.net)]  # type: ignore[list-item]
         if self.fit_settings.channels_last and self.backbone:
             self.net.to(memory_format=torch.channels_last)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.config.schema import Fit
-from pipeline.features.hog import shrink
+from pipeline.features.dense import shrink
 
 Images = Shaped[Tensor, "n h w 3"]
 Shares = Float[Tensor, "n k"]

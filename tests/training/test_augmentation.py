@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 from toys import draw, samples
 
-from pipeline.features.hog import shrink
+from pipeline.features.dense import shrink
 from pipeline.training import augmentation
 from pipeline.training.augmentation import Policy
 from pipeline.training.samples import ImageRows

@@ -150,10 +150,3 @@ def test_the_order_of_weights_in_memory_changes_no_more_than_rounding() -> None:
     plain, other = fitted(), fitted(channels_last=True)
     np.testing.assert_allclose(weights(other), weights(plain), atol=1e-3)
     assert all(value.is_contiguous() for value in other.network.state_dict().values())
-
-
-@pytest.mark.slow
-def test_a_compiled_network_learns_the_same_up_to_rounding() -> None:
-    compiled = fitted(VAL, compile=True)
-    np.testing.assert_allclose(weights(compiled), weights(fitted(VAL)), atol=1e-3)
-    assert not any("_orig_mod" in key for key in compiled.network.state_dict())

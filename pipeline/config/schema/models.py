@@ -104,10 +104,6 @@ class Fit(Section):
     """Whether the weights of convolutions lie channel by channel for each pixel, which is faster
     on some machines. Only where images are learned from.
     """
-    compile: bool = False
-    """Whether torch.compile makes one program of the network, which costs a minute first. Only
-    where images are learned from.
-    """
 
 
 class FitChanges(Section):
@@ -130,7 +126,6 @@ class FitChanges(Section):
     patience: NonNegativeInt | None = None
     patience_metric: Metric | None = None
     channels_last: bool | None = None
-    compile: bool | None = None
 
 
 class Parts(Section):
