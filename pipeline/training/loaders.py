@@ -8,6 +8,7 @@ from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from pipeline.compute import parallel
@@ -86,6 +87,9 @@ def _of_rows(images: ImageRows, order: SeededOrder) -> Loader:
         batch_sampler=order,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # Of its own: it draws a number as it begins, how often depends on the number of processes,
+        # and dropout draws from the common one.
+        generator=torch.Generator(),
         multiprocessing_context=_loader_processes() if workers else None,
     )
 

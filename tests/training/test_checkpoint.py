@@ -115,12 +115,12 @@ def test_a_damaged_checkpoint_is_begun_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["1"])
 def test_a_killed_process_is_gone_on_with_by_another(
     workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FIELDMARK_WORKERS", workers)
     undisturbed, tests = fitted("plain"), str(Path(__file__).parents[1])
+    monkeypatch.setenv("FIELDMARK_WORKERS", workers)
     run = subprocess.run([sys.executable, "-c", KILLED, tests], check=False)
     assert run.returncode == 9
     assert len(checkpoints(tmp_path)) == 1
