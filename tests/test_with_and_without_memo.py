@@ -72,6 +72,7 @@ def test_with_nothing_remembered_the_outputs_are_the_same_to_the_byte(
     built: Path, tmp_path: Path
 ) -> None:
     folder, cache = copy_built(built, tmp_path / "project"), tmp_path / "empty"
+    (folder / ".fieldmark" / "studies.journal").unlink()
     log = repro(folder, cache, "--force")
     assert differing(folder, built) <= MEASURED | COSTS
     assert trained(log) == {"lite0": True, "small_cnn": True, "hog": True}

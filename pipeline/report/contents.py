@@ -82,11 +82,16 @@ class Leaderboard:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """`rows` has one row per trial: number, value, stopped (early) and further columns."""
+    """`rows` has one row per trial: number, value, stopped (early) and further columns, of which
+    params_NAME hold hyperparameters. `importance` has columns hyperparameter and importance;
+    `remarks` are sentences.
+    """
 
     rows: pd.DataFrame
     metric: str
     direction: Literal["maximize", "minimize"]
+    importance: pd.DataFrame
+    remarks: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

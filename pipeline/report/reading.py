@@ -94,7 +94,13 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
         "leaderboard": Leaderboard(
             rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]
         ),
-        "tuning": Tuning(rows=trials, metric=settings["metric"], direction=settings["direction"]),
+        "tuning": Tuning(
+            rows=trials,
+            metric=settings["metric"],
+            direction=settings["direction"],
+            importance=csvs.read(tune / "importance.csv"),
+            remarks=[settings["comparison"]["sentence"], *settings["edges"]],
+        ),
         "history": history if len(history) > 1 else None,
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.report import plots
+from pipeline.report import plots, study_plots
 from pipeline.report.contents import Report, Tuning
 
 QUARANTINE_ROWS = 20
@@ -93,6 +93,10 @@ def tuning(report: Report) -> Values:
     trials = report.tuning
     return {
         "trials": plots.trials(trials.rows, metric=trials.metric, direction=trials.direction),
+        "importance": study_plots.importance(trials.importance) if len(trials.importance) else None,
+        "parallel": study_plots.parallel(
+            trials.rows, metric=trials.metric, direction=trials.direction
+        ),
         "best_trials": best_trials(trials),
         "n_stopped": int(trials.rows["stopped"].sum()),
     }

@@ -6,67 +6,87 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.schema import Candidate
 from pipeline.runs import tracking
-from pipeline.search import study as search
-from pipeline.search import trial
-from pipeline.search.trial import Budget, Data
+from pipeline.search import space
 from pipeline.storage import csvs
 
 
-def logged_trial(
-    settings: dict[str, Any],
-    metric: str,
-    seed: int,
-    data: Data,
-    run_id: str,
-    candidate: Candidate,
-    number: int,
-    report: trial.Report,
-) -> trial.Outcome:
-    """One trial, with a run of its own below `run_id` and a line on stdout.
+def log_trial(
+    settings: dict[str, Any], metric: str, run_id: str, winner: Candidate, trial: FrozenTrial
+) -> None:
+    """A trial that has ended, as a run of its own below `run_id` and a line on stdout.
 
     settings: of the stage, for the record; metric: what the search is judged by.
     """
-    with tracking.trial_run(
-        run_id, f"trial {number}", {**settings, **candidate.model_dump()}
-    ) as own:
-        outcome = trial.tried(candidate, data, Budget(), seed, report)
-        tracking.log_history(outcome.history, own)
-        complete = outcome.end == "complete"
+    candidate, ended = space.chosen(winner, trial.params), trial.user_attrs
+    complete = trial.state == TrialState.COMPLETE
+    name = f"trial {trial.number}"
+    with tracking.trial_run(run_id, name, {**settings, **candidate.model_dump()}) as own:
+        tracking.log_history(ended["history"], own)
+        tracking.log_metrics({"train_seconds": ended["seconds"]}, run_id=own)
         tags = {"trial.state": "complete" if complete else "pruned"}
-        tracking.tag({**tags, "trial.remembered": str(outcome.remembered).lower()}, own)
-    ended = f"{metric} {outcome.history[-1][metric]:.4f}" if complete else f"stopped {outcome.why}"
-    turned = {key.split(".")[-1]: search.value(candidate, key) for key in candidate.space}
-    values = " ".join(f"{key}={_short(value)}" for key, value in turned.items())
-    remembered = "  (remembered)" if outcome.remembered else ""
-    print(f"trial {number}: {ended}  {values}{remembered}", flush=True)
-    return outcome
+        tracking.tag({**tags, "trial.remembered": str(ended["remembered"]).lower()}, own)
+    result = f"{metric} {trial.value:.4f}" if complete else f"stopped {ended['why']}"
+    values = " ".join(
+        f"{key.split('.')[-1]}={space.short(value)}" for key, value in trial.params.items()
+    )
+    remembered = "  (remembered)" if ended["remembered"] else ""
+    print(f"{name}: {result}  {values}{remembered}", flush=True)
 
 
-def write_study(study: optuna.Study, metric: str, out: Path) -> dict[str, float]:
-    """How the search went; returns how many trials ended, and how many of them were pruned."""
+def write_study(
+    study: optuna.Study, winner: Candidate, metric: str, comparison: dict[str, Any], out: Path
+) -> dict[str, float]:
+    """How the search went, and whether it helped; returns how many trials ended, and how many of
+    them were pruned.
+    """
     columns = ("number", "state", "value", "params")
     csvs.write(study.trials_dataframe(columns), out / "trials.csv")
-    judged = {"metric": metric, "direction": study.direction.name.lower()}
-    (out / "search.json").write_text(json.dumps(judged) + "\n", encoding="utf-8")
-    csvs.write(_importance(study), out / "importance.csv")
-    ended = study.get_trials(deepcopy=False, states=search.COUNTED)
-    pruned = sum(each.state == optuna.trial.TrialState.PRUNED for each in ended)
-    return {"n_trials": float(len(ended)), "n_pruned": float(pruned)}
+    judged = {
+        "metric": metric,
+        "direction": study.direction.name.lower(),
+        "edges": space.edges(winner, study.best_params),
+        "comparison": comparison,
+    }
+    (out / "search.json").write_text(
+        json.dumps(judged, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    csvs.write(importance(study), out / "importance.csv")
+    trials = study.get_trials(deepcopy=False)
+    pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
+    return {"n_trials": float(len(trials)), "n_pruned": float(pruned)}
 
 
-def _importance(study: optuna.Study) -> pd.DataFrame:
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+def rows(study: optuna.Study) -> pd.DataFrame:
+    """One row per trial for plots: number, value, stopped, params_NAME, and start_s and end_s in
+    seconds since the first one began.
+    """
+    table = study.trials_dataframe(
+        ("number", "value", "state", "params", "datetime_start", "datetime_complete")
+    )
+    begin = table["datetime_start"].min()
+    times = {
+        "start_s": (table["datetime_start"] - begin).dt.total_seconds(),
+        "end_s": (table["datetime_complete"] - begin).dt.total_seconds(),
+    }
+    stopped = table["state"] != "COMPLETE"
+    return table.drop(columns=["datetime_start", "datetime_complete", "state"]).assign(
+        stopped=stopped, **times
+    )
+
+
+def importance(study: optuna.Study) -> pd.DataFrame:
+    """Columns hyperparameter and importance, the most important first; no rows where trials are too
+    few or too alike to tell.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     different = {trial.value for trial in complete}
-    importance = (
+    shares = (
         optuna.importance.get_param_importances(study)
         if len(complete) >= 4 and len(different) > 1
         else {}
     )
-    return pd.DataFrame(importance.items(), columns=["hyperparameter", "importance"])
-
-
-def _short(value: bool | int | float | str) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return pd.DataFrame(shares.items(), columns=["hyperparameter", "importance"])

@@ -1,137 +1,94 @@
-"""The Optuna study over the winner's hyperparameters: seeded, pruned, resumed after a kill.
+"""The Optuna study over the winner's hyperparameters: seeded, stopped early, resumed after a kill.
 
-optuna's journal in the scratch folder keeps every trial as it ends. The sampler is seeded anew for
-each trial by the number of those that count, so a study that was killed and resumed asks what an
-uninterrupted one would have asked.
+A study is named by all that decides on its trials, and kept (see studies) as they end, in the order
+of their numbers. One that was killed goes on where it stood; a trial that had ended and was not
+written yet is in the memo. So it ends as an undisturbed one, wherever its trials run.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Candidate, Range, Tune
-from pipeline.search.screening import LARGER_IS_BETTER
-from pipeline.search.trial import Outcome, Report
+from pipeline.config.schema import Candidate, Tune
+from pipeline.search import asking, engines, studies
+from pipeline.search.attempts import Objective, Question, attempt, threads
+from pipeline.search.engines import Engine
+from pipeline.storage.code import code_hash
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-Objective = Callable[[Candidate, int, Report], Outcome]
+OnEnd = Callable[[FrozenTrial], None]
+LATER = {"trials", "refit", "refit_seeds", "keep_untuned"}  # settings that decide on no trial
 
 
 def search(
-    winner: Candidate, settings: Tune, objective: Objective, *, seed: int, scratch: Path
+    winner: Candidate,
+    settings: Tune,
+    objective: Objective,
+    *,
+    seed: int,
+    about: str,
+    on_end: OnEnd = lambda trial: None,
 ) -> optuna.Study:
-    """Run trials until `settings.trials` count. The first one is the configuration as it stands.
+    """A study of `settings.trials` trials in all; the first is the configuration as it stands.
 
-    objective: (candidate, trial number, report) -> outcome; `report` says of each epoch's numbers
-    why the trial should be stopped. One that diverged counts as pruned, too. Raises FieldmarkError
-    where no trial ended.
+    objective: (candidate, report=...) -> outcome; `report` says of each epoch's numbers why the trial
+    should be stopped. It is pickled where FIELDMARK_ENGINE is not local. about: names all else that
+    decides on its outcomes, such as the images. on_end: called with each trial, in order, also
+    those that had ended before. Raises FieldmarkError where no trial was complete.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(settings, scratch)
-    space = winner.space
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # left over from a killed process
-    while (done := len(study.get_trials(deepcopy=False, states=COUNTED))) < settings.trials and (
-        space or not done
-    ):
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed + done, n_startup_trials=settings.startup_trials
-        )
-        if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.enqueue_trial({key: value(winner, key) for key in space})
-        study.optimize(lambda trial: _try(trial, winner, space, settings, objective), n_trials=1)
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    kept = studies.opened(name(winner, settings, seed, about), asking.direction(settings))
+    total = settings.trials if winner.space else 1
+    ended = kept.get_trials()[:total]
+    for trial in ended:
+        trial.user_attrs["remembered"] = True
+        on_end(trial)
+
+    def run(engine: Engine, until: int) -> None:
+        while len(ended) < until:
+            questions = _questions(winner, settings, ended, total, seed)
+            for trial in engine(partial(attempt, objective), questions):
+                if len(kept.get_trials(deepcopy=False)) == trial.number:
+                    kept.add_trial(trial)  # unless another process runs the same study
+                ended.append(trial)
+                on_end(trial)
+
+    with engines.local.opened() as here:  # it fills the memo with the features that others use
+        run(here, until=1)
+    if len(ended) < total:
+        seconds = sum(trial.user_attrs["seconds"] for trial in ended) / len(ended)
+        work_s = seconds * (total - len(ended))
+        with engines.opened(threads(winner, settings), work_s) as engine:
+            run(engine, until=total)
+    if all(trial.state != TrialState.COMPLETE for trial in ended):
         raise FieldmarkError(
             "the training diverged in every trial of tune; lower fit.lr and the range in space"
         )
-    return study
+    return asking.in_memory(settings, ended)
 
 
-def chosen(candidate: Candidate, params: Mapping[str, Any]) -> Candidate:
-    """The candidate with some hyperparameters set by their dotted names (`fit.lr`,
-    `head.dropout`).
-    """
-    node = candidate.model_dump()
-    for key, value in params.items():
-        *path, last = key.split(".")
-        inner = node
-        for part in path:
-            inner = inner[part]
-        inner[last] = value
-    return Candidate.model_validate(node)
+def name(winner: Candidate, settings: Tune, seed: int, about: str) -> str:
+    """Of the study of this winner: the same for the same trials."""
+    decides = {
+        "winner": winner.model_dump(),
+        "settings": settings.model_dump(exclude=LATER),
+        "seed": seed,
+        "about": about,
+        "code": code_hash(__name__),
+        "optuna": optuna.__version__,
+    }
+    digest = hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=6)
+    return f"{winner.name} {digest.hexdigest()}"
 
 
-def value(candidate: Candidate, key: str) -> Any:
-    """One value of the candidate by its dotted name."""
-    node: Any = candidate.model_dump()
-    for part in key.split("."):
-        node = node[part]
-    return node
-
-
-def _study(settings: Tune, scratch: Path) -> optuna.Study:
-    journal = scratch / "study.journal"
-    _mend(journal)
-    return optuna.create_study(
-        study_name="tune",
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        pruner=optuna.pruners.MedianPruner(settings.startup_trials, settings.prune_after_epochs),
-        direction="maximize" if LARGER_IS_BETTER[settings.metric] else "minimize",
-        load_if_exists=True,
-    )
-
-
-def _mend(journal: Path) -> None:
-    """Remove what a process leaves that is killed while it writes; only one runs a search, so
-    nobody holds this lock.
-    """
-    for left in journal.parent.glob(f"{journal.name}.lock*"):
-        left.unlink()  # Optuna would wait for it for ever
-    if journal.exists():
-        whole, end, _ = journal.read_bytes().rpartition(b"\n")
-        os.truncate(journal, len(whole + end))  # a line that follows half a line could not be read
-
-
-def _try(
-    trial: optuna.Trial,
-    winner: Candidate,
-    space: Mapping[str, Range],
-    settings: Tune,
-    objective: Objective,
-) -> float:
-    candidate = chosen(
-        winner,
-        {key: _suggested(trial, key, span, value(winner, key)) for key, span in space.items()},
-    )
-
-    def report(epoch: dict[str, float]) -> str:
-        trial.report(epoch[f"val/{settings.metric}"], int(epoch["epoch"]))
-        return f"after epoch {int(epoch['epoch']) + 1}" if trial.should_prune() else ""
-
-    outcome = objective(candidate, trial.number, report)
-    if outcome.end != "complete":
-        raise optuna.TrialPruned(outcome.why)  # diverged: asked again, it would diverge again
-    return outcome.history[-1][f"val/{settings.metric}"]
-
-
-def _suggested(trial: optuna.Trial, key: str, span: Range, now: Any) -> Any:
-    """Asked of the range, stretched to where the configuration stands; whole numbers where it has
-    one.
-    """
-    if span.choices is not None:
-        return trial.suggest_categorical(
-            key, [*span.choices, *([] if now in span.choices else [now])]
-        )
-    assert span.low is not None and span.high is not None
-    low, high = min(span.low, now), max(span.high, now)
-    log = span.log and low > 0  # what was switched off cannot be searched by its logarithm
-    if isinstance(now, int):
-        return trial.suggest_int(key, int(low), int(high), log=log)
-    return trial.suggest_float(key, low, high, log=log)
+def _questions(
+    winner: Candidate, settings: Tune, ended: list[FrozenTrial], total: int, seed: int
+) -> list[Question]:
+    """Of the batch of the next trial those that have not ended."""
+    numbers = asking.batch(len(ended), settings.batch, total)
+    past = ended[: numbers.start]
+    asked = asking.ask(winner, settings, past, len(numbers), seed)
+    return [Question(winner, settings, past, each) for each in asked[len(ended) - numbers.start :]]

@@ -126,7 +126,7 @@ def tried(
     """The same, from the memo where it was tried before: the report hears the epochs once more, and
     what it stops now ends there. Where it stopped a trial earlier than now, that is tried anew.
     """
-    question = _question(candidate, data, budget, seed)
+    question = key(candidate, data, budget, seed)
     known = _recalled(question)
     for n, epoch in enumerate(known.history if known else (), 1):
         if known and report and (why := report(epoch)):
@@ -166,8 +166,10 @@ def _cost(fitted: Fitted, images: Samples, budget: Budget) -> tuple[float, float
     return engine.latency_ms(fitted.network, images[0].shape[0], budget.latency_runs), size_mb
 
 
-def _question(candidate: Candidate, data: Data, budget: Budget, seed: int) -> str:
-    """Neither a candidate's name nor what tune may turn decides on what comes of it."""
+def key(candidate: Candidate, data: Data, budget: Budget, seed: int) -> str:
+    """The same for trials of equal outcomes, on one machine.
+
+    Neither a candidate's name nor what tune may turn decides on what comes of it."""
     policy = data.policy.to_json()
     asked = {
         "candidate": candidate.model_dump(exclude={"name", "space"}),

@@ -1,6 +1,6 @@
 """tune: data/preprocess/dev + data/augment + data/model-search/winner.yaml -> data/tune.
 
-trials.csv, search.json, importance.csv   the study: see search/records
+trials.csv, search.json, importance.csv   the study, and whether it helped: see search/records
 best.yaml          the winner with the best hyperparameters
 history.csv        the best trial, epoch by epoch (train/loss, val metrics)
 model.safetensors  the final network, with model.json, which says how to build it
@@ -9,20 +9,19 @@ validation.csv     id, label and calibrated probabilities, by a network that had
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
 from pipeline.config import Config
 from pipeline.config.schema import Candidate
+from pipeline.report import study_plots
 from pipeline.runs import tracking
-from pipeline.search import records, trial
+from pipeline.search import asking, records, refits, space, trial
 from pipeline.search import study as search
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import csvs
 from pipeline.training import augmentation, network, samples
-from pipeline.training.fit import refitted
 
 
 def run(
@@ -40,20 +39,36 @@ def run(
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
     data, metric = Data(train, val, symmetry, policy), f"val/{cfg.tune.metric}"
-    how: dict[str, Any] = {"symmetry": symmetry, "policy": policy, "seed": cfg.seed}
-    objective = partial(records.logged_trial, cfg.plain(), metric, cfg.seed, data, run_id)
-    study = search.search(winner, cfg.tune, objective, seed=cfg.seed, scratch=scratch)
-    best = search.chosen(winner, study.best_params)
+    objective = partial(trial.tried, data=data, budget=Budget(), seed=cfg.seed)
+    study = search.search(
+        winner,
+        cfg.tune,
+        objective,
+        seed=cfg.seed,
+        about=trial.key(winner, data, Budget(), cfg.seed),
+        on_end=partial(records.log_trial, cfg.plain(), metric, run_id, winner),
+    )
+    tuned = space.chosen(winner, study.best_params)
+    seconds = study.best_trial.user_attrs["seconds"]
+    helped = refits.compared(winner, tuned, data, cfg.tune, seed=cfg.seed, trial_s=seconds)
+    print(helped.sentence(cfg.tune.metric), flush=True)
+    best = winner if helped.keep_untuned else tuned
     with tracking.trial_run(run_id, "best", {**cfg.plain(), **best.model_dump()}) as own:
         checked = trial.tried(best, data, Budget(), cfg.seed)
         assert checked.val_logits is not None
-        final, degrees = refitted(best, train, val, checked.val_logits, on=cfg.tune.refit, **how)
+        final = refits.final(best, data, checked.val_logits, on=cfg.tune.refit, seed=cfg.seed)
+        degrees = float(final.get_buffer("temperature"))
         metrics = {**trial.metrics(checked, data), "temperature": degrees}
         tracking.log_history(checked.history, own)
-        tracking.log_metrics(metrics, step=len(checked.history), run_id=own)
+        tracking.log_metrics({**metrics, "gain": helped.gain}, len(checked.history), own)
+        shown = records.rows(study), records.importance(study)
+        direction = asking.direction(cfg.tune)
+        study_plots.write(scratch, *shown, metric=metric, direction=direction)
+        tracking.log_files(scratch, share_pictures=True)
     unseen = network.predictions(preprocess_dev, "val", checked.val_logits / degrees, classes)
     csvs.write(unseen, out / "validation.csv")
     network.save(final, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     csvs.write(pd.DataFrame(checked.history), out / "history.csv")
-    return {**metrics, **records.write_study(study, metric, out)}
+    comparison = helped.plain(cfg.tune.metric)
+    return {**metrics, **records.write_study(study, winner, metric, comparison, out)}

@@ -121,12 +121,14 @@ def full() -> report.Report:
                 {
                     "number": [0, 1, 2],
                     "value": [0.8, np.nan, 0.9],
-                    "lr": [0.1, 0.01, 0.0004],
+                    "params_lr": [0.1, 0.01, 0.0004],
                     "stopped": [False, True, False],
                 }
             ),
             metric="val_accuracy",
             direction="maximize",
+            importance=pd.DataFrame({"hyperparameter": [EVIL, "lr"], "importance": [0.8, 0.2]}),
+            remarks=[f"The best {EVIL} lies at the end."],
         ),
         history=pd.DataFrame(
             {"epoch": [0, 1], "train_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.8]}

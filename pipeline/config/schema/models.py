@@ -43,6 +43,8 @@ class Range(Section):
     """Whether values are drawn on a logarithmic scale."""
     choices: list[bool | int | float | str] | None = None
     """Values to choose from, instead of a range."""
+    when: dict[str, bool | int | float | str] = {}
+    """It applies only where these settings have these values, such as head.kind: mlp."""
 
     def model_post_init(self, _: Any) -> None:
         numbers = self.low is not None and self.high is not None
@@ -154,6 +156,9 @@ class Parts(Section):
             raise ValueError(
                 f"space: there is no {key} to search; there are {', '.join(sorted(known))}"
             )
+        for key, name in ((key, name) for key, span in self.space.items() for name in span.when):
+            if name not in known or (name in self.space and self.space[name].when):
+                raise ValueError(f"space.{key}.when: {name} is no setting without a condition")
 
 
 class CandidateFile(Parts):
@@ -202,9 +207,31 @@ class Tune(Section):
     """Trials in total; a killed search goes on to this number."""
     metric: Metric
     """What trials are compared by, on the validation images."""
+    sampler: Literal["tpe", "gp", "random"]
+    """How hyperparameters are chosen: tpe (tree-structured Parzen estimator), gp (Gaussian process)
+    or random.
+    """
     startup_trials: PositiveInt
     """Random trials before the sampler learns, and before anything is pruned."""
+    batch: PositiveInt
+    """Trials that are chosen at once, after the configuration itself: so many may run at the same
+    time. More learn later from each other.
+    """
+    pruner: Literal["none", "median", "asha", "hyperband"]
+    """Which trials are stopped early: none, those worse than the median, or all but the best third
+    after 1, 3, 9, ... times prune_after_epochs (asha; hyperband starts at several of them).
+    """
     prune_after_epochs: PositiveInt
-    """A trial that is worse than the median of the others after so many epochs is stopped."""
+    """Epochs before a trial may be stopped."""
+    threads: PositiveInt | None
+    """Threads of a trial that trains a whole network; null is one for each core. They decide on
+    the last digits, and on how many trials run at once: cores divided by threads.
+    """
     refit: Literal["dev", "train"]
     """dev: the best is trained again on train and val together; train: on train alone."""
+    refit_seeds: PositiveInt
+    """Seeds with which the best trial and the untuned settings are fitted, to compare them."""
+    keep_untuned: Literal["never", "worse", "unproven"]
+    """When the settings as they stand replace the best trial: never; where that is worse on the
+    average of the seeds; or where it is not proven to be better.
+    """
