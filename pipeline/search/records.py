@@ -60,9 +60,9 @@ def write_study(
     return {"n_trials": float(len(trials)), "n_pruned": float(pruned)}
 
 
-def rows(study: optuna.Study) -> pd.DataFrame:
-    """One row per trial for plots: number, value, stopped, params_NAME, and start_s and end_s in
-    seconds since the first one began.
+def plotted(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What report/study_plots draws: one row per trial, with number, value, stopped, params_NAME,
+    and start_s and end_s in seconds since the first one began; and the importance.
     """
     table = study.trials_dataframe(
         ("number", "value", "state", "params", "datetime_start", "datetime_complete")
@@ -73,9 +73,8 @@ def rows(study: optuna.Study) -> pd.DataFrame:
         "end_s": (table["datetime_complete"] - begin).dt.total_seconds(),
     }
     stopped = table["state"] != "COMPLETE"
-    return table.drop(columns=["datetime_start", "datetime_complete", "state"]).assign(
-        stopped=stopped, **times
-    )
+    rows = table.drop(columns=["datetime_start", "datetime_complete", "state"])
+    return rows.assign(stopped=stopped, **times), importance(study)
 
 
 def importance(study: optuna.Study) -> pd.DataFrame:

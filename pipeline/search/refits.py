@@ -5,17 +5,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
 from jaxtyping import Float32
 from scipy import stats
 
 from pipeline.config.schema import Candidate, Tune
-from pipeline.search import engines, trial
+from pipeline.search import engines, space, trial
 from pipeline.search.attempts import computing_with, threads
 from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import memo
 from pipeline.training import fit
+from pipeline.training.classifier import Epoch
 from pipeline.training.network import Network, build
 
 LEVEL = 0.95  # of the interval
@@ -69,13 +71,14 @@ class Comparison:
 
 
 def compared(
-    winner: Candidate, tuned: Candidate, data: Data, settings: Tune, *, seed: int, trial_s: float
+    winner: Candidate, study: optuna.Study, data: Data, settings: Tune, seed: int
 ) -> Comparison:
-    """Fit both with `settings.refit_seeds` seeds. trial_s: seconds that a fit takes, roughly.
+    """Fit the best trial and the untuned settings with `settings.refit_seeds` seeds.
 
     The trained images are the same each time, and so are those that judge: what differs are the
-    first weights and the order.
+    first weights and the order. Prints what came of it.
     """
+    tuned, trial_s = space.chosen(winner, study.best_params), study.best_trial.user_attrs["seconds"]
     if tuned == winner:
         return Comparison([], [], gain=0.0, low=None, high=None, keep_untuned=False)
     seeds = range(seed, seed + settings.refit_seeds)
@@ -83,7 +86,9 @@ def compared(
     with engines.opened(threads(tuned, settings), trial_s * (len(items) - 2)) as engine:
         values = list(engine(partial(_judged, data, settings), items))
     n_images = len(data.val), len(data.train)
-    return comparison(values[: len(seeds)], values[len(seeds) :], settings, *n_images)
+    result = comparison(values[: len(seeds)], values[len(seeds) :], settings, *n_images)
+    print(result.sentence(settings.metric), flush=True)
+    return result
 
 
 def comparison(
@@ -112,12 +117,33 @@ def comparison(
     return Comparison(tuned, untuned, gain, low, high, keep and fits)
 
 
-def final(
+@dataclass(frozen=True, eq=False)
+class Final:
+    """The network that goes on; and of the same settings, fitted on the training images alone, the
+    epochs, the metrics and the calibrated logits of the validation images.
+    """
+
+    network: Network
+    history: list[Epoch]
+    metrics: Epoch
+    val_logits: Float32[np.ndarray, "n k"]
+
+
+def final(best: Candidate, data: Data, settings: Tune, seed: int) -> Final:
+    """Fit the best on tune.refit, with a temperature from images that it had not seen."""
+    with computing_with(threads(best, settings)):
+        checked = trial.tried(best, data, Budget(), seed)
+    assert checked.val_logits is not None
+    network = _fitted(best, data, checked.val_logits, on=settings.refit, seed=seed)
+    degrees = float(network.get_buffer("temperature"))
+    metrics = {**trial.metrics(checked, data), "temperature": degrees}
+    return Final(network, checked.history, metrics, checked.val_logits / degrees)
+
+
+def _fitted(
     best: Candidate, data: Data, val_logits: Float32[np.ndarray, "n k"], *, on: str, seed: int
 ) -> Network:
-    """The network that goes on, with its temperature, see fit.refitted; fitted once for the same
-    settings and images, as the memo keeps it.
-    """
+    """See fit.refitted; fitted once for the same settings and images, as the memo keeps it."""
 
     def fitted() -> memo.Arrays:
         how: dict[str, Any] = {"symmetry": data.symmetry, "policy": data.policy, "seed": seed}

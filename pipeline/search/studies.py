@@ -5,6 +5,8 @@ the one that runs the study. `optuna-dashboard .fieldmark/studies.journal` shows
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,19 +23,23 @@ Direction = Literal["maximize", "minimize"]
 JOURNAL = Path(config.STATE) / "studies.journal"
 
 
-def opened(name: str, direction: Direction) -> optuna.Study:
+@contextmanager
+def opened(name: str, direction: Direction) -> Iterator[optuna.Study]:
     """The study of that name, or a new one.
 
     Raises FieldmarkError where the database of FIELDMARK_STUDY_URL cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = os.environ.get(VARIABLE)
-    return optuna.create_study(
-        study_name=name,
-        storage=_database(url) if url else _journal(),
-        direction=direction,
-        load_if_exists=True,
-    )
+    storage = _database(url) if url else _journal()
+    try:
+        yield optuna.create_study(
+            study_name=name, storage=storage, direction=direction, load_if_exists=True
+        )
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def _journal() -> BaseStorage:
@@ -53,7 +59,7 @@ def _mend(journal: Path) -> None:
         os.truncate(journal, len(whole + end))  # a line that follows half a line could not be read
 
 
-def _database(url: str) -> BaseStorage:
+def _database(url: str) -> RDBStorage:
     try:
         target = make_url(url)
         if target.drivername == "postgresql":

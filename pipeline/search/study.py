@@ -40,34 +40,47 @@ def search(
     decides on its outcomes, such as the images. on_end: called with each trial, in order, also
     those that had ended before. Raises FieldmarkError where no trial was complete.
     """
-    kept = studies.opened(name(winner, settings, seed, about), asking.direction(settings))
     total = settings.trials if winner.space else 1
-    ended = kept.get_trials()[:total]
-    for trial in ended:
-        trial.user_attrs["remembered"] = True
-        on_end(trial)
+    study = name(winner, settings, seed, about)
+    with studies.opened(study, asking.direction(settings)) as kept:
+        ended = kept.get_trials()[:total]
+        for trial in ended:
+            trial.user_attrs["remembered"] = True
+            on_end(trial)
 
-    def run(engine: Engine, until: int) -> None:
-        while len(ended) < until:
-            questions = _questions(winner, settings, ended, total, seed)
-            for trial in engine(partial(attempt, objective), questions):
-                if len(kept.get_trials(deepcopy=False)) == trial.number:
-                    kept.add_trial(trial)  # unless another process runs the same study
-                ended.append(trial)
-                on_end(trial)
+        def run(engine: Engine, until: int) -> None:
+            while len(ended) < until:
+                questions = _questions(winner, settings, ended, total, seed)
+                for trial in engine(partial(attempt, objective), questions):
+                    _keep(kept, trial)
+                    ended.append(trial)
+                    on_end(trial)
 
-    with engines.local.opened() as here:  # it fills the memo with the features that others use
-        run(here, until=1)
-    if len(ended) < total:
-        seconds = sum(trial.user_attrs["seconds"] for trial in ended) / len(ended)
-        work_s = seconds * (total - len(ended))
-        with engines.opened(threads(winner, settings), work_s) as engine:
-            run(engine, until=total)
+        with engines.local.opened() as here:  # it fills the memo with features that others use
+            run(here, until=1)
+        work_s = (total - len(ended)) * _mean_seconds(ended)
+        if len(ended) < total:
+            with engines.opened(threads(winner, settings), work_s) as engine:
+                run(engine, until=total)
+    _check(ended)
+    return asking.in_memory(settings, ended)
+
+
+def _check(ended: list[FrozenTrial]) -> None:
     if all(trial.state != TrialState.COMPLETE for trial in ended):
         raise FieldmarkError(
             "the training diverged in every trial of tune; lower fit.lr and the range in space"
         )
-    return asking.in_memory(settings, ended)
+
+
+def _keep(kept: optuna.Study, trial: FrozenTrial) -> None:
+    """Add a trial, unless another process that runs the same study has."""
+    if len(kept.get_trials(deepcopy=False)) == trial.number:
+        kept.add_trial(trial)
+
+
+def _mean_seconds(ended: list[FrozenTrial]) -> float:
+    return sum(float(trial.user_attrs["seconds"]) for trial in ended) / len(ended)
 
 
 def name(winner: Candidate, settings: Tune, seed: int, about: str) -> str:

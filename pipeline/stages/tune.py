@@ -39,36 +39,28 @@ def run(
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
     data, metric = Data(train, val, symmetry, policy), f"val/{cfg.tune.metric}"
-    objective = partial(trial.tried, data=data, budget=Budget(), seed=cfg.seed)
     study = search.search(
         winner,
         cfg.tune,
-        objective,
+        partial(trial.tried, data=data, budget=Budget(), seed=cfg.seed),
         seed=cfg.seed,
         about=trial.key(winner, data, Budget(), cfg.seed),
         on_end=partial(records.log_trial, cfg.plain(), metric, run_id, winner),
     )
-    tuned = space.chosen(winner, study.best_params)
-    seconds = study.best_trial.user_attrs["seconds"]
-    helped = refits.compared(winner, tuned, data, cfg.tune, seed=cfg.seed, trial_s=seconds)
-    print(helped.sentence(cfg.tune.metric), flush=True)
-    best = winner if helped.keep_untuned else tuned
+    helped = refits.compared(winner, study, data, cfg.tune, cfg.seed)
+    best = winner if helped.keep_untuned else space.chosen(winner, study.best_params)
     with tracking.trial_run(run_id, "best", {**cfg.plain(), **best.model_dump()}) as own:
-        checked = trial.tried(best, data, Budget(), cfg.seed)
-        assert checked.val_logits is not None
-        final = refits.final(best, data, checked.val_logits, on=cfg.tune.refit, seed=cfg.seed)
-        degrees = float(final.get_buffer("temperature"))
-        metrics = {**trial.metrics(checked, data), "temperature": degrees}
-        tracking.log_history(checked.history, own)
-        tracking.log_metrics({**metrics, "gain": helped.gain}, len(checked.history), own)
-        shown = records.rows(study), records.importance(study)
-        direction = asking.direction(cfg.tune)
+        final = refits.final(best, data, cfg.tune, cfg.seed)
+        tracking.log_history(final.history, own)
+        figures = {**final.metrics, "gain": helped.gain}
+        tracking.log_metrics(figures, step=len(final.history), run_id=own)
+        shown, direction = records.plotted(study), asking.direction(cfg.tune)
         study_plots.write(scratch, *shown, metric=metric, direction=direction)
         tracking.log_files(scratch, share_pictures=True)
-    unseen = network.predictions(preprocess_dev, "val", checked.val_logits / degrees, classes)
+    unseen = network.predictions(preprocess_dev, "val", final.val_logits, classes)
     csvs.write(unseen, out / "validation.csv")
-    network.save(final, best, classes, train[0].shape[0], out)
+    network.save(final.network, best, classes, train[0].shape[0], out)
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
-    csvs.write(pd.DataFrame(checked.history), out / "history.csv")
+    csvs.write(pd.DataFrame(final.history), out / "history.csv")
     comparison = helped.plain(cfg.tune.metric)
-    return {**metrics, **records.write_study(study, winner, metric, comparison, out)}
+    return {**final.metrics, **records.write_study(study, winner, metric, comparison, out)}

@@ -167,7 +167,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 11
+    assert len(images) == 13
     assert all(image["alt"] for image in images)
 
 
