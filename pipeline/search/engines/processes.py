@@ -47,7 +47,7 @@ def _computed(
     waiting = deque(range(len(items)))
     busy: dict[_Worker, int] = {}
     deaths = [0] * len(items)
-    results: dict[int, R] = {}
+    results: dict[int, tuple[R, Exception | None]] = {}
     for wanted in range(len(items)):
         while wanted not in results:
             while waiting and (worker := _idle(workers, busy, at_once)):
@@ -57,14 +57,17 @@ def _computed(
             for worker in _heard(busy):
                 item = busy.pop(worker)
                 try:
-                    results[item] = _received(worker)
+                    results[item] = worker.connection.recv()
                 except (EOFError, OSError):
                     workers.remove(worker)
                     worker.process.join()
                     deaths[item] += 1
                     _check(deaths[item])
                     waiting.appendleft(item)
-        yield results.pop(wanted)
+        result, error = results.pop(wanted)
+        if error is not None:
+            raise error
+        yield result
 
 
 def _idle(workers: list[_Worker], busy: Mapping[_Worker, int], at_once: int) -> _Worker | None:
@@ -94,13 +97,6 @@ def _heard(busy: Mapping[_Worker, int]) -> list[_Worker]:
     """Those that have a result or have died; waits until there is one."""
     ready = wait([worker.connection for worker in busy])
     return [worker for worker in busy if worker.connection in ready]
-
-
-def _received(worker: _Worker) -> Any:
-    result, error = worker.connection.recv()
-    if error is not None:
-        raise error
-    return result
 
 
 def _check(deaths: int) -> None:
