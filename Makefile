@@ -29,7 +29,7 @@ repro: repository .venv/ready ## Rebuild what changed, from images to a register
 	@echo "The report: data/evaluate/report.html. Then: source .venv/bin/activate; fieldmark review; fieldmark promote"
 
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
-	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark')
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark and not cluster')
 
 update: repository .venv/ready ## Merge a newer Fieldmark; your photos, values and results stay (FROM='ADDRESS BRANCH')
 	@python -m pipeline.repository.update $(FROM)

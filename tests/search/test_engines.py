@@ -274,7 +274,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("kill", [False, True], ids=["undisturbed", "a node killed"])
 def test_a_ray_cluster_of_two_nodes_gets_the_same_to_the_digit(
     kill: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
