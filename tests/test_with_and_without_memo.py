@@ -52,9 +52,13 @@ def repro(folder: Path, cache: Path, *arguments: str) -> str:
 
 
 def trained(log: str) -> dict[str, bool]:
-    """Of each candidate whether it was trained."""
-    parts = re.split(r"^candidate ", log, flags=re.MULTILINE)[1:]
-    return {part.partition(":")[0]: "  remembered" not in part.splitlines() for part in parts}
+    """Of each candidate whether it was trained, on any rung."""
+    of_candidate: dict[str, bool] = {}
+    for part in re.split(r"^candidate ", log, flags=re.MULTILINE)[1:]:
+        name = part.partition(":")[0]
+        anew = "  remembered" not in part.splitlines()
+        of_candidate[name] = anew or of_candidate.get(name, False)
+    return of_candidate
 
 
 def test_with_all_remembered_the_outputs_are_the_same_to_the_byte(

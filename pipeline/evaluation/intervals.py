@@ -3,7 +3,8 @@
 Axes: n images, k classes, r resamples, c columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
@@ -26,19 +27,30 @@ def bootstrap(
     """Percentile bootstrap over images (Efron 1979), with the same resamples for all metrics.
 
     An interval is widened to the point estimate where the percentiles miss it: resampling adds to
-    the bias of ece. Takes accuracy, f1_macro and ece; raises ValueError for another metric.
+    the bias of ece. Takes accuracy, f1_macro, log_loss and ece; raises ValueError for another metric.
     """
     probs = checked(labels, probs)
     statistics = {metric: statistic(metric, labels, probs) for metric in metrics}
-    everyone = np.ones((1, len(labels)))
-    draws = {metric: [_of(function, everyone)] for metric, function in statistics.items()}
-    for weights in _resamples(len(labels), n_resamples, np.random.default_rng(seed)):
-        for metric, function in statistics.items():
-            draws[metric].append(_of(function, weights))
-    return {
-        metric: _percentiles(parts[0][0], np.concatenate(parts[1:]), level)
-        for metric, parts in draws.items()
-    }
+    drawn = draws(statistics, n_resamples, seed)
+    return {metric: interval(values, level) for metric, values in drawn.items()}
+
+
+def draws(
+    statistics: Mapping[str, tuple[Columns, Reduce]], n_resamples: int, seed: int
+) -> dict[str, Float[np.ndarray, " _"]]:
+    """Each figure on all images, and then on every resample of them; the same resamples for all.
+
+    statistics: of the same images, as `metrics.statistic` returns them.
+    """
+    n = len(next(iter(statistics.values()))[0])
+    weights = chain([np.ones((1, n))], _resamples(n, n_resamples, np.random.default_rng(seed)))
+    parts = [{name: _of(each, some) for name, each in statistics.items()} for some in weights]
+    return {name: np.concatenate([part[name] for part in parts]) for name in statistics}
+
+
+def interval(drawn: Float[np.ndarray, " _"], level: float) -> tuple[float, float]:
+    """The percentiles of one figure of `draws`."""
+    return _percentiles(float(drawn[0]), drawn[1:], level)
 
 
 def _of(

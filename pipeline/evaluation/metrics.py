@@ -189,6 +189,8 @@ def statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduc
     match metric:
         case "accuracy":
             return (predicted == labels)[:, None].astype(float), _only_column
+        case "log_loss":
+            return _log_losses(labels, probs)[:, None], _only_column
         case "ece":
             gap = probs.max(axis=1) - (predicted == labels)
             return np.eye(ECE_BINS)[_bin(probs, ECE_BINS)] * gap[:, None], _total_size

@@ -44,13 +44,14 @@ def name() -> str:
     return f"torch-{torch.__version__}-cuda" if _on_gpu() else f"openvino-{ov.__version__}-f32"
 
 
-def latency_ms(module: nn.Module, size_px: int, runs: int) -> float:
+def latency_ms(module: nn.Module, size_px: int, runs: int, batch: int = 1) -> float:
     """Median time of one image through the module with OpenVINO on this machine's CPU, which serving
-    picks, too, wherever it is the faster engine; see compute/timing.
+    picks, too, wherever it is the faster engine; see compute/timing. With a batch it is the share of
+    one image in a call of so many.
     """
     compiled = _compile(module, size_px, "LATENCY")
-    image = np.zeros((1, size_px, size_px, 3), np.uint8)
-    return timing.latency(lambda: compiled(image), runs)["latency/p50_ms"]
+    images = np.zeros((batch, size_px, size_px, 3), np.uint8)
+    return timing.latency(lambda: compiled(images), runs)["latency/p50_ms"] / batch
 
 
 @contextmanager

@@ -73,11 +73,14 @@ class LabelCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard:
-    """`rows` has one row per candidate: name, latency/p50_ms, `metric` and further columns."""
+    """`rows` has one row per candidate: name, latency/p50_ms, `metric`, pareto, within_budget,
+    stopped and further columns; `choice` has sentences on how the winner was chosen.
+    """
 
     rows: pd.DataFrame
     metric: str
     budget_ms: float
+    choice: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,16 +134,31 @@ def history(rows: pd.DataFrame) -> bytes:
 
 
 def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
-    """SVG: `metric` over latency on a logarithmic axis.
+    """SVG: `metric` over latency on a logarithmic axis, with the Pareto front of the last rung.
 
-    rows: columns name, latency/p50_ms and `metric`.
+    rows: columns name, latency/p50_ms, `metric`, pareto (on the front), within_budget and stopped
+    ("" for those that reached the last rung).
     """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
-        inside = rows[LATENCY] <= budget_ms
-        for some, colour, marker in ((rows[inside], BLUE, "o"), (rows[~inside], ORANGE, "X")):
-            axes.scatter(some[LATENCY], some[metric], color=colour, marker=marker, s=44, zorder=3)
+        inside, whole = rows["within_budget"], rows["stopped"] == ""
+        front = rows[rows["pareto"]].sort_values(LATENCY)
+        axes.step(front[LATENCY], front[metric], where="post", color=GREEN, linewidth=1.2)
+        for some, colour, marker, face in (
+            (rows[inside & whole], BLUE, "o", BLUE),
+            (rows[inside & ~whole], BLUE, "o", "none"),
+            (rows[~inside], ORANGE, "X", ORANGE),
+        ):
+            axes.scatter(
+                some[LATENCY],
+                some[metric],
+                facecolor=face,
+                edgecolor=colour,
+                marker=marker,
+                s=44,
+                zorder=3,
+            )
         axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.text(
             budget_ms,

@@ -84,6 +84,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     """
     board = csvs.read(model_search / "leaderboard.csv")
     board = board[board["left_out"].isna()].drop(columns=["candidate", "left_out"])
+    board["stopped"] = board["stopped"].fillna("")
     compared = json.loads((model_search / "search.json").read_bytes())
     trials = csvs.read(tune / "trials.csv")
     trials = trials.assign(stopped=trials["state"] != "COMPLETE").drop(columns="state")
@@ -92,7 +93,10 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
     return {
         "latency_ms": float(board["latency/p50_ms"].to_numpy(dtype=np.float64)[0]),
         "leaderboard": Leaderboard(
-            rows=board, metric=compared["metric"], budget_ms=compared["latency_budget_ms"]
+            rows=board,
+            metric=compared["metric"],
+            budget_ms=compared["latency_budget_ms"],
+            choice=compared["choice"],
         ),
         "tuning": Tuning(
             rows=trials,

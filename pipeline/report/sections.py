@@ -85,7 +85,7 @@ def candidates(report: Report) -> Values:
     """What model-search compared."""
     board = report.leaderboard
     chart = plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms)
-    return {"leaderboard": chart}
+    return {"leaderboard": chart, "candidate_rows": candidate_rows(board.rows)}
 
 
 def tuning(report: Report) -> Values:
@@ -134,6 +134,19 @@ SECTIONS = (
     Section("left-out", "Left out", left_out),
     Section("made", "How this was made", provenance),
 )
+
+
+def candidate_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard for people: an interval stands in the cell of its figure."""
+    shown = rows.drop(columns=["within_budget", "pareto"])
+    for low in [str(name) for name in shown.columns if str(name).endswith("_low")]:
+        name, high = low.removesuffix("_low"), low.replace("_low", "_high")
+        shown[name] = [
+            f"{value:.3f} ({a:.3f} to {b:.3f})"
+            for value, a, b in shown[[name, low, high]].to_numpy(dtype=float)
+        ]
+        shown = shown.drop(columns=[low, high])
+    return shown if (shown["stopped"] != "").any() else shown.drop(columns="stopped")
 
 
 def best_trials(tuning: Tuning) -> pd.DataFrame:

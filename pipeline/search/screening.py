@@ -1,117 +1,202 @@
-"""A quick look at each candidate: trained on part of the training images, judged on the validation
-images.
+"""Successive halving: each candidate is tried on little, the best go on to more.
+
+Every candidate of a rung learns from the same images and is judged by the same ones. A trial is
+remembered by what is asked of it, so one more candidate is tried alone: on each rung the others have
+been before. That holds for two rungs; with three it can let one in that ended on the second.
+Jamieson and Talwalkar, AISTATS 2016.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Candidate
+from pipeline.config.schema import Candidate, ModelSearch, Rung
 from pipeline.features.weights import Unavailable
 from pipeline.runs import tracking
-from pipeline.search import trial
-from pipeline.search.trial import Budget, Data
+from pipeline.search import judgement, trial
+from pipeline.search.judgement import METRICS, Judged
+from pipeline.search.trial import Budget, Data, Outcome
 
 LARGER_IS_BETTER = {"accuracy": True, "f1_macro": True, "log_loss": False}
 NAMES = ("candidate", "name")
-METRICS = tuple(f"val/{metric}" for metric in LARGER_IS_BETTER)
-COSTS = ("latency/p50_ms", "size_mb", "train_seconds")
-LEFT_OUT = "left_out"
+FIGURES = tuple(f"val/{metric}{end}" for metric in METRICS for end in ("", "_low", "_high"))
+COSTS = ("latency/p50_ms", "latency/batch_ms", "size_mb", "train_seconds", "peak_mb")
+SHOWN = (*FIGURES[::3], *COSTS)
+RUNG, STOPPED, LEFT_OUT = "rung", "stopped", "left_out"
+
+
+@dataclass(frozen=True)
+class Screened:
+    """board: one row per candidate, as it was on the last rung that it reached; see `screen`.
+    judged, figures: of each rung, by the names of its candidates.
+    """
+
+    board: pd.DataFrame
+    judged: list[dict[str, Judged]]
+    figures: list[dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every candidate."""
+
+    parts: Sequence[Data]
+    settings: ModelSearch
+    seed: int
+    run_id: str
 
 
 def screen(
-    candidates: Mapping[str, Candidate], data: Data, budget: Budget, *, seed: int, run_id: str
-) -> pd.DataFrame:
-    """One row per candidate: candidate (its name), name (its title), val metrics, latency (one
-    image, CPU, median), size_mb, train_seconds, and in left_out why it has none of these.
+    candidates: Mapping[str, Candidate],
+    data: Data,
+    settings: ModelSearch,
+    *,
+    seed: int,
+    run_id: str,
+) -> Screened:
+    """The board has the columns candidate (its name), name (its title), FIGURES, COSTS, rung (from
+    1), stopped (why it went on to no further rung) and left_out (why it has no figures at all).
 
     Each trial is a run below run_id. Raises FieldmarkError where every candidate is left out.
     """
-    rows = []
-    for name, candidate in candidates.items():
-        print(f"candidate {name}: {candidate.title}", flush=True)
-        row: dict[str, Any] = {"candidate": name, "name": candidate.title, LEFT_OUT: ""}
-        try:
-            row |= _screened(candidate, data, budget, seed, run_id)
-        except Unavailable as reason:
-            row[LEFT_OUT] = str(reason)
-        shown = [f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float)]
-        print("  " + (", ".join(shown) or f"left out: {row[LEFT_OUT]}"), flush=True)
-        rows.append(row)
-    board = pd.DataFrame(rows, columns=[*NAMES, *METRICS, *COSTS, LEFT_OUT])
+    end = time.monotonic() + 60 * (settings.budget_minutes or float("inf"))
+    parts = judgement.parts(data, settings.cross_validation, seed)
+    asked = _Asked(parts, settings, seed, run_id)
+    rows = {
+        name: {"candidate": name, "name": candidate.title, RUNG: 0, STOPPED: "", LEFT_OUT: ""}
+        for name, candidate in candidates.items()
+    }
+    result = Screened(pd.DataFrame(), [], [])
+    entrants = list(candidates)
+    for number, rung in enumerate(settings.rungs, 1):
+        if number > 1:
+            entrants = _promoted(rows, entrants, rung, number, settings)
+        print(f"rung {number} of {len(settings.rungs)}: {len(entrants)} candidates", flush=True)
+        result.judged.append({})
+        result.figures.append({})
+        for name in entrants:
+            if time.monotonic() > end and result.figures[0]:
+                why = f"model_search.budget_minutes = {settings.budget_minutes:g} were spent"
+                why = f"not tried on rung {number}: {why}"
+                rows[name][STOPPED if number > 1 else LEFT_OUT] = why
+            else:
+                _step(candidates[name], number, asked, rows[name], result)
+    board = pd.DataFrame(
+        [*rows.values()], columns=[*NAMES, *FIGURES, *COSTS, RUNG, STOPPED, LEFT_OUT]
+    )
     if (board[LEFT_OUT] != "").all():
         raise FieldmarkError("; ".join(board[LEFT_OUT]))
-    return board
+    return Screened(board, result.judged, result.figures)
 
 
-def _screened(
-    candidate: Candidate, data: Data, budget: Budget, seed: int, run_id: str
-) -> dict[str, Any]:
-    settings = {"seed": seed, "symmetry": data.symmetry, **asdict(budget), **candidate.model_dump()}
-    with tracking.trial_run(run_id, candidate.title, settings) as own:
-        outcome = trial.tried(candidate, data, budget, seed)
-        if outcome.remembered:
-            print("  remembered", flush=True)
-        tracking.tag({"trial.remembered": str(outcome.remembered).lower()}, own)
-        tracking.log_history(outcome.history, own)
-        if outcome.end != "complete":
-            return {LEFT_OUT: outcome.why}
-        row = {
-            **trial.metrics(outcome, data),
-            "latency/p50_ms": outcome.latency_ms,
-            "size_mb": outcome.size_mb,
-            "train_seconds": outcome.train_seconds,
-        }
-        tracking.log_metrics(row, step=len(outcome.history), run_id=own)
-    return row
-
-
-def rank(board: pd.DataFrame, metric: str, latency_budget_ms: float) -> pd.DataFrame:
-    """The leaderboard, best first, those over the latency budget behind the others, those left out
-    last; equal ones by latency.
-
-    Raises FieldmarkError when no candidate is within the budget.
-    """
-    ranked = board.assign(within_budget=board["latency/p50_ms"] <= latency_budget_ms)
-    if not ranked["within_budget"].any():
-        fastest = board["latency/p50_ms"].min()
-        raise FieldmarkError(
-            f"no candidate answers within model_search.latency_budget_ms = "
-            f"{latency_budget_ms:g}: the fastest takes "
-            f"{fastest:.1f} ms; raise the budget, lower preprocess.size_px, or set "
-            f"average_views: false"
+def excess(row: Mapping[Any, Any], settings: ModelSearch) -> str:
+    """Which hard limit a candidate exceeds, "" where it exceeds none."""
+    if row["latency/p50_ms"] > settings.latency_budget_ms:
+        return (
+            f"{row['latency/p50_ms']:.0f} ms for an image, and model_search.latency_budget_ms is "
+            f"{settings.latency_budget_ms:g}"
         )
-    by = ["within_budget", f"val/{metric}", "latency/p50_ms"]
-    return ranked.sort_values(
-        by, ascending=[False, not LARGER_IS_BETTER[metric], True], kind="stable", ignore_index=True
-    )
+    if settings.size_budget_mb is not None and row["size_mb"] > settings.size_budget_mb:
+        return (
+            f"{row['size_mb']:.1f} MB, and model_search.size_budget_mb is "
+            f"{settings.size_budget_mb:g}"
+        )
+    return ""
 
 
-def left_out(ranked: pd.DataFrame) -> list[str]:
-    """A sentence for each candidate of a leaderboard that could not be tried."""
-    rows = ranked[ranked[LEFT_OUT] != ""].to_dict("records")
-    return [f"{row['name']} was left out: {row[LEFT_OUT]}" for row in rows]
+def _promoted(
+    rows: Mapping[str, dict[str, Any]],
+    entrants: Sequence[str],
+    rung: Rung,
+    number: int,
+    settings: ModelSearch,
+) -> list[str]:
+    """Who goes on to this rung, the best first; the others' rows say why they do not."""
+    tried = [name for name in entrants if rows[name][RUNG] == number - 1]
+    sign = -1 if LARGER_IS_BETTER[settings.metric] else 1
+    tried.sort(key=lambda name: sign * rows[name][f"val/{settings.metric}"])
+    for name in tried:
+        rows[name][STOPPED] = excess(rows[name], settings)
+    within = [name for name in tried if not rows[name][STOPPED]]
+    places = rung.candidates or len(within)
+    for place, name in enumerate(within[places:], places + 1):
+        rows[name][STOPPED] = f"place {place} on rung {number - 1}, of which {places} went on"
+    return within[:places]
 
 
-def better_but_slow(ranked: pd.DataFrame, metric: str, latency_budget_ms: float) -> list[str]:
-    """A sentence for each candidate of a leaderboard that beats the winner and is left out for its
-    latency.
+def _step(
+    candidate: Candidate, number: int, asked: _Asked, row: dict[str, Any], result: Screened
+) -> None:
+    """Try a candidate on one rung, and enter what came of it in its row and in the result."""
+    several, title = len(asked.settings.rungs) > 1, candidate.title
+    budget = _budget(number, asked)
+    plain = {"seed": asked.seed, "symmetry": asked.parts[0].symmetry, "rung": number}
+    record = {**plain, "parts": len(asked.parts), **asdict(budget), **candidate.model_dump()}
+    print(f"candidate {candidate.name}: {title}", flush=True)
+    try:
+        name = f"{title}, rung {number}" if several else title
+        with tracking.trial_run(asked.run_id, name, record) as own:
+            outcomes = _outcomes(candidate, budget, asked)
+            remembered = all(outcome.remembered for outcome in outcomes)
+            print("  remembered\n" * remembered, end="", flush=True)
+            tracking.tag({"trial.remembered": str(remembered).lower()}, own)
+            tracking.log_history(outcomes[0].history, own)
+            why = outcomes[-1].why
+            if not why:
+                judged = judgement.judged(outcomes, asked.parts)
+                figures = judgement.figures(judged, asked.settings.bootstrap, asked.seed)
+                figures |= _costs(outcomes)
+                tracking.log_metrics(figures, step=len(outcomes[0].history), run_id=own)
+    except Unavailable as reason:
+        why = str(reason)
+    if why:
+        row[STOPPED if number > 1 else LEFT_OUT] = why
+        print(f"  left out: {why}", flush=True)
+        return
+    row |= {**figures, RUNG: number}
+    result.judged[-1][candidate.name], result.figures[-1][candidate.name] = judged, figures
+    shown = [f"{key} {value:.4g}" for key, value in figures.items() if key in SHOWN]
+    print("  " + ", ".join(shown), flush=True)
+
+
+def _budget(number: int, asked: _Asked) -> Budget:
+    """Latency is measured where a candidate starts, so that a later measurement cannot exclude it;
+    that of a batch, which takes longer, only on the last rung.
     """
-    column, winner = f"val/{metric}", ranked.iloc[0]
-    ahead = (
-        ranked[column] > winner[column]
-        if LARGER_IS_BETTER[metric]
-        else ranked[column] < winner[column]
+    settings, rung = asked.settings, asked.settings.rungs[number - 1]
+    n_train = min(len(part.train) for part in asked.parts)
+    return Budget(
+        fraction=min(1.0, max(rung.train_fraction, settings.min_train_images / n_train)),
+        latency_runs=settings.latency_runs if number == 1 else 0,
+        epochs=rung.epochs_fraction,
+        one_view=rung.one_view,
+        batch_runs=settings.batch_runs if number == len(settings.rungs) else 0,
     )
-    return [
-        f"{row['name']} was better, {column} {row[column]:.3g} against {winner[column]:.3g}, "
-        f"and was left out: {row['latency/p50_ms']:.0f} ms "
-        f"for an image, and model_search.latency_budget_ms is {latency_budget_ms:g}. Raise "
-        f"that, or, if the machine was "
-        "busy, measure again: fieldmark cache trials --clear && dvc repro --single-item --force "
-        "model-search && dvc repro"
-        for _, row in ranked[ahead & ~ranked["within_budget"]].iterrows()
-    ]
+
+
+def _outcomes(candidate: Candidate, budget: Budget, asked: _Asked) -> list[Outcome]:
+    """A trial for each of the parts, up to the first that does not end; costs are measured once."""
+    outcomes: list[Outcome] = []
+    for part in asked.parts:
+        outcomes.append(trial.tried(candidate, part, budget, asked.seed))
+        if outcomes[-1].end != "complete":
+            break
+        budget = replace(budget, latency_runs=0, batch_runs=0)
+    return outcomes
+
+
+def _costs(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Those that were measured; the time of all parts together."""
+    costs = {
+        "latency/p50_ms": outcomes[0].latency_ms,
+        "latency/batch_ms": outcomes[0].batch_ms,
+        "size_mb": outcomes[0].size_mb,
+        "train_seconds": sum(outcome.train_seconds for outcome in outcomes),
+        "peak_mb": max(outcome.peak_mb for outcome in outcomes),
+    }
+    return {name: value for name, value in costs.items() if not np.isnan(value)}

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 
 from pipeline.config.schema import Candidate
 from pipeline.features import engine, identity, weights
+from pipeline.search import memory
 from pipeline.storage import memo
 from pipeline.training import classifier
 from pipeline.training.augmentation import Policy
@@ -33,6 +34,7 @@ LIBRARIES = (
     "torch",
     "torchvision",
 )
+BATCH = 32  # images whose latency in one call is measured
 # Of an epoch's numbers: why the trial should end here, "" where it should go on.
 Report = Callable[[Epoch], str]
 
@@ -49,20 +51,25 @@ class Data:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a trial may use: the share of the training images of every class, and the images whose
+    """What a trial may use: the share of the training images of every class, the share of the
+    candidate's epochs, one view of an image instead of all, and the images and the batches whose
     latency is measured, one after the other (0: it is not).
     """
 
     fraction: float = 1.0
     latency_runs: int = 0
+    epochs: float = 1.0
+    one_view: bool = False
+    batch_runs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of a trial. end: it went through all epochs, was stopped by a report, or diverged;
     why says the reason of the last two, which have no logits. Two outcomes are equal also where
-    their costs differ, which are measured: seconds to train, milliseconds for an image (NaN: not
-    measured), megabytes of the network; or in whether they were remembered.
+    their costs differ, which are measured: seconds to train, the most megabytes of this process
+    meanwhile, milliseconds for an image alone and in a batch of BATCH (NaN: not measured), megabytes
+    of the network; or in whether they were remembered.
     """
 
     end: Literal["complete", "stopped", "diverged"]
@@ -70,7 +77,9 @@ class Outcome:
     history: list[Epoch]
     val_logits: Float32[np.ndarray, "n k"] | None
     train_seconds: float
+    peak_mb: float = float("nan")
     latency_ms: float = float("nan")
+    batch_ms: float = float("nan")
     size_mb: float = float("nan")
     remembered: bool = False
 
@@ -107,17 +116,19 @@ def trial(
 
     part = data.train.take(subset(data.train.labels, budget.fraction, seed))
     how: dict[str, Any] = {"symmetry": data.symmetry, "policy": data.policy, "seed": seed}
+    memory.restart()
     start = time.perf_counter()
     try:
-        fitted = fit(candidate, part, data.val, on_epoch=watch, **how)
+        fitted = fit(_within(candidate, budget), part, data.val, on_epoch=watch, **how)
     except _Stop as stop:
         return Outcome("stopped", str(stop), history, None, time.perf_counter() - start)
     except Diverged as error:
         return Outcome("diverged", str(error), history, None, time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    return Outcome(
-        "complete", "", history, fitted.val_logits, seconds, *_cost(fitted, part, budget)
-    )
+    outcome = Outcome("complete", "", history, fitted.val_logits, seconds, memory.peak_mb())
+    if candidate.average_views:  # its costs are those of all views, whatever the budget
+        fitted.network.symmetry = data.symmetry
+    return replace(outcome, **_cost(fitted, part, budget))
 
 
 def tried(
@@ -158,12 +169,24 @@ def subset(labels: Int64[np.ndarray, " n"], fraction: float, seed: int) -> Int64
     return np.sort(np.concatenate([p[: max(1, round(fraction * len(p)))] for p in of_class]))
 
 
-def _cost(fitted: Fitted, images: Samples, budget: Budget) -> tuple[float, float]:
-    weights = fitted.network.state_dict().values()
-    size_mb = sum(t.numel() * t.element_size() for t in weights) / 1e6
-    if not budget.latency_runs:
-        return float("nan"), size_mb
-    return engine.latency_ms(fitted.network, images[0].shape[0], budget.latency_runs), size_mb
+def _within(candidate: Candidate, budget: Budget) -> Candidate:
+    epochs = max(1, round(budget.epochs * candidate.fit.epochs))
+    return candidate.model_copy(
+        update={
+            "fit": candidate.fit.model_copy(update={"epochs": epochs}),
+            "average_views": candidate.average_views and not budget.one_view,
+        }
+    )
+
+
+def _cost(fitted: Fitted, images: Samples, budget: Budget) -> dict[str, Any]:
+    weights, size_px = fitted.network.state_dict().values(), images[0].shape[0]
+    cost: dict[str, Any] = {"size_mb": sum(t.numel() * t.element_size() for t in weights) / 1e6}
+    if budget.latency_runs:
+        cost["latency_ms"] = engine.latency_ms(fitted.network, size_px, budget.latency_runs)
+    if budget.batch_runs:
+        cost["batch_ms"] = engine.latency_ms(fitted.network, size_px, budget.batch_runs, BATCH)
+    return cost
 
 
 def key(candidate: Candidate, data: Data, budget: Budget, seed: int) -> str:

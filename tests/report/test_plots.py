@@ -18,7 +18,14 @@ PROBS = np.eye(3)[[0, 1, 1, 1, 2, 0]] * 0.7 + 0.1
 
 def candidates() -> pd.DataFrame:
     return pd.DataFrame(
-        {"name": CLASSES, "val_accuracy": [0.9, 0.9, 0.7], "latency/p50_ms": [3.0, 3.1, 40.0]}
+        {
+            "name": CLASSES,
+            "val_accuracy": [0.9, 0.9, 0.7],
+            "latency/p50_ms": [3.0, 3.1, 40.0],
+            "stopped": ["", "place 2", "too slow"],
+            "within_budget": [True, True, False],
+            "pareto": [True, False, False],
+        }
     )
 
 

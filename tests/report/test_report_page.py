@@ -110,11 +110,17 @@ def full() -> report.Report:
                 {
                     "name": ["tiny_net", EVIL],
                     "val_accuracy": [0.9, 0.8],
+                    "val_accuracy_low": [0.85, 0.7],
+                    "val_accuracy_high": [0.95, 0.9],
                     "latency/p50_ms": [9.0, 30.0],
+                    "stopped": ["", EVIL],
+                    "within_budget": [True, False],
+                    "pareto": [True, False],
                 }
             ),
             metric="val_accuracy",
             budget_ms=20.0,
+            choice=[f"No clear winner: {EVIL}"],
         ),
         tuning=report.Tuning(
             rows=pd.DataFrame(

@@ -4,83 +4,18 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from searches import settings
 from toys import HOG, TIMM, UNCHANGED, candidate, samples
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Candidate
+from pipeline.config.schema import Candidate, ModelSearch
 from pipeline.runs import tracking
-from pipeline.search import screening
-from pipeline.search.trial import Budget, Data
+from pipeline.search import leaderboard, screening
+from pipeline.search.screening import Screened
+from pipeline.search.trial import Data
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
-
-
-def board(**columns: list[float]) -> pd.DataFrame:
-    n = len(next(iter(columns.values())))
-    filled = {
-        "accuracy": [0.5] * n,
-        "f1_macro": [0.5] * n,
-        "log_loss": [1.0] * n,
-        "ms": [10.0] * n,
-        **columns,
-    }
-    named = {
-        "latency/p50_ms": filled.pop("ms"),
-        **{f"val/{key}": value for key, value in filled.items()},
-    }
-    return pd.DataFrame({"candidate": list("abcdef"[:n]), **named})
-
-
-def order(rows: pd.DataFrame, metric: str = "accuracy", budget_ms: float = 100.0) -> str:
-    return "".join(screening.rank(rows, metric, budget_ms)["candidate"])
-
-
-def test_the_best_within_the_budget_wins() -> None:
-    rows = board(accuracy=[0.99, 0.7, 0.8, 0.95], ms=[120, 5, 90, 101])
-    ranked = screening.rank(rows, "accuracy", 100.0)
-    assert "".join(ranked["candidate"]) == "cbad"
-    assert ranked["within_budget"].tolist() == [True, True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("metric", "best_first"), [("accuracy", "cab"), ("f1_macro", "bca"), ("log_loss", "abc")]
-)
-def test_each_metric_is_read_in_its_direction(metric: str, best_first: str) -> None:
-    rows = board(accuracy=[0.5, 0.4, 0.6], f1_macro=[0.1, 0.3, 0.2], log_loss=[0.3, 0.5, 0.7])
-    assert order(rows, metric) == best_first
-
-
-def test_of_equal_ones_the_fastest_wins() -> None:
-    assert order(board(accuracy=[0.9, 0.9, 0.9], ms=[30, 10, 20])) == "bca"
-
-
-def test_a_candidate_at_the_budget_is_within_it() -> None:
-    assert order(board(ms=[100.0, 100.1]), budget_ms=100.0) == "ab"
-
-
-def test_nobody_within_the_budget_says_what_to_do() -> None:
-    with pytest.raises(
-        FieldmarkError, match=r"latency_budget_ms = 5: the fastest takes 7\.2 ms; raise the budget"
-    ):
-        screening.rank(board(ms=[7.2, 30]), "accuracy", 5.0)
-
-
-def test_a_better_candidate_that_is_too_slow_is_told() -> None:
-    """A busy machine once put a network of 0.6 behind features of 0.32, and nothing said why."""
-    rows = board(
-        accuracy=[0.6, 0.3, 0.32, 0.2], log_loss=[0.9, 1.4, 1.5, 1.6], ms=[253, 24, 22, 300]
-    ).assign(name=["A", "B", "C", "D"])
-    (told,) = screening.better_but_slow(screening.rank(rows, "accuracy", 250.0), "accuracy", 250.0)
-    assert told.startswith(
-        "A was better, val/accuracy 0.6 against 0.32, and was left out: 253 ms for an image"
-    )
-    (told,) = screening.better_but_slow(screening.rank(rows, "log_loss", 250.0), "log_loss", 250.0)
-    assert told.startswith("A was better, val/log_loss 0.9 against 1.4")
-    assert (
-        screening.better_but_slow(screening.rank(rows, "accuracy", 400.0), "accuracy", 400.0) == []
-    )
-
 
 MISSING = candidate({**TIMM, "weights": "nowhere.pth"}, frozen=True)
 SVM = candidate(HOG, frozen=True, head={"kind": "svm", "C": 0.1})
@@ -97,28 +32,34 @@ def run_id(tmp_path: Path, empty_store: Path) -> str:
     return str(made.info.run_id)
 
 
-def screened(run_id: str, **candidates: Candidate) -> pd.DataFrame:
+def search(run_id: str, how: ModelSearch, **candidates: Candidate) -> Screened:
     data = Data(samples([0, 1] * 4), samples([0, 1]), "none", UNCHANGED)
-    return screening.screen(candidates, data, Budget(1.0, 1), seed=0, run_id=run_id)
+    named = {name: each.model_copy(update={"name": name}) for name, each in candidates.items()}
+    return screening.screen(named, data, how, seed=0, run_id=run_id)
+
+
+def screened(run_id: str, **candidates: Candidate) -> pd.DataFrame:
+    return search(run_id, settings(), **candidates).board
 
 
 def test_a_candidate_whose_weights_cannot_be_had_is_left_out_and_the_board_says_why(
     run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ranked = screening.rank(screened(run_id, missing=MISSING, hog=SVM), "log_loss", 1e6)
+    ranked = leaderboard.rank(
+        screened(run_id, missing=MISSING, hog=SVM), settings(metric="log_loss")
+    )
     assert ranked["candidate"].tolist() == ["hog", "missing"]
     assert ranked["within_budget"].tolist() == [True, False]
     assert ranked["left_out"][0] == ""
     assert "'nowhere.pth' is neither a file nor an installed package" in ranked["left_out"][1]
     assert "left out: extractor.weights: 'nowhere.pth'" in capsys.readouterr().out
-    (sentence,) = screening.left_out(ranked)
+    (sentence,) = leaderboard.left_out(ranked)
     assert sentence.startswith("test_resnet, frozen was left out: extractor.weights: 'nowhere.pth'")
-    assert screening.better_but_slow(ranked, "log_loss", 1e6) == []
 
 
 def test_a_candidate_that_diverges_is_left_out_too(run_id: str) -> None:
     wild = candidate(HOG, frozen=True, lr=1e30, head={"kind": "mlp", "hidden": 8})
-    ranked = screening.rank(screened(run_id, wild=wild, hog=SVM), "accuracy", 1e6)
+    ranked = leaderboard.rank(screened(run_id, wild=wild, hog=SVM), settings())
     assert ranked["candidate"].tolist() == ["hog", "wild"]
     assert ranked["left_out"][1].startswith("the training diverged in epoch")
 
@@ -167,3 +108,70 @@ def test_each_trial_is_a_run_below_the_stages_with_its_tags_curve_and_figures(ru
         assert data.params["head.kind"] in ("svm", "mlp")
     curve = client.get_metric_history(found[mlp.title].info.run_id, "train/loss")
     assert [point.step for point in curve] == [0, 1, 2]
+
+
+TWO_RUNGS = [{"train_fraction": 0.5, "one_view": True}, {"train_fraction": 1.0, "candidates": 2}]
+MLP = candidate(HOG, frozen=True, head={"kind": "mlp", "hidden": 8})
+UNLEARNED = candidate(HOG, frozen=True, lr=1e-9, head={"kind": "mlp", "hidden": 8})
+
+
+def tried(log: str) -> list[tuple[str, bool]]:
+    """Each candidate of each rung in order, and whether it was trained."""
+    parts = log.split("candidate ")[1:]
+    return [(part.partition(":")[0], "remembered" not in part) for part in parts]
+
+
+def test_the_best_of_a_rung_go_on_and_the_board_says_why_the_others_do_not(run_id: str) -> None:
+    how = settings(rungs=TWO_RUNGS, metric="log_loss")
+    found = search(run_id, how, hog=SVM, mlp=MLP, unlearned=UNLEARNED)
+    ranked = leaderboard.rank(found.board, how).set_index("candidate")
+    assert ranked["rung"].to_dict() == {"hog": 2, "mlp": 2, "unlearned": 1}
+    assert ranked.index[-1] == "unlearned"
+    assert ranked["stopped"]["unlearned"] == "place 3 on rung 1, of which 2 went on"
+    assert not ranked["latency/p50_ms"].isna().any()
+    assert [sorted(each) for each in found.judged] == [["hog", "mlp", "unlearned"], ["hog", "mlp"]]
+
+
+def test_one_more_candidate_is_trained_alone_on_every_rung_also_where_it_puts_another_out(
+    run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = settings(rungs=TWO_RUNGS, metric="log_loss")
+    search(run_id, how, hog=SVM, unlearned=UNLEARNED)
+    first = tried(capsys.readouterr().out)
+    assert [name for name, _ in first] == ["hog", "unlearned", "hog", "unlearned"]
+    search(run_id, how, hog=SVM, unlearned=UNLEARNED, mlp=MLP)
+    again = tried(capsys.readouterr().out)
+    assert {name for name, anew in again if anew} == {"mlp"}
+    assert sorted(name for name, _ in again[3:]) == ["hog", "mlp"]
+
+
+def test_when_the_time_is_up_no_further_candidate_is_tried_and_a_sentence_says_so(
+    run_id: str,
+) -> None:
+    how = settings(rungs=TWO_RUNGS, budget_minutes=1e-9)
+    found = search(run_id, how, hog=SVM, mlp=MLP)
+    ranked, notes = leaderboard.ordered(found, how, 0)
+    assert ranked["candidate"][0] == "hog"
+    reasons = dict(zip(ranked["candidate"], ranked["stopped"] + ranked["left_out"], strict=True))
+    assert reasons["hog"].startswith("not tried on rung 2: model_search.budget_minutes = 1e-09")
+    assert reasons["mlp"].startswith("not tried on rung 1: ")
+    assert notes["choice"][-1].startswith(
+        "model_search.budget_minutes = 1e-09 cut the search short"
+    )
+
+
+def test_who_exceeds_a_limit_goes_on_to_no_further_rung(run_id: str) -> None:
+    sizes = search(run_id, settings(), hog=SVM, mlp=MLP).board.set_index("candidate")["size_mb"]
+    how = settings(rungs=TWO_RUNGS, size_budget_mb=float(sizes["hog"] + sizes["mlp"]) / 2)
+    board = search(run_id, how, hog=SVM, mlp=MLP).board.set_index("candidate")
+    small = str(sizes.idxmin())
+    assert board["rung"].to_dict() == {small: 2, ({"hog", "mlp"} - {small}).pop(): 1}
+    assert "model_search.size_budget_mb" in board["stopped"][str(sizes.idxmax())]
+
+
+def test_few_validation_images_are_joined_by_cross_validation(run_id: str) -> None:
+    few = {"below": 200, "folds": 2, "repeats": 2}
+    found = search(run_id, settings(cross_validation=few), hog=SVM)
+    assert len(found.judged[0]["hog"].labels) == 20  # each of 10 images twice
+    (sentence,) = leaderboard.ordered(found, settings(), 0)[1]["choice"]
+    assert "candidates were judged by cross-validation: 10 training and validation" in sentence

@@ -1,7 +1,7 @@
 """What conf/ and params.yaml may say: names, types, ranges and meanings. The values stand in conf/
 alone.
 
-data, models, evidence, service: the sections, by who reads them; section: what they share
+data, models, search, evidence, service: the sections, by who reads them; section: what they share
 """
 
 from pipeline.config.schema.data import Audit as Audit
@@ -25,10 +25,12 @@ from pipeline.config.schema.models import CandidateFile as CandidateFile
 from pipeline.config.schema.models import Fit as Fit
 from pipeline.config.schema.models import FitChanges as FitChanges
 from pipeline.config.schema.models import Head as Head
-from pipeline.config.schema.models import ModelSearch as ModelSearch
 from pipeline.config.schema.models import Parts as Parts
 from pipeline.config.schema.models import Range as Range
 from pipeline.config.schema.models import Tune as Tune
+from pipeline.config.schema.search import CrossValidation as CrossValidation
+from pipeline.config.schema.search import ModelSearch as ModelSearch
+from pipeline.config.schema.search import Rung as Rung
 from pipeline.config.schema.section import Metric as Metric
 from pipeline.config.schema.section import Section as Section
 from pipeline.config.schema.service import Drift as Drift

@@ -1,4 +1,4 @@
-"""Sections of the stages that find a model: candidates, fit, model_search, tune."""
+"""Sections of the stages that find a model: candidates, fit, tune."""
 
 from typing import Any, Literal
 
@@ -187,19 +187,6 @@ class Candidate(Parts):
         heads = {"svm": " + SVM", "svm_rbf": " + RBF SVM", "logistic": " + logistic regression"}
         head = heads.get(self.head.kind, "")
         return f"{' and '.join(kinds)}{frozen}{head}"
-
-
-class ModelSearch(Section):
-    train_fraction: float = Field(gt=0, le=1)
-    """Fraction of the training images that each candidate is trained on."""
-    metric: Metric
-    """What candidates are compared by, on the validation images."""
-    latency_budget_ms: PositiveFloat
-    """Median milliseconds for one image on this machine's CPU; a slower candidate is not
-    chosen.
-    """
-    latency_runs: PositiveInt
-    """Images that the latency is measured on."""
 
 
 class Tune(Section):
