@@ -22,5 +22,11 @@ def settings(**changes: Any) -> ModelSearch:
         "batch_runs": 0,
         "size_budget_mb": None,
         "budget_minutes": None,
+        "sufficiency": {
+            "draws": 0,
+            "fractions": [0.25, 0.5, 1.0],
+            "more": [0.25, 1.0],
+            "n_resamples": 50,
+        },
     }
     return ModelSearch.model_validate({**plain, **changes})

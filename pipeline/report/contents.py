@@ -84,6 +84,21 @@ class Leaderboard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sufficiency:
+    """Learning curves: `measured` has the columns candidate, name, class ("": over all), n, draw and
+    value, `forecast` candidate, name, class, n, value, low and high. `n_doubted` of the `n_labels`
+    labels are doubted by label-check.
+    """
+
+    measured: pd.DataFrame
+    forecast: pd.DataFrame
+    metric: str
+    sentences: Sequence[str]
+    n_doubted: int
+    n_labels: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tuning:
     """`rows` has one row per trial: number, value, stopped (early) and further columns, of which
     params_NAME hold hyperparameters. `importance` has columns hyperparameter and importance;
@@ -116,6 +131,7 @@ class Report:
     mistakes: Sequence[Mistake]
     label_check: LabelCheck
     leaderboard: Leaderboard
+    sufficiency: Sufficiency
     tuning: Tuning
     history: pd.DataFrame | None
     quarantine: pd.DataFrame

@@ -16,10 +16,11 @@ from pipeline.report.contents import (
     Outlier,
     Pair,
     Report,
+    Sufficiency,
     Suspect,
     Tuning,
 )
-from pipeline.storage import csvs, store
+from pipeline.storage import csvs, store, table
 
 
 def report(
@@ -35,6 +36,7 @@ def report(
         reliability=_table(evaluate / "plots" / "reliability.csv"),
         mistakes=_mistakes(evaluate),
         label_check=_label_check(label_check),
+        sufficiency=_sufficiency(model_search, label_check),
         quarantine=csvs.read(ingest_quarantine, dtype=str, keep_default_na=False),
         **_search(model_search, tune),
     )
@@ -107,6 +109,20 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
         ),
         "history": history if len(history) > 1 else None,
     }
+
+
+def _sufficiency(model_search: Path, label_check: Path) -> Sufficiency:
+    """The learning curves, beside how many labels are doubted."""
+    content = json.loads((model_search / "sufficiency.json").read_bytes())
+    rows = table.read(label_check)
+    return Sufficiency(
+        measured=_table(model_search / "learning_curve.csv"),
+        forecast=_table(model_search / "forecast.csv"),
+        metric=content["metric"],
+        sentences=content["sentences"],
+        n_doubted=int(rows["suspect"].sum()),
+        n_labels=int((rows["label"] != "").sum()),
+    )
 
 
 def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.ndarray]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.report import plots, study_plots
+from pipeline.report import cells, curves, plots, study_plots
 from pipeline.report.contents import Report, Tuning
 
 QUARANTINE_ROWS = 20
@@ -88,6 +88,21 @@ def candidates(report: Report) -> Values:
     return {"leaderboard": chart, "candidate_rows": candidate_rows(board.rows)}
 
 
+def sufficiency(report: Report) -> Values | None:
+    """Whether the photos suffice, and what more of them would bring."""
+    found = report.sufficiency
+    if not found.sentences:
+        return None
+    share = found.n_doubted / max(found.n_labels, 1)
+    by_class = found.forecast[found.forecast["class"] != ""]
+    return {
+        "curve": curves.learning_curve(found.measured, found.forecast, metric=found.metric),
+        "recalls": curves.recall_table(by_class, found.measured["n"].max()),
+        "doubted": cells.share(share),
+        "attainable": cells.share(1 - share),
+    }
+
+
 def tuning(report: Report) -> Values:
     """The trials of tune."""
     trials = report.tuning
@@ -129,6 +144,7 @@ SECTIONS = (
     Section("mistakes", "Worst mistakes", mistakes),
     Section("labels", "Labels", labels),
     Section("candidates", "Candidates", candidates),
+    Section("sufficiency", "Enough data?", sufficiency),
     Section("tuning", "Tuning", tuning),
     Section("training", "Training", training),
     Section("left-out", "Left out", left_out),

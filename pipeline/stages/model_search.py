@@ -4,6 +4,7 @@ leaderboard.csv  one row per candidate, the winner first: see search/screening a
 leaderboard.svg  the metric against latency
 search.json      the metric of the comparison, the latency budget, and sentences: on the choice, on who
                  was better than the winner and too slow or too large, and on who was left out
+learning_curve.csv, forecast.csv, sufficiency.json   whether the photos suffice: see search/sufficiency
 winner.yaml      the winner's name and whole configuration; no timings, so that an equal winner
                  re-runs nothing
 """
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config import Config
 from pipeline.report import plots
-from pipeline.search import leaderboard, screening
+from pipeline.search import leaderboard, screening, sufficiency
 from pipeline.search.trial import Data
 from pipeline.storage import csvs
 from pipeline.training import augmentation, samples
@@ -26,7 +27,7 @@ def run(
 ) -> dict[str, float]:
     """Compare the candidates by successive halving, and send the best within the limits on."""
     policy, symmetry = augmentation.read(augment)
-    _, train, val = samples.train_and_val(preprocess_dev, augment)
+    classes, train, val = samples.train_and_val(preprocess_dev, augment)
     settings, data = cfg.model_search, Data(train, val, symmetry, policy)
     screened = screening.screen(cfg.candidates, data, settings, seed=cfg.seed, run_id=run_id)
     ranked, notes = leaderboard.ordered(screened, settings, cfg.seed)
@@ -40,8 +41,6 @@ def run(
     (out / "search.json").write_text(json.dumps(compared) + "\n", encoding="utf-8")
     winner = cfg.candidates[ranked["candidate"].iloc[0]]
     OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")
-    best = ranked.iloc[0]
-    return {
-        key: float(best[key])
-        for key in ("val/accuracy", "val/f1_macro", "val/log_loss", "latency/p50_ms")
-    }
+    enough = sufficiency.write(cfg.candidates, ranked, data, classes, settings, cfg.seed, out)
+    named = ("val/accuracy", "val/f1_macro", "val/log_loss", "latency/p50_ms")
+    return {**{key: float(ranked[key].iloc[0]) for key in named}, **enough}

@@ -122,6 +122,33 @@ def full() -> report.Report:
             budget_ms=20.0,
             choice=[f"No clear winner: {EVIL}"],
         ),
+        sufficiency=report.Sufficiency(
+            measured=pd.DataFrame(
+                {
+                    "candidate": "tiny",
+                    "name": EVIL,
+                    "class": ["", EVIL] * 2,
+                    "n": [50, 50, 100, 100],
+                    "draw": 0,
+                    "value": [0.7, 0.6, 0.8, 0.75],
+                }
+            ),
+            forecast=pd.DataFrame(
+                {
+                    "candidate": "tiny",
+                    "name": EVIL,
+                    "class": ["", EVIL] * 3,
+                    "n": [50, 50, 100, 100, 200, 200],
+                    "value": [0.7, 0.6, 0.8, 0.75, 0.85, 0.82],
+                    "low": [0.65, 0.5, 0.75, 0.7, 0.8, 0.7],
+                    "high": [0.75, 0.7, 0.85, 0.8, 0.9, 0.9],
+                }
+            ),
+            metric="accuracy",
+            sentences=[f"Photograph {EVIL} first."],
+            n_doubted=5,
+            n_labels=100,
+        ),
         tuning=report.Tuning(
             rows=pd.DataFrame(
                 {

@@ -1,6 +1,6 @@
 """The section model_search: how candidates are compared."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -32,6 +32,17 @@ class CrossValidation(Section):
     """Parts that the images are dealt to, each of which is judged once; groups stay together."""
     repeats: PositiveInt
     """How often they are dealt anew."""
+
+
+class Sufficiency(Section):
+    draws: NonNegativeInt
+    """How often each part of the photos is drawn; 0: no learning curve."""
+    fractions: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=3)
+    """Parts of the training photos that the curve is measured on, ascending."""
+    more: list[PositiveFloat] = Field(min_length=1)
+    """How many more photos the curve is continued to; 0.25: a quarter more."""
+    n_resamples: PositiveInt
+    """Resamples of images and draws behind the intervals."""
 
 
 class ModelSearch(Section):
@@ -69,6 +80,9 @@ class ModelSearch(Section):
     """Minutes after which no further candidate is tried. null: no end. The result depends on the
     machine's speed.
     """
+
+    sufficiency: Sufficiency
+    """Learning curves of the winner and the fastest other candidate, and what more photos bring."""
 
     def model_post_init(self, _: Any) -> None:
         if self.rungs[0].candidates is not None:
