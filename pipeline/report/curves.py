@@ -14,20 +14,20 @@ def learning_curve(measured: pd.DataFrame, forecast: pd.DataFrame, *, metric: st
     measured: columns name, class, n, value; forecast: these with low and high; class "" is over all.
     """
     overall = forecast[forecast["class"] == ""]
-    names = list(dict.fromkeys(overall["name"]))
+    names = dict(zip(overall["candidate"], overall["name"], strict=True))
     styles = dict(
         zip(names, [(BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, ":", "^")], strict=False)
     )
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
-        for name, (colour, line, marker) in styles.items():
-            rows = overall[overall["name"] == name]
-            dots = measured[(measured["name"] == name) & (measured["class"] == "")]
+        for own, (colour, line, marker) in styles.items():
+            rows = overall[overall["candidate"] == own]
+            dots = measured[(measured["candidate"] == own) & (measured["class"] == "")]
             axes.fill_between(
                 rows["n"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0
             )
-            axes.plot(rows["n"], rows["value"], color=colour, linestyle=line, label=name)
+            axes.plot(rows["n"], rows["value"], color=colour, linestyle=line, label=names[own])
             axes.scatter(dots["n"], dots["value"], color=colour, marker=marker, s=18, zorder=3)
         axes.set(xlabel="training photos", ylabel=metric.replace("_", " "))
         ticks = sorted(set(overall["n"]))
@@ -43,11 +43,11 @@ def learning_curve(measured: pd.DataFrame, forecast: pd.DataFrame, *, metric: st
     return drawing.svg(draw, (6.2, 3.9))
 
 
-def recall_table(forecast: pd.DataFrame, n: float) -> pd.DataFrame:
+def recall_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
     """One row per class of the first candidate: its recall with the photos there are, `n`, and with
     each larger number, with intervals.
     """
-    first = forecast[forecast["name"] == forecast["name"].iloc[0]] if len(forecast) else forecast
+    first = forecast[forecast["candidate"] == forecast["candidate"].iloc[0]]
     rows = first[first["n"] >= n]
     text = [
         f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -97,7 +97,7 @@ def sufficiency(report: Report) -> Values | None:
     by_class = found.forecast[found.forecast["class"] != ""]
     return {
         "curve": curves.learning_curve(found.measured, found.forecast, metric=found.metric),
-        "recalls": curves.recall_table(by_class, found.measured["n"].max()),
+        "recalls": curves.recall_table(by_class, int(found.measured["n"].max())),
         "doubted": cells.share(share),
         "attainable": cells.share(1 - share),
     }
@@ -162,7 +162,9 @@ def candidate_rows(rows: pd.DataFrame) -> pd.DataFrame:
             for value, a, b in shown[[name, low, high]].to_numpy(dtype=float)
         ]
         shown = shown.drop(columns=[low, high])
-    return shown if (shown["stopped"] != "").any() else shown.drop(columns="stopped")
+    if (shown["stopped"] == "").all():
+        return shown.drop(columns="stopped")
+    return shown.rename(columns={"stopped": "why it ended"})
 
 
 def best_trials(tuning: Tuning) -> pd.DataFrame:

@@ -200,7 +200,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 13
+    assert len(images) == 14
     assert all(image["alt"] for image in images)
 
 
@@ -246,6 +246,17 @@ def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     assert "stopped" not in whole
 
 
+def test_the_leaderboard_shows_intervals_and_why_there_is_no_clear_winner(page):
+    assert "0.900 (0.850 to 0.950)" in page and "within budget" not in page
+    assert "No clear winner: &lt;script&gt;" in page
+
+
+def test_the_page_says_what_more_photos_would_bring_and_what_doubted_labels_leave(page):
+    assert "Is this enough data?" in page and "Photograph &lt;script&gt;" in page
+    assert "0.820 (0.700 to 0.900)" in page and "200 photos" in page
+    assert "doubts 5.0\u202f% of the labels" in page and "about 95.0\u202f% of images" in page
+
+
 def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(page, full):
     assert all(figure in page for figure in ("0.432", "0.864", "0.765"))
     assert "7 images, and changed 3 labels" in page
@@ -273,6 +284,7 @@ def test_sections_without_content_are_left_out(full):
         history=None,
         quarantine=full.quarantine[:0],
         slices=full.slices[:0],
+        sufficiency=dataclasses.replace(full.sufficiency, sentences=[]),
     )
     ids = {value for name, value in Page(render(bare)).attributes if name == "id"}
     assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}
