@@ -9,18 +9,18 @@ WARM_UP = 5
 ROUNDS = 5
 
 
-def latency(call: Callable[[], object], runs: int) -> dict[str, float]:
+def latency(call: Callable[[], object], runs: int, warm_up: int = WARM_UP) -> dict[str, float]:
     """latency/p50_ms and latency/p95_ms of so many calls, after some that warm up.
 
     Of five rounds the quietest counts, the one of the least median: choices are made by this
     figure, and another program may be busy.
     """
     times = []
-    for _ in range(WARM_UP + runs):
+    for _ in range(warm_up + runs):
         start = time.perf_counter()
         call()
         times.append((time.perf_counter() - start) * 1000)
-    rounds = np.array_split(times[WARM_UP:], min(runs, ROUNDS))
+    rounds = np.array_split(times[warm_up:], min(runs, ROUNDS))
     quietest = min(rounds, key=np.median)
     return {
         "latency/p50_ms": float(np.median(quietest)),

@@ -51,7 +51,8 @@ def latency_ms(module: nn.Module, size_px: int, runs: int, batch: int = 1) -> fl
     """
     compiled = _compile(module, size_px, "LATENCY")
     images = np.zeros((batch, size_px, size_px, 3), np.uint8)
-    return timing.latency(lambda: compiled(images), runs)["latency/p50_ms"] / batch
+    warm_up = timing.WARM_UP if batch == 1 else 1
+    return timing.latency(lambda: compiled(images), runs, warm_up)["latency/p50_ms"] / batch
 
 
 @contextmanager

@@ -43,8 +43,8 @@ def learning_curve(measured: pd.DataFrame, forecast: pd.DataFrame, *, metric: st
     return drawing.svg(draw, (6.2, 3.9))
 
 
-def recall_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
-    """One row per class of the first candidate: its recall with the photos there are, `n`, and with
+def class_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
+    """One row per class of the first candidate: its F1 with the photos there are, `n`, and with
     each larger number, with intervals.
     """
     first = forecast[forecast["candidate"] == forecast["candidate"].iloc[0]]
@@ -56,4 +56,5 @@ def recall_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
     columns = [f"{more:,} photos" for more in rows["n"]]
     shown = rows.assign(text=text, photos=columns)
     wide = shown.pivot(index="class", columns="photos", values="text")
-    return wide[list(dict.fromkeys(columns))].reset_index().rename_axis(columns=None)
+    in_order: pd.DataFrame = wide[list(dict.fromkeys(columns))]
+    return in_order.reset_index().rename_axis(columns=None)

@@ -91,13 +91,13 @@ def candidates(report: Report) -> Values:
 def sufficiency(report: Report) -> Values | None:
     """Whether the photos suffice, and what more of them would bring."""
     found = report.sufficiency
-    if not found.sentences:
+    if not found.sentences or found.forecast.empty:
         return None
     share = found.n_doubted / max(found.n_labels, 1)
     by_class = found.forecast[found.forecast["class"] != ""]
     return {
         "curve": curves.learning_curve(found.measured, found.forecast, metric=found.metric),
-        "recalls": curves.recall_table(by_class, int(found.measured["n"].max())),
+        "of_classes": curves.class_table(by_class, int(found.measured["n"].max())),
         "doubted": cells.share(share),
         "attainable": cells.share(1 - share),
     }

@@ -3,7 +3,8 @@
 learning_curve.csv  candidate, name, class ("": over all classes), n (photos), draw, value
 forecast.csv        candidate, name, class, n, value, low, high: the curve, fitted and continued
 sufficiency.json    the metric, the level of intervals, and sentences in plain words
-The value of a class is its recall. Axes: n images, k classes, r resamples.
+The value of a class is its F1: its recall alone also grows where a model
+turns from one class to another. Axes: n images, k classes, r resamples.
 """
 
 import json
@@ -120,12 +121,12 @@ def _measure(
 def _values(
     judged: judgement.Judged, metric: str, classes: Sequence[str], n_resamples: int, seed: int
 ) -> dict[str, Float[np.ndarray, " r"]]:
-    """The metric, and the recall of every class, on all images and on resamples of them."""
-    right = judged.probs.argmax(1) == judged.labels
+    """The metric, and the F1 of every class, on all images and on resamples of them."""
+    predicted = judged.probs.argmax(1)
     statistics = {ALL: metrics.statistic(metric, judged.labels, judged.probs)}
     for k, name in enumerate(classes):
-        here = (judged.labels == k).astype(float)
-        statistics[name] = np.stack([here * right, here], axis=1), _ratio
+        here, answered = judged.labels == k, predicted == k
+        statistics[name] = np.stack([here & answered, (here + answered * 1) / 2], axis=1), _ratio
     return intervals.draws(statistics, n_resamples, seed)
 
 
@@ -201,11 +202,9 @@ def _photograph(curve: _Curve, settings: ModelSearch, seed: int) -> str:
     low, high = intervals.interval(gains[best], settings.bootstrap.level)
     gain = f"{np.mean(gains[best]):.3f} ({low:.3f} to {high:.3f})"
     if ahead > settings.bootstrap.level:
-        return (
-            f"Photograph `{best}` first: twice as many photos bring it a recall larger by {gain}."
-        )
+        return f"Photograph `{best}` first: twice as many photos bring it an F1 larger by {gain}."
     return (
-        f"Photograph `{best}` first, if any: twice as many photos bring it a recall larger by "
+        f"Photograph `{best}` first, if any: twice as many photos bring it an F1 larger by "
         f"{gain}, but that it gains more than `{second}` is not certain ({100 * ahead:.0f} %)."
     )
 
