@@ -49,12 +49,12 @@ def class_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
     """
     first = forecast[forecast["candidate"] == forecast["candidate"].iloc[0]]
     rows = first[first["n"] >= n]
-    text = [
+    spans = [
         f"{value:.3f} ({low:.3f} to {high:.3f})"
         for value, low, high in rows[["value", "low", "high"]].to_numpy(dtype=float)
     ]
     columns = [f"{more:,} photos" for more in rows["n"]]
-    shown = rows.assign(text=text, photos=columns)
-    wide = shown.pivot(index="class", columns="photos", values="text")
+    shown = rows.assign(spans=spans, photos=columns)
+    wide = shown.pivot(index="class", columns="photos", values="spans")
     in_order: pd.DataFrame = wide[list(dict.fromkeys(columns))]
     return in_order.reset_index().rename_axis(columns=None)

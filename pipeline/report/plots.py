@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from sklearn import metrics
@@ -142,23 +143,7 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
-        inside, whole = rows["within_budget"], rows["stopped"] == ""
-        front = rows[rows["pareto"]].sort_values(LATENCY)
-        axes.step(front[LATENCY], front[metric], where="post", color=GREEN, linewidth=1.2)
-        for some, colour, marker, face in (
-            (rows[inside & whole], BLUE, "o", BLUE),
-            (rows[inside & ~whole], BLUE, "o", "none"),
-            (rows[~inside], ORANGE, "X", ORANGE),
-        ):
-            axes.scatter(
-                some[LATENCY],
-                some[metric],
-                facecolor=face,
-                edgecolor=colour,
-                marker=marker,
-                s=44,
-                zorder=3,
-            )
+        _candidates(axes, rows, metric)
         axes.axvline(budget_ms, color=ORANGE, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.text(
             budget_ms,
@@ -181,6 +166,27 @@ def leaderboard(rows: pd.DataFrame, *, metric: str, budget_ms: float) -> bytes:
         )
 
     return drawing.svg(draw, (6.2, 3.9))
+
+
+def _candidates(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """A dot for each candidate, hollow for those that ended on an earlier rung, and the front."""
+    inside, whole = rows["within_budget"], rows["stopped"] == ""
+    front = rows[rows["pareto"]].sort_values(LATENCY)
+    axes.step(front[LATENCY], front[metric], where="post", color=GREEN, linewidth=1.2)
+    for some, colour, marker, face in (
+        (rows[inside & whole], BLUE, "o", BLUE),
+        (rows[inside & ~whole], BLUE, "o", "none"),
+        (rows[~inside], ORANGE, "X", ORANGE),
+    ):
+        axes.scatter(
+            some[LATENCY],
+            some[metric],
+            facecolor=face,
+            edgecolor=colour,
+            marker=marker,
+            s=44,
+            zorder=3,
+        )
 
 
 def trials(rows: pd.DataFrame, *, metric: str, direction: Literal["maximize", "minimize"]) -> bytes:

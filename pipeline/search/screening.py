@@ -65,8 +65,7 @@ def screen(
     Each trial is a run below run_id. Raises FieldmarkError where every candidate is left out.
     """
     end = time.monotonic() + 60 * (settings.budget_minutes or float("inf"))
-    parts = judgement.parts(data, settings.cross_validation, seed)
-    asked = _Asked(parts, settings, seed, run_id)
+    asked = _Asked(judgement.parts(data, settings.cross_validation, seed), settings, seed, run_id)
     rows = {
         name: {"candidate": name, "name": candidate.title, RUNG: 0, STOPPED: "", LEFT_OUT: ""}
         for name, candidate in candidates.items()
@@ -81,9 +80,9 @@ def screen(
         result.figures.append({})
         for name in entrants:
             if time.monotonic() > end and result.figures[0]:
-                why = f"model_search.budget_minutes = {settings.budget_minutes:g} were spent"
-                why = f"not tried on rung {number}: {why}"
-                rows[name][STOPPED if number > 1 else LEFT_OUT] = why
+                spent = f"model_search.budget_minutes = {settings.budget_minutes:g} were spent"
+                column = STOPPED if number > 1 else LEFT_OUT
+                rows[name][column] = f"not tried on rung {number}: {spent}"
             else:
                 _step(candidates[name], number, asked, rows[name], result)
     board = pd.DataFrame(
