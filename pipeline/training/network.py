@@ -1,5 +1,5 @@
-"""The whole classifier as one module: uint8 images in, logits out. What is trained, evaluated and
-exported.
+"""The whole classifier as one module: images in 0 to 255 in, logits out. What is trained, evaluated,
+attacked and exported.
 """
 
 import json
@@ -28,7 +28,7 @@ AT_ONCE = 256  # images whose features go through the head together
 
 class Network(nn.Module):
     """extractor -> head, averaged over the views of `symmetry`; logits are divided by the fitted
-    temperature.
+    temperature. Images are uint8, or floats in 0 to 255, through which gradients go.
     """
 
     def __init__(self, extractor: nn.Module, head: nn.Sequential, symmetry: str) -> None:
@@ -37,7 +37,7 @@ class Network(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, images: Real[Tensor, "n h w 3"]) -> Float[Tensor, "n k"]:
-        """Logits of uint8 images; of mixed or shrunk ones, from 0 to 255, while it is trained."""
+        """Logits of uint8 images, or of real ones from 0 to 255: mixed, shrunk or attacked ones."""
         return self.described(images)[0]
 
     def described(
