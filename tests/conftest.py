@@ -148,7 +148,7 @@ candidates:
 fit: {use: default, epochs: 3, batch_size: 16, min_steps: 0}
 model_search: {use: default, latency_runs: 3, batch_runs: 1, latency_budget_ms: 1000, cross_validation: {below: 0}, sufficiency: {draws: 1}}
 tune: {use: default, trials: 3, startup_trials: 2}
-evaluate: {use: default, bootstrap: {n_resamples: 200}, min_slice: 2}
+evaluate: {use: quick, bootstrap: {n_resamples: 200}, min_slice: 2}
 export: {use: default, latency_runs: 3}
 serving: {use: default}
 monitor: {use: default}

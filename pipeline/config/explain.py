@@ -2,7 +2,6 @@
 editors complete params.yaml.
 """
 
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,9 +97,8 @@ def _described(section: str, place: list[str]) -> tuple[str, str]:
     if not place:
         return MEANINGS.get(section, ""), ""
     for part in place[:-1]:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (inspect.isclass(inner) and issubclass(inner, schema.Section)):
+        inner = messages.section_in(model, part)
+        if inner is None:
             return "", ""
         model = inner
     field = model.model_fields.get(place[-1])

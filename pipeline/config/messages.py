@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import FieldmarkError
 from pipeline.config import schema
@@ -26,11 +26,20 @@ def within(node: Any, place: list[str]) -> bool:
 def fields_at(model: type[schema.Section], place: list[str]) -> list[str]:
     """The keys that a section takes at a place inside it."""
     for part in place:
-        inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (inspect.isclass(inner) and issubclass(inner, schema.Section)):
+        inner = section_in(model, part)
+        if inner is None:
             return sorted(schema.Range.model_fields) if model is schema.CandidateFile else []
         model = inner
     return sorted(model.model_fields)
+
+
+def section_in(model: type[schema.Section], key: str) -> type[schema.Section] | None:
+    """The section that stands below a key, also where it may be null; None where none does."""
+    kind = model.model_fields[key].annotation if key in model.model_fields else None
+    for one in (kind, *get_args(kind)):
+        if inspect.isclass(one) and issubclass(one, schema.Section):
+            return one
+    return None
 
 
 def check_names(node: Mapping[str, Any], known: list[str], file: Path) -> None:

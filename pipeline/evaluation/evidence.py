@@ -52,6 +52,7 @@ class Evidence(BaseModel):
     n_test: int
     level: float
     figures: dict[str, Figure]
+    robustness: dict[str, Figure] = {}
     caveats: list[str]
     seed: int
     git_commit: str
@@ -126,7 +127,7 @@ def flat(figures: dict[str, Figure]) -> dict[str, float]:
 
 def write(evidence: Evidence, folder: Path) -> None:
     """evidence.json in the folder. Raises ValueError for a figure that is no number."""
-    for name, figure in evidence.figures.items():
+    for name, figure in (evidence.figures | evidence.robustness).items():
         if not math.isfinite(figure.value):
             raise ValueError(f"{name} is {figure.value}")
     (folder / FILE).write_text(evidence.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -116,7 +116,7 @@ class Tuning:
 class Report:
     """Everything on the page; a section without content is left out.
 
-    The tables are those of pipeline.evaluation.tables. `history` has one row per epoch, and is None
+    The tables are those of pipeline.evaluation.tables and pipeline.robustness.measure. `history` has one row per epoch, and is None
     where there is none to plot. `quarantine` has one row per file that could not be used: name,
     reason.
     """
@@ -128,6 +128,9 @@ class Report:
     reliability: pd.DataFrame
     risk_coverage: pd.DataFrame
     slices: pd.DataFrame
+    robustness: pd.DataFrame
+    robustness_classes: pd.DataFrame
+    breaking_points: pd.DataFrame
     mistakes: Sequence[Mistake]
     label_check: LabelCheck
     leaderboard: Leaderboard

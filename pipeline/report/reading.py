@@ -34,6 +34,9 @@ def report(
         risk_coverage=_table(evaluate / "risk_coverage.csv"),
         confusion=_table(evaluate / "plots" / "confusion.csv"),
         reliability=_table(evaluate / "plots" / "reliability.csv"),
+        robustness=_table(evaluate / "robustness.csv"),
+        robustness_classes=_table(evaluate / "robustness_classes.csv"),
+        breaking_points=_table(evaluate / "breaking_points.csv"),
         mistakes=_mistakes(evaluate),
         label_check=_label_check(label_check),
         sufficiency=_sufficiency(model_search, label_check),
@@ -137,7 +140,9 @@ def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.n
 
 def _table(file: Path) -> pd.DataFrame:
     """A table whose names stay text, even where they look like numbers or missing values."""
-    text = dict.fromkeys(("class", "most_confused_with", "slice", "actual", "predicted"), str)
+    text = dict.fromkeys(
+        ("class", "most_confused_with", "slice", "actual", "predicted", "breaks_at"), str
+    )
     return csvs.read(
         file,
         dtype=text,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.report import cells, curves, plots, study_plots
+from pipeline.report import cells, curves, plots, robustness_plots, study_plots
 from pipeline.report.contents import Report, Tuning
 
 QUARANTINE_ROWS = 20
@@ -69,6 +69,22 @@ def trust(report: Report) -> Values:
 def slices(report: Report) -> Values | None:
     """Accuracy on parts of the test images."""
     return {} if len(report.slices) else None
+
+
+def robustness(report: Report) -> Values | None:
+    """What attacks, corruptions and noise leave of the accuracy."""
+    rows = report.robustness
+    if rows.empty:
+        return None
+    attacks, corruptions = (rows[rows["threat"] == threat] for threat in ("attack", "corruption"))
+    beside = rows[rows["threat"].isin(["attack alone", "certificate"])]
+    return {
+        "curve": robustness_plots.curves(attacks) if len(attacks) else None,
+        "corruptions": robustness_plots.corruptions(corruptions) if len(corruptions) else None,
+        "attacks": attacks.drop(columns=["threat", "largest_class"]),
+        "beside": beside.drop(columns=["threat", "largest_class"]),
+        "largest": rows["largest_class"].max(),
+    }
 
 
 def mistakes(report: Report) -> Values | None:
@@ -141,6 +157,7 @@ SECTIONS = (
     Section("classes", "Classes", classes),
     Section("trust", "Errors and trust", trust),
     Section("slices", "Slices", slices),
+    Section("robustness", "Robustness", robustness),
     Section("mistakes", "Worst mistakes", mistakes),
     Section("labels", "Labels", labels),
     Section("candidates", "Candidates", candidates),

@@ -4,6 +4,8 @@ data/evaluate.
 evidence.json    every figure with its interval, n, method and meaning (evaluation/evidence)
 predictions.csv, per_class.csv, slices.csv, risk_coverage.csv, worst.csv, worst.npy, plots/
                  the tables and pictures behind the figures (evaluation/tables)
+robustness.csv, robustness_classes.csv, breaking_points.csv
+                 what attacks, corruptions and noise leave (robustness/measure)
 report.html      all of that as one page that opens by itself (report/page)
 """
 
@@ -13,6 +15,7 @@ from pipeline.config import Config
 from pipeline.evaluation import caveats, evidence, tables
 from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
+from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage, provenance
 from pipeline.storage import table
 from pipeline.training import network, samples
@@ -35,6 +38,7 @@ def run(
     probs = network.probabilities(trained, test)
     trusted = ~rows["suspect"].to_numpy(bool)
     figures = evidence.figures(test.labels, probs, trusted, cfg.evaluate.bootstrap, cfg.seed)
+    robust = robustness(trained, test, test.labels, classes, cfg.evaluate.robustness, cfg.seed, out)
     commit, versions = provenance.code_in_words()
     findings = Evidence(
         model=winner.title,
@@ -43,7 +47,8 @@ def run(
         n_test=len(rows),
         level=cfg.evaluate.bootstrap.level,
         figures=figures,
-        caveats=caveats.caveats(rows, winner, label_check, model_search),
+        robustness=robust.figures,
+        caveats=caveats.caveats(rows, winner, label_check, model_search) + robust.warnings,
         seed=cfg.seed,
         git_commit=commit,
         data_hash=lineage.outputs().get("data/ingest", "unknown"),
@@ -55,4 +60,4 @@ def run(
     earlier = {"label_check": label_check, "model_search": model_search, "tune": tune}
     contents = reading.report(out, ingest_quarantine=ingest_quarantine, **earlier)
     (out / "report.html").write_text(page.render(contents), encoding="utf-8")
-    return {**evidence.flat(figures), "test/n": float(len(rows))}
+    return {**evidence.flat(figures), **robust.values(), "test/n": float(len(rows))}

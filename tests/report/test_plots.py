@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluation import metrics
-from pipeline.report import drawing, plots
+from pipeline.report import drawing, plots, robustness_plots
 
 CLASSES = ["$5 & <b>", "猫", "a name much longer than anyone would want to print"]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -27,6 +27,12 @@ def candidates() -> pd.DataFrame:
             "pareto": [True, False, False],
         }
     )
+
+
+def robustness(clean: str, method: str) -> pd.DataFrame:
+    rows = {"method": [clean, method, method], "severity": [0.0, 1.0, 3.0]}
+    accuracy = {"accuracy": [0.9, 0.5, 0.1], "low": 0.0, "high": 1.0, "largest_class": 0.6}
+    return pd.DataFrame(rows | accuracy)
 
 
 DRAWINGS = {
@@ -51,6 +57,8 @@ DRAWINGS = {
         metric="val_f1",
         direction="maximize",
     ),
+    "attacks": lambda: robustness_plots.curves(robustness("no attack", "FGSM")),
+    "corruptions": lambda: robustness_plots.corruptions(robustness("no corruption", "snow")),
     "trials down": lambda: plots.trials(
         pd.DataFrame({"number": [0, 1], "value": [0.5, 0.7], "stopped": [False, True]}),
         metric="val_loss",

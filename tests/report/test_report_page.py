@@ -27,6 +27,21 @@ AUDIT = pd.DataFrame(
         "random_average_precision": [0.1],
     }
 )
+ROBUSTNESS = pd.DataFrame(
+    {
+        "threat": ["attack", "attack", "attack alone", "corruption", "corruption", "certificate"],
+        "method": ["no attack", "FGSM", "Square", "no corruption", "fog", "randomized smoothing"],
+        "severity": [0.0, 8.0, 8.0, 0.0, 3.0, 16.0],
+        "n": 6,
+        "accuracy": [0.9, 0.125, 0.5, 0.9, 0.375, 0.5],
+        "low": 0.1,
+        "high": 0.95,
+        "balanced_accuracy": 0.5,
+        "as_file": 0.5,
+        "largest_class": 0.625,
+        "details": "L-infinity, radius 8 of 255, 1 step",
+    }
+)
 VOID = {"meta", "img", "br"}
 
 
@@ -69,6 +84,11 @@ def full() -> report.Report:
             figures=evidence.figures(
                 labels, probs, labels < 2, Bootstrap(n_resamples=20, level=0.9), seed=0
             ),
+            robustness={
+                "robustness/adversarial_linf8": evidence.Figure(
+                    value=0.125, n=6, method="FGSM", meaning="what is left", low=0.1, high=0.95
+                )
+            },
             caveats=[EVIL],
             seed=3,
             git_commit="abc123",
@@ -82,6 +102,11 @@ def full() -> report.Report:
         reliability=metrics.reliability(labels, probs, 10),
         risk_coverage=metrics.risk_coverage(labels, probs),
         slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
+        robustness=ROBUSTNESS,
+        robustness_classes=pd.DataFrame({"class": [EVIL], "n": [6], "accuracy": [0.25]}),
+        breaking_points=pd.DataFrame(
+            {"corruption": ["fog"], "accuracy": [0.375], "breaks_at": ["3"]}
+        ),
         mistakes=[
             report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)
         ],
@@ -200,7 +225,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 14
+    assert len(images) == 16
     assert all(image["alt"] for image in images)
 
 
@@ -266,6 +291,19 @@ def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(pag
     )
 
 
+def test_what_attacks_leave_stands_beside_its_threat_model_and_the_largest_class(page):
+    assert "radius 8 of 255, 1 step" in page
+    assert "12.5\u202f%" in page and "what is left" in page
+    assert "reaches 62\u202f%" in page
+
+
+def test_a_part_of_robustness_that_was_not_measured_leaves_the_rest(full):
+    for threat in ("attack", "corruption"):
+        alone = ROBUSTNESS[ROBUSTNESS["threat"] == threat]
+        page = render(dataclasses.replace(full, robustness=alone))
+        assert 'id="robustness"' in page
+
+
 def test_small_numbers_are_not_rounded_away(page):
     assert "0.0004" in page
 
@@ -285,6 +323,7 @@ def test_sections_without_content_are_left_out(full):
         quarantine=full.quarantine[:0],
         slices=full.slices[:0],
         sufficiency=dataclasses.replace(full.sufficiency, sentences=[]),
+        robustness=full.robustness[:0],
     )
     ids = {value for name, value in Page(render(bare)).attributes if name == "id"}
     assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}

@@ -16,10 +16,14 @@ from pipeline.config.schema.data import LabelCheck as LabelCheck
 from pipeline.config.schema.data import Outliers as Outliers
 from pipeline.config.schema.data import Preprocess as Preprocess
 from pipeline.config.schema.data import Quality as Quality
+from pipeline.config.schema.evidence import Attacks as Attacks
 from pipeline.config.schema.evidence import Bootstrap as Bootstrap
+from pipeline.config.schema.evidence import Corruptions as Corruptions
 from pipeline.config.schema.evidence import Evaluate as Evaluate
 from pipeline.config.schema.evidence import Export as Export
 from pipeline.config.schema.evidence import Promotion as Promotion
+from pipeline.config.schema.evidence import Robustness as Robustness
+from pipeline.config.schema.evidence import Smoothing as Smoothing
 from pipeline.config.schema.models import Candidate as Candidate
 from pipeline.config.schema.models import CandidateFile as CandidateFile
 from pipeline.config.schema.models import Fit as Fit

@@ -1,6 +1,6 @@
 """Sections of what a model must show: evaluate, export, promotion."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     Field,
@@ -19,6 +19,64 @@ class Bootstrap(Section):
     """Confidence of the intervals, 0 to 1."""
 
 
+class Attacks(Section):
+    images: NonNegativeInt
+    """Test images that are attacked, drawn at random, each class by its share; 0: no attack."""
+    radii: list[PositiveFloat] = Field(min_length=1)
+    """Largest change of a channel of a pixel, on the scale of 0 to 255 (L-infinity)."""
+    steps: PositiveInt
+    """Steps of PGD, for each loss."""
+    restarts: PositiveInt
+    """Random starts of PGD, for each loss; from the second on for what still stands."""
+    auto_steps: NonNegativeInt
+    """Steps of Auto-PGD; 0 leaves it out."""
+    all_views_images: NonNegativeInt
+    """Of a network that averages views, the images that are attacked through all of them at once."""
+    all_views_steps: PositiveInt
+    """Steps of that attack."""
+    square_images: NonNegativeInt
+    """Images of the black-box attack (Square), which sees answers only."""
+    square_queries: PositiveInt
+    """Questions it may ask for each image."""
+    radius: PositiveFloat
+    """Radius of the black-box attack and of the attack through all views, 0 to 255."""
+
+
+class Corruptions(Section):
+    images: NonNegativeInt
+    """Test images that are corrupted, drawn like those of attacks; 0: none."""
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = Field(min_length=1)
+    """Severities of every kind of corruption, from 1 to 5."""
+    all_views: bool
+    """Whether a network that averages views goes through all of them, or through one."""
+    floor: float = Field(ge=0, le=1)
+    """A corruption breaks the model at the first severity where its accuracy is below this."""
+
+
+class Smoothing(Section):
+    images: NonNegativeInt
+    """Test images that are certified by randomized smoothing; 0: none."""
+    sigma: PositiveFloat
+    """Standard deviation of the noise, on the scale of 0 to 255, independent in each channel."""
+    n_choose: PositiveInt
+    """Noisy copies that choose the class of an image."""
+    n_certify: PositiveInt
+    """Noisy copies that bound its radius; they set the largest radius that can be certified."""
+    alpha: float = Field(gt=0, lt=1)
+    """Chance that a certificate is wrong."""
+    radii: list[PositiveFloat] = Field(min_length=1)
+    """L2 radii over all pixels and channels, on the scale of 0 to 255."""
+
+
+class Robustness(Section):
+    attacks: Attacks
+    """Changes that somebody makes on purpose."""
+    corruptions: Corruptions
+    """Changes that weather, cameras and files make."""
+    smoothing: Smoothing
+    """Certificates under random noise."""
+
+
 class Evaluate(Section):
     bootstrap: Bootstrap
     """How intervals are computed."""
@@ -26,6 +84,8 @@ class Evaluate(Section):
     """Mistakes shown in the report."""
     min_slice: PositiveInt
     """Slices with fewer images are not listed."""
+    robustness: Robustness | None
+    """Accuracy under attacks, corruptions and noise; null leaves it out."""
 
 
 class Export(Section):

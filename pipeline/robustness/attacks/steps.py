@@ -25,7 +25,9 @@ def gradient(
         values = loss(model(images), labels)
         if not values.requires_grad:
             return values, torch.zeros_like(images, requires_grad=False)
-        (slope,) = torch.autograd.grad(values.sum(), images)
+        (slope,) = torch.autograd.grad(
+            values.sum(), images, allow_unused=True, materialize_grads=True
+        )
     return values.detach(), slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 

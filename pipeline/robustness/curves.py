@@ -1,0 +1,117 @@
+"""What attacks leave of the accuracy: curves over the radius, figures, and signs of masking."""
+
+import numpy as np
+from torch import nn
+
+from pipeline.config.schema import Attacks
+from pipeline.evaluation.evidence import Figure
+from pipeline.robustness import adversarial, masking, views
+from pipeline.robustness.adversarial import Outcome, Target
+from pipeline.robustness.attacks.steps import WHITE
+from pipeline.robustness.findings import WILSON, Findings, classes, row
+from pipeline.robustness.sample import Labels
+
+CLEAN = "no attack"
+NO_GRADIENT = (
+    "The model has no gradient at its pixels (hard bins, or rounded input, have none), so only the black-box attack says how robust it is. "
+    "A stronger one may find more."
+)
+
+
+def measure(
+    network: nn.Module, images: np.ndarray, labels: Labels, settings: Attacks, seed: int
+) -> Findings:
+    """The ensemble over the radii; beside it the black box alone, and the attack through all views,
+    each on the first of the images, which are in random order. Where the network has no gradient,
+    the black box alone over the radii.
+    """
+    target = Target(network, images, labels, seed)
+    zero, zero_margin = masking.zero_gradients(network, images, labels, seed)
+    if zero_margin == 1:
+        curve = list(target.curve(settings.radii, [adversarial.black_box(settings)]))
+        return _rows(target, curve, []) + Findings(
+            figures=_figures(target, curve, []), warnings=[NO_GRADIENT]
+        )
+    curve = list(target.curve(settings.radii, adversarial.plans(settings)))
+    square = _some(target, adversarial.black_box(settings), settings, settings.square_images)
+    n_whole = settings.all_views_images if views.n_views(network) > 1 else 0
+    whole = _some(target, adversarial.all_views(settings), settings, n_whole)
+    warnings = masking.warnings(zero, curve, square[0] if square else None)
+    left = np.flatnonzero(curve[-1].stands)
+    if len(left):
+        warnings += masking.without_bound(
+            target.alone(adversarial.unbounded(settings), WHITE, left).stands, len(images)
+        )
+    beside = square + whole
+    return _rows(target, curve, beside) + Findings(
+        figures=_figures(target, curve, beside), warnings=warnings + _all_views(curve, whole)
+    )
+
+
+def _some(target: Target, plan: adversarial.Plan, settings: Attacks, size: int) -> list[Outcome]:
+    rows = np.arange(min(size, len(target.labels)))
+    return [target.alone(plan, settings.radius, rows)] if len(rows) else []
+
+
+def _rows(target: Target, curve: list[Outcome], beside: list[Outcome]) -> Findings:
+    labels = target.labels
+    rows = [row("attack", CLEAN, 0.0, target.clean, labels, "clean images")]
+    by_class = classes(CLEAN, 0.0, target.clean, labels)
+    for outcome in curve:
+        rows.append(_row("attack", outcome, labels))
+    for outcome in _last(curve):
+        by_class += classes(outcome.plan.name, outcome.radius, outcome.stands, labels)
+    for outcome in beside:
+        rows.append(_row("attack alone", outcome, labels[: len(outcome.stands)]))
+    return Findings(rows, by_class)
+
+
+def _row(threat: str, outcome: Outcome, labels: Labels) -> dict[str, object]:
+    plan = outcome.plan
+    details = f"L-infinity, radius {outcome.radius:g} of 255, {plan.details}"
+    return row(threat, plan.name, outcome.radius, outcome.stands, labels, details, outcome.as_file)
+
+
+def _last(curve: list[Outcome]) -> list[Outcome]:
+    """The strongest of each radius: what is left after all attacks of the ensemble."""
+    return [*{outcome.radius: outcome for outcome in curve}.values()]
+
+
+def _figures(target: Target, curve: list[Outcome], beside: list[Outcome]) -> dict[str, Figure]:
+    """At each radius what the strongest attack leaves, be it measured on fewer images."""
+    ensemble = "; ".join({f"{o.plan.name} ({o.plan.details})": None for o in curve})
+    figures = {}
+    for last in _last(curve):
+        strongest, method = last, f"in turn {ensemble}; n = {len(last.stands)}"
+        for other in beside:
+            if other.radius == last.radius and other.stands.mean() < strongest.stands.mean():
+                strongest, method = other, f"{other.plan.name} alone ({other.plan.details})"
+        numbers = row(
+            "", "", last.radius, strongest.stands, target.labels[: len(strongest.stands)], ""
+        )
+        figures[f"robustness/adversarial_linf{last.radius:g}"] = Figure(
+            value=float(strongest.stands.mean()),
+            n=len(strongest.stands),
+            method=f"L-infinity, radius {last.radius:g} of 255: {method}; balanced "
+            f"{numbers['balanced_accuracy']:.3f}, largest class {numbers['largest_class']:.3f}; "
+            f"{WILSON}",
+            meaning="accuracy under the strongest attack that was tried; a stronger one may leave "
+            "less",
+            low=float(str(numbers["low"])),
+            high=float(str(numbers["high"])),
+        )
+    return figures
+
+
+def _all_views(curve: list[Outcome], whole: list[Outcome]) -> list[str]:
+    """Where the attack through all views changes answers that steps on one view at a time left."""
+    for attack in whole:
+        same = [o.stands[: len(attack.stands)] for o in _last(curve) if o.radius == attack.radius]
+        if same and attack.stands.sum() < same[0].sum():
+            return [
+                f"At radius {attack.radius:g} attacks on one view at a time leave "
+                f"{same[0].mean():.0%} of {len(attack.stands)} images right, the attack through "
+                f"all averaged views {attack.stands.mean():.0%}: averaging hides the weakness. The "
+                "lower figure counts."
+            ]
+    return []
