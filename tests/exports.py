@@ -79,7 +79,8 @@ def tiny_export(
         "val_risk": 0.01,
         "val_n": 99,
     }
-    thresholds = {"abstain": abstain, "ood": {"score": 200.0, "quantile": 0.99}}
+    sets = {"level": 0.9, "by_class": True, "least_probability": [0.2] * len(classes)}
+    thresholds = {"abstain": abstain, "ood": {"score": 200.0, "quantile": 0.99}, "sets": sets}
     (folder / "signature.json").write_text(json.dumps(signature, indent=1) + "\n")
     (folder / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")
     return folder

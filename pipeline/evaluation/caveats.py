@@ -27,7 +27,6 @@ def caveats(
     sentences = [
         SAME_SOURCE,
         _unlearned(label_check),
-        _doubted(rows),
         _graded(rows),
         _untrained(winner),
         *compared["better_but_slow"],
@@ -40,13 +39,6 @@ def _unlearned(label_check: Path) -> str:
     findings = csvs.read(label_check / "findings.csv", keep_default_na=False).set_index("finding")
     n, note = int(findings["n"][UNLEARNED]), str(findings["note"][UNLEARNED])
     return f"The model cannot predict classes without a training image: {note}." if n else ""
-
-
-def _doubted(rows: pd.DataFrame) -> str:
-    n = int(rows["suspect"].sum())
-    if not n:
-        return ""
-    return f"label-check doubts {n} of the test labels; they are used unchanged."
 
 
 def _graded(rows: pd.DataFrame) -> str:

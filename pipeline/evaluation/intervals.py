@@ -1,6 +1,6 @@
 """Intervals of a model's figures, by bootstrap over the test images.
 
-Axes: n images, k classes, r resamples, c columns.
+Axes: n images, k classes, r resamples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +9,12 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.evaluation.metrics import Columns, Labels, Probs, Reduce, checked, statistic
+from pipeline.evaluation.metrics import Labels, Probs, checked
+from pipeline.evaluation.statistics import Statistic, f1_of_classes, statistic
 
 # Bounds the memory: weights of at most this many numbers are held at once.
 WEIGHTS_AT_ONCE = 4_000_000
+Bounds = tuple[float, float]
 
 
 def bootstrap(
@@ -23,54 +25,57 @@ def bootstrap(
     n_resamples: int,
     level: float,
     seed: int,
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Bounds]:
     """Percentile bootstrap over images (Efron 1979), with the same resamples for all metrics.
 
     An interval is widened to the point estimate where the percentiles miss it: resampling adds to
-    the bias of ece. Takes accuracy, f1_macro, log_loss and ece; raises ValueError for another metric.
+    the bias of ece. Raises ValueError for a metric that has no statistic.
     """
     probs = checked(labels, probs)
     statistics = {metric: statistic(metric, labels, probs) for metric in metrics}
-    drawn = draws(statistics, n_resamples, seed)
+    drawn = draws(statistics, len(labels), n_resamples, seed)
     return {metric: interval(values, level) for metric, values in drawn.items()}
 
 
 def draws(
-    statistics: Mapping[str, tuple[Columns, Reduce]], n_resamples: int, seed: int
+    statistics: Mapping[str, Statistic], n: int, n_resamples: int, seed: int
 ) -> dict[str, Float[np.ndarray, " _"]]:
-    """Each figure on all images, and then on every resample of them; the same resamples for all.
-
-    statistics: of the same images, as `metrics.statistic` returns them.
-    """
-    n = len(next(iter(statistics.values()))[0])
-    weights = chain([np.ones((1, n))], _resamples(n, n_resamples, np.random.default_rng(seed)))
-    parts = [{name: _of(each, some) for name, each in statistics.items()} for some in weights]
+    """Each figure on all n images, and then on every resample of them; the same resamples for all."""
+    weights = chain([np.ones((1, n))], resamples(n, n_resamples, seed))
+    parts = [{name: compute(some) for name, compute in statistics.items()} for some in weights]
     return {name: np.concatenate([part[name] for part in parts]) for name in statistics}
 
 
-def interval(drawn: Float[np.ndarray, " _"], level: float) -> tuple[float, float]:
+def interval(drawn: Float[np.ndarray, " _"], level: float) -> Bounds:
     """The percentiles of one figure of `draws`."""
-    return _percentiles(float(drawn[0]), drawn[1:], level)
+    return percentiles(float(drawn[0]), drawn[1:], level)
 
 
-def _of(
-    function: tuple[Columns, Reduce], weights: Float[np.ndarray, "r n"]
-) -> Float[np.ndarray, " r"]:
-    columns, reduce = function
-    return reduce(weights @ columns / len(columns))
+def f1_by_class(
+    labels: Labels, probs: Probs, *, n_resamples: int, level: float, seed: int
+) -> list[Bounds]:
+    """The interval of each class's F1."""
+    parts = [
+        f1_of_classes(labels, probs, weights)
+        for weights in resamples(len(labels), n_resamples, seed)
+    ]
+    point = f1_of_classes(labels, probs, np.ones((1, len(labels))))[0]
+    return [
+        percentiles(float(value), draws, level)
+        for value, draws in zip(point, np.concatenate(parts).T, strict=True)
+    ]
 
 
-def _resamples(
-    n: int, n_resamples: int, rng: np.random.Generator
-) -> Iterator[Float[np.ndarray, "r n"]]:
+def resamples(n: int, n_resamples: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
     """How often each resample drew each image, some resamples at a time."""
-    batch = max(1, WEIGHTS_AT_ONCE // n)
+    rng, batch = np.random.default_rng(seed), max(1, WEIGHTS_AT_ONCE // n)
     for start in range(0, n_resamples, batch):
         size = min(batch, n_resamples - start)
         drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(float)
 
 
-def _percentiles(point: float, draws: Float[np.ndarray, " r"], level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def percentiles(point: float, draws: Float[np.ndarray, " r"], level: float) -> Bounds:
+    """The middle `level` of the draws that are defined, widened to the point estimate."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(min(low, point)), float(max(high, point))

@@ -1,10 +1,10 @@
 """Figures of merit from labels (n) and class probabilities (n, k).
 
 The prediction is the most probable class, the first one on a tie; the confidence is its
-probability. Axes: n images, k classes, r resamples, c columns.
+probability. Axes: n images, k classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,6 @@ TOP = 3
 
 Labels = Int64[np.ndarray, " n"]
 Probs = Float[np.ndarray, "n k"]
-Columns = Float[np.ndarray, "n c"]
-Reduce = Callable[[Float[np.ndarray, "r c"]], Float[np.ndarray, " r"]]
 
 
 def summary(labels: Labels, probs: Probs) -> dict[str, float]:
@@ -45,13 +43,15 @@ def summary(labels: Labels, probs: Probs) -> dict[str, float]:
     figures = {
         "accuracy": np.mean(predicted == labels),
         "f1_macro": f1_score(labels, predicted, average="macro"),
+        "f1_weighted": f1_score(labels, predicted, average="weighted"),
         "balanced_accuracy": recall_score(labels, predicted, labels=present, average="macro"),
-        "log_loss": _log_losses(labels, probs).mean(),
-        "brier": _brier_losses(labels, probs).mean(),
+        "mcc": _mcc(labels, predicted, probs.shape[1]),
+        "log_loss": log_losses(labels, probs).mean(),
+        "brier": brier_losses(labels, probs).mean(),
         "ece": _ece(labels, probs),
     }
     if probs.shape[1] > TOP:
-        figures["top3_accuracy"] = _in_top(labels, probs).mean()
+        figures["top3_accuracy"] = in_top(labels, probs).mean()
     if len(present) > 1:
         figures["roc_auc"] = np.mean([roc_auc_score(labels == c, probs[:, c]) for c in present])
     return {name: float(figure) for name, figure in figures.items()}
@@ -102,7 +102,7 @@ def reliability(labels: Labels, probs: Probs, n_bins: int) -> pd.DataFrame:
     images = pd.DataFrame(
         {"confidence": probs.max(axis=1), "accuracy": probs.argmax(axis=1) == labels}
     )
-    groups = images.astype(float).groupby(_bin(probs, n_bins))
+    groups = images.astype(float).groupby(confidence_bins(probs, n_bins))
     bins = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     bins["n"] = groups.size().reindex(bins.index, fill_value=0)
     return bins.join(groups.mean())
@@ -150,68 +150,59 @@ def checked(labels: Labels, probs: Probs) -> Float[np.ndarray, "n k"]:
     return scaled
 
 
-def _log_losses(labels: Labels, probs: Probs) -> Float[np.ndarray, " n"]:
+def log_losses(labels: Labels, probs: Probs) -> Float[np.ndarray, " n"]:
+    """-log of the probability of the label, of each image."""
     true = probs[np.arange(len(labels)), labels]
     losses: Float[np.ndarray, " n"] = -np.log(np.maximum(true, np.finfo(np.float64).eps))
     return losses
 
 
-def _brier_losses(labels: Labels, probs: Probs) -> Float[np.ndarray, " n"]:
+def brier_losses(labels: Labels, probs: Probs) -> Float[np.ndarray, " n"]:
+    """Squared distance of probabilities and label, of each image."""
     losses: Float[np.ndarray, " n"] = np.square(probs - np.eye(probs.shape[1])[labels]).sum(axis=1)
     return losses
 
 
-def _in_top(labels: Labels, probs: Probs) -> Bool[np.ndarray, " n"]:
+def in_top(labels: Labels, probs: Probs) -> Bool[np.ndarray, " n"]:
+    """Whether the label is among the TOP likeliest classes."""
     # scikit-learn's top_k breaks ties towards the last class, so top 3 could fall below top 1.
     best = np.argsort(-probs, axis=1, kind="stable")[:, :TOP]
     hits: Bool[np.ndarray, " n"] = (best == labels[:, None]).any(axis=1)
     return hits
 
 
-def _bin(probs: Probs, n_bins: int) -> Int64[np.ndarray, " n"]:
+def confidence_bins(probs: Probs, n_bins: int) -> Int64[np.ndarray, " n"]:
+    """The bin of each image's confidence, equal widths (low, high]."""
     edges = np.linspace(0, 1, n_bins + 1)
     bins: Int64[np.ndarray, " n"] = np.searchsorted(edges, probs.max(axis=1), side="left") - 1
     return bins
 
 
 def _ece(labels: Labels, probs: Probs) -> float:
-    columns, reduce = statistic("ece", labels, probs)
-    return float(reduce(columns.mean(axis=0, keepdims=True))[0])
+    gap = probs.max(axis=1) - (probs.argmax(axis=1) == labels)
+    sums = np.bincount(confidence_bins(probs, ECE_BINS), weights=gap, minlength=ECE_BINS)
+    return float(np.abs(sums).sum() / len(labels))
 
 
-def statistic(metric: str, labels: Labels, probs: Probs) -> tuple[Columns, Reduce]:
-    """The metric as a function of means over images.
+def _mcc(labels: Labels, predicted: Int64[np.ndarray, " n"], k: int) -> float:
+    own, given = (
+        np.bincount(each, minlength=k)[None].astype(float) for each in (labels, predicted)
+    )
+    return float(matthews(np.array([(predicted == labels).sum()], np.float64), own, given)[0])
 
-    This makes all resamples one matrix product.
+
+def matthews(
+    right: Float[np.ndarray, " r"], own: Float[np.ndarray, "r k"], given: Float[np.ndarray, "r k"]
+) -> Float[np.ndarray, " r"]:
+    """Matthews' correlation for several classes (Gorodkin 2004); 0 where one side is constant.
+
+    right: how many answers are right; own and given: labels and answers of each class.
     """
-    predicted = probs.argmax(axis=1)
-    one_hot = np.eye(probs.shape[1])
-    match metric:
-        case "accuracy":
-            return (predicted == labels)[:, None].astype(float), _only_column
-        case "log_loss":
-            return _log_losses(labels, probs)[:, None], _only_column
-        case "ece":
-            gap = probs.max(axis=1) - (predicted == labels)
-            return np.eye(ECE_BINS)[_bin(probs, ECE_BINS)] * gap[:, None], _total_size
-        case "f1_macro":
-            hits = one_hot[labels] * (predicted == labels)[:, None]
-            return np.hstack([hits, (one_hot[labels] + one_hot[predicted]) / 2]), _mean_ratio
-    raise ValueError(f"there is no bootstrap interval for the metric {metric!r}")
-
-
-def _only_column(means: Float[np.ndarray, "r 1"]) -> Float[np.ndarray, " r"]:
-    return means[:, 0]
-
-
-def _total_size(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
-    sizes: Float[np.ndarray, " r"] = np.abs(means).sum(axis=1)
-    return sizes
-
-
-def _mean_ratio(means: Float[np.ndarray, "r c"]) -> Float[np.ndarray, " r"]:
-    """Mean over classes of left half / right half of the columns, where the latter is not 0."""
-    above, below = np.split(means, 2, axis=1)
-    ratios = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-    average: Float[np.ndarray, " r"] = ratios.sum(axis=1) / (below > 0).sum(axis=1)
-    return average
+    total = own.sum(axis=1)
+    above = right * total - (own * given).sum(axis=1)
+    spread = (total**2 - (own**2).sum(axis=1)) * (total**2 - (given**2).sum(axis=1))
+    root = np.sqrt(np.maximum(spread, 0))
+    correlation: Float[np.ndarray, " r"] = np.divide(
+        above, root, out=np.zeros_like(above), where=root > 0
+    )
+    return correlation

@@ -2,7 +2,7 @@
 
 predictions.csv  one row per test image: id, name, label, predicted, correct, suspect, and one
                  probability per class
-per_class.csv, slices.csv, risk_coverage.csv
+per_class.csv, slices.csv, risk_coverage.csv, sets.csv, calibration.csv, stability.csv, context.csv
 plots/           confusion.csv (actual, predicted), reliability.csv (low, high, n, confidence,
                  accuracy), worst.png
 worst.csv        the wrong answers with the highest confidence: name, label, predicted,
@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.schema import Evaluate
-from pipeline.evaluation import metrics, slices
+from pipeline.evaluation import metrics
+from pipeline.evaluation.measuring import Answers, Tables
 from pipeline.pixels import sheets
 from pipeline.storage import csvs, store
 
@@ -24,23 +25,16 @@ RELIABILITY_BINS = 15
 
 
 def write(
-    preprocess_test: Path,
-    rows: pd.DataFrame,
-    labels: metrics.Labels,
-    probs: metrics.Probs,
-    classes: list[str],
-    settings: Evaluate,
-    out: Path,
+    preprocess_test: Path, answers: Answers, measured: Tables, settings: Evaluate, out: Path
 ) -> None:
-    """rows: the table of the test images, in the order of labels and probs."""
+    """measured: the tables of evaluation/measuring."""
     (out / "plots").mkdir()
+    rows, labels, probs, classes = answers[:4]
     predicted = np.array(classes, dtype=object)[probs.argmax(1)]
     correct = probs.argmax(1) == labels
     csvs.write(_predictions(rows, predicted, probs, classes), out / "predictions.csv")
-    by_slice = slices.slices(slices.columns(rows), correct, min_n=settings.min_slice)
     for name, table in {
-        "per_class": metrics.per_class(labels, probs, classes),
-        "slices": by_slice,
+        **measured,
         "risk_coverage": metrics.risk_coverage(labels, probs),
         "plots/confusion": metrics.confusion(labels, probs, classes),
         "plots/reliability": metrics.reliability(labels, probs, n_bins=RELIABILITY_BINS).dropna(),

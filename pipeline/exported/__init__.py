@@ -2,6 +2,7 @@
 
 signature   names and sizes of the outputs
 write       the ONNX file, its parity with the trained network, the model card
+thresholds  from where on it abstains, and what is strange
 model       loads a folder and predicts
 engines     ONNX Runtime and OpenVINO, and which of them is faster
 """

@@ -17,9 +17,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import FieldmarkError
 from pipeline.config import schema
+from pipeline.evaluation import conformal
 from pipeline.exported import engines
 from pipeline.exported.engines import Engines
 from pipeline.exported.signature import SKETCH
+from pipeline.exported.thresholds import Thresholds
 from pipeline.pixels import images
 
 T = TypeVar("T", bound=BaseModel)
@@ -41,13 +43,15 @@ class Outputs(NamedTuple):
 class Verdict(NamedTuple):
     """The judgement of one image: `top` has the likeliest classes and their probabilities.
 
-    `abstain` and `ood` say whether the model abstains, and whether the image is strange.
+    `abstain` and `ood` say whether the model abstains, and whether the image is strange. `members`:
+    the classes of the conformal set, likeliest first; None where the folder has no sets.
     """
 
     top: list[tuple[str, float]]
     abstain: bool
     ood: bool
     ood_score: float
+    members: list[str] | None
 
 
 class Steps(schema.Preprocess):
@@ -61,26 +65,6 @@ class Signature(BaseModel):
 
     classes: list[str] = Field(min_length=2)
     preprocess: Steps
-
-
-class Abstain(BaseModel):
-    """The confidence below which the model abstains, and the risk it was chosen for."""
-
-    confidence: float = Field(allow_inf_nan=False)
-    target_risk: float | None = None
-
-
-class Ood(BaseModel):
-    """The score above which an image is strange."""
-
-    score: float = Field(allow_inf_nan=False)
-
-
-class Thresholds(BaseModel):
-    """What serving needs of thresholds.json."""
-
-    abstain: Abstain
-    ood: Ood
 
 
 class Model:
@@ -139,13 +123,21 @@ class Model:
         On a tie the earlier class comes first.
         """
         probs, score = outputs.probs[0], float(outputs.ood[0])
-        best = [(self.classes[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:top]]
+        order = np.argsort(-probs, kind="stable")
         return Verdict(
-            best,
+            [(self.classes[i], float(probs[i])) for i in order[:top]],
             bool(probs.max() < self.thresholds.abstain.confidence),
             score > self.thresholds.ood.score,
             score,
+            self._members(probs, order),
         )
+
+    def _members(self, probs: np.ndarray, order: np.ndarray) -> list[str] | None:
+        sets = self.thresholds.sets
+        if sets is None:
+            return None
+        inside = conformal.members(probs[None], sets.least_probability)[0]
+        return [self.classes[i] for i in order if inside[i]]
 
 
 def load(folder: Path, *, name: str = "fieldmark", version: str = "") -> Model:
@@ -181,6 +173,7 @@ def fingerprint(folder: Path) -> str:
 def check(model: Model, prepared: UInt8[np.ndarray, "n s s 3"]) -> None:
     """Raise FieldmarkError unless every image gets class probabilities, a score and a sketch."""
     n, k = len(prepared), len(model.classes)
+    sets = model.thresholds.sets
     for lane in (False, True):
         probs, ood, sketch = model.predict(prepared, lane=lane)
         if probs.shape != (n, k) or ood.shape != (n,) or sketch.shape != (n, SKETCH):
@@ -191,6 +184,8 @@ def check(model: Model, prepared: UInt8[np.ndarray, "n s s 3"]) -> None:
             raise FieldmarkError(
                 "model.onnx: its probabilities do not add up to 1; export it again"
             )
+    if sets and len(sets.least_probability) != k:
+        raise FieldmarkError(f"thresholds.json: its sets do not fit {k} classes; export it again")
 
 
 def _warm_images(size_px: int) -> UInt8[np.ndarray, "n s s 3"]:

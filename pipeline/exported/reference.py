@@ -1,5 +1,6 @@
 """Thresholds and the reference for drift, both from the validation images."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,8 +70,13 @@ def reference(
     )
 
 
-def thresholds(settings: Export, reference: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Where the model abstains, and from where on an image is strange to it."""
+def thresholds(
+    settings: Export, reference: pd.DataFrame, sets: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """Where the model abstains, and from where on an image is strange to it.
+
+    sets: from which probability on a class is in a conformal set, as evaluate measured it.
+    """
     correct = (reference["predicted"] == reference["label"]).to_numpy()
     abstain = abstention.abstention(
         reference["confidence"].to_numpy(),
@@ -82,4 +88,5 @@ def thresholds(settings: Export, reference: pd.DataFrame) -> dict[str, dict[str,
     return {
         "abstain": asdict(abstain),
         "ood": {"score": score, "quantile": settings.ood_quantile},
+        "sets": sets,
     }

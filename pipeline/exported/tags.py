@@ -13,6 +13,7 @@ FIGURES = (
     "test/f1_macro",
     "test/ece",
     "test/log_loss",
+    "test/set_coverage",
 )
 
 
@@ -35,6 +36,8 @@ def tags(
             f"data.{Path(path).name}": md5 for path, md5 in outputs.items() if path != "data/export"
         },
         **{key: f"{tested[key]:.4f}" for key in FIGURES},
+        # Of flips, context and robustness, so that promotion can have floors for them.
+        **{key: f"{value:.4f}" for key, value in tested.items() if not key.startswith("test/")},
         "test/n": f"{tested['test/n']:.0f}",
         **{key: f"{value:.3g}" for key, value in checked.items() if key.startswith("parity/")},
         "leaks": f"{leaks:.0f}",

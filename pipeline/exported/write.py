@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ from pipeline.training.network import Network
 
 BATCH = 8
 Images = Sequence[np.ndarray] | np.ndarray
-Thresholds = Mapping[str, Mapping[str, float]]
+Thresholds = Mapping[str, Mapping[str, Any]]
 
 
 class Deployed(nn.Module):
@@ -169,7 +170,7 @@ def card(
 ) -> str:
     """The model card (Mitchell et al., FAccT 2019) as Markdown."""
     low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
-    abstain, ood = thresholds["abstain"], thresholds["ood"]
+    abstain, ood, sets = thresholds["abstain"], thresholds["ood"], thresholds["sets"]
     guarantee = (
         "with probability {:.0%}".format(1 - abstain["delta"])
         if abstain["guaranteed"]
@@ -184,6 +185,8 @@ def card(
 - **Classes**: {", ".join(classes)}
 - **Abstains** below a confidence of {abstain["confidence"]:.3f}: at most {abstain["target_risk"]:.0%} of its answers are wrong, {guarantee};
   it answered {abstain["val_coverage"]:.0%} of the validation images
+- **Sets** of classes hold the label of {sets["level"]:.0%} of the images{" of each class" if sets["by_class"] else ""};
+  on the test images {tested["test/set_coverage"]:.1%}, with {tested["test/set_size"]:.2f} classes on average
 - **Strange** above a score of {ood["score"]:.2f}: {1 - ood["quantile"]:.0%} of the validation images are
 
 | on {tested["test/n"]:.0f} test images | |

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from pipeline.evaluation.slices import wilson
+from pipeline.evaluation.proportions import wilson
 from pipeline.monitor import accuracy, reading, tables
 from pipeline.monitor.figures import Accuracy, Share, Slice, Summary, Version, Windows
 

@@ -55,4 +55,5 @@ def _predictions(model: Model, pictures: Sequence[Picture], top: int) -> list[An
 def _answer(model: Model, top: int, lane: bool, picture: Picture) -> Answer:
     assert picture.pixels is not None
     outputs = model.predict(model.prepare(picture.pixels)[None], lane=lane)
-    return Answer(picture.name, *model.judge(outputs, top))
+    verdict = model.judge(outputs, top)
+    return Answer(picture.name, verdict.top, verdict.abstain, verdict.ood, verdict.ood_score)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 DASH = "–"
-SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "balanced_accuracy", "top3_accuracy"}
+SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "f1_weighted"}
+SHARES |= {"balanced_accuracy", "top3_accuracy", "largest_class", "worst_recall", "set_coverage"}
 
 
 @dataclass(frozen=True)

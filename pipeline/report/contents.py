@@ -131,6 +131,10 @@ class Report:
     robustness: pd.DataFrame
     robustness_classes: pd.DataFrame
     breaking_points: pd.DataFrame
+    sets: pd.DataFrame
+    calibration: pd.DataFrame
+    stability: pd.DataFrame
+    context: pd.DataFrame
     mistakes: Sequence[Mistake]
     label_check: LabelCheck
     leaderboard: Leaderboard

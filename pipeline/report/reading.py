@@ -22,6 +22,8 @@ from pipeline.report.contents import (
 )
 from pipeline.storage import csvs, store, table
 
+UNDEFINED = ("precision", "recall", "f1", "coverage", "mean_size", "empty", "least_probability")
+
 
 def report(
     evaluate: Path, *, ingest_quarantine: Path, label_check: Path, model_search: Path, tune: Path
@@ -31,6 +33,10 @@ def report(
         evidence=evidence.read(evaluate),
         per_class=_table(evaluate / "per_class.csv"),
         slices=_table(evaluate / "slices.csv"),
+        sets=_table(evaluate / "sets.csv"),
+        calibration=_table(evaluate / "calibration.csv"),
+        stability=_table(evaluate / "stability.csv"),
+        context=_table(evaluate / "context.csv"),
         risk_coverage=_table(evaluate / "risk_coverage.csv"),
         confusion=_table(evaluate / "plots" / "confusion.csv"),
         reliability=_table(evaluate / "plots" / "reliability.csv"),
@@ -147,7 +153,7 @@ def _table(file: Path) -> pd.DataFrame:
         file,
         dtype=text,
         keep_default_na=False,
-        na_values={name: [""] for name in ("precision", "recall", "f1")},
+        na_values={name: [""] for name in UNDEFINED},
     )
 
 

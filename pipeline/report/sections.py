@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.stability import in_words
 from pipeline.report import cells, curves, plots, robustness_plots, study_plots
 from pipeline.report.contents import Report, Tuning
 
@@ -32,6 +33,15 @@ NAMES = {
     "top3_accuracy": "Top-3 accuracy",
     "roc_auc": "ROC AUC",
     "ece": "Calibration error (ECE)",
+    "ece_by_chance": "ECE that chance explains",
+    "classwise_ece": "Classwise ECE",
+    "classwise_rmse": "Classwise error, debiased",
+    "f1_weighted": "Weighted F1",
+    "mcc": "Matthews’ correlation",
+    "largest_class": "Always the largest class",
+    "worst_recall": "Recall of the worst class",
+    "set_coverage": "Coverage of the sets",
+    "set_size": "Size of a set",
     "log_loss": "Log loss",
     "brier": "Brier score",
 }
@@ -47,6 +57,19 @@ class Section:
     values: Callable[[Report], Values | None]
 
 
+VERDICT = {
+    "trust": "Holds",
+    "beware": "Beware",
+    "next": "Do next",
+    "unmeasured": "Unknown",
+}
+
+
+def verdict(report: Report) -> Values:
+    """What the model can be trusted for, and what not."""
+    return {"kinds": VERDICT}
+
+
 def caveats(report: Report) -> Values | None:
     """What a reader of the figures should know."""
     return {} if report.evidence.caveats else None
@@ -54,7 +77,18 @@ def caveats(report: Report) -> Values | None:
 
 def classes(report: Report) -> Values:
     """Figures of each class, and all figures with their intervals."""
-    return {"names": NAMES}
+    headline = {name: each for name, each in report.evidence.figures.items() if "/" not in name}
+    return {"names": NAMES, "headline": headline}
+
+
+def sets(report: Report) -> Values:
+    """How often conformal sets hold the right class."""
+    return {}
+
+
+def stability(report: Report) -> Values:
+    """Answers under small changes, and on parts of the photos."""
+    return {"in_words": in_words}
 
 
 def trust(report: Report) -> Values:
@@ -63,12 +97,13 @@ def trust(report: Report) -> Values:
         "confusion": plots.confusion_matrix(report.confusion, report.evidence.classes),
         "reliability": plots.reliability(report.reliability),
         "risk_coverage": plots.risk_coverage(report.risk_coverage),
+        "names": NAMES,
     }
 
 
 def slices(report: Report) -> Values | None:
     """Accuracy on parts of the test images."""
-    return {} if len(report.slices) else None
+    return {"n_weaker": int(report.slices["weaker"].sum())} if len(report.slices) else None
 
 
 def robustness(report: Report) -> Values | None:
@@ -153,11 +188,14 @@ def provenance(report: Report) -> Values:
 
 
 SECTIONS = (
+    Section("verdict", "Verdict", verdict),
     Section("caveats", "Caveats", caveats),
     Section("classes", "Classes", classes),
     Section("trust", "Errors and trust", trust),
+    Section("sets", "Sets", sets),
     Section("slices", "Slices", slices),
     Section("robustness", "Robustness", robustness),
+    Section("stability", "Stability", stability),
     Section("mistakes", "Worst mistakes", mistakes),
     Section("labels", "Labels", labels),
     Section("candidates", "Candidates", candidates),

@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.schema import Attacks
-from pipeline.evaluation.evidence import Figure
+from pipeline.evaluation.figures import Figure
 from pipeline.robustness import adversarial, masking, views
 from pipeline.robustness.adversarial import Outcome, Target
 from pipeline.robustness.attacks.steps import WHITE

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.evidence import Figure
-from pipeline.evaluation.slices import LEVEL, wilson
+from pipeline.evaluation.figures import Figure
+from pipeline.evaluation.proportions import LEVEL, wilson
 from pipeline.robustness.sample import Labels, Stands
 
 COLUMNS = [

@@ -18,7 +18,6 @@ from pipeline.robustness.findings import Findings
 from pipeline.robustness.sample import Labels, stratified
 from pipeline.storage import csvs
 
-NONE = "Robustness was not measured: evaluate.robustness is null."
 CLASS_COLUMNS = ["method", "severity", "class", "n", "accuracy", "low", "high"]
 
 
@@ -39,7 +38,7 @@ def robustness(
         rows = stratified(labels, size, seed)
         return np.stack([images[i] for i in rows.tolist()]), labels[rows]
 
-    findings = Findings(warnings=[] if settings else [NONE])
+    findings = Findings()
     if settings and settings.attacks.images:
         attacks = settings.attacks
         findings += curves.measure(network, *some(attacks.images), attacks, seed)

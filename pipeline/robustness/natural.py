@@ -6,7 +6,7 @@ from jaxtyping import Bool, UInt8
 from torch import nn
 
 from pipeline.config.schema import Corruptions
-from pipeline.evaluation.evidence import Figure
+from pipeline.evaluation.figures import Figure
 from pipeline.robustness import views
 from pipeline.robustness.corruptions.answers import CLEAN, predicted
 from pipeline.robustness.corruptions.kinds import IMAGENET_C, KINDS

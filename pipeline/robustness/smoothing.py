@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.schema import Smoothing
-from pipeline.evaluation.evidence import Figure
+from pipeline.evaluation.figures import Figure
 from pipeline.features import identity
 from pipeline.robustness import views
 from pipeline.robustness.certificate import ceiling, certified

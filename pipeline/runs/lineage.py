@@ -65,3 +65,14 @@ def show() -> None:
                 tracking.when(run)[:16],
             )
     Console(highlight=False).print(table)
+
+
+def origin(tune: Path) -> dict[str, Any]:
+    """Of a trained model: the commit, the hash of the data, the versions, the configuration."""
+    commit, versions = provenance.code_in_words()
+    return {
+        "git_commit": commit,
+        "data_hash": outputs().get("data/ingest", "unknown"),
+        "versions": versions,
+        "config_yaml": (tune / "best.yaml").read_text(encoding="utf-8"),
+    }

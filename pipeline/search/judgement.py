@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.config.schema import Bootstrap, CrossValidation
-from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation import intervals
+from pipeline.evaluation.statistics import Statistic, statistic
 from pipeline.search.trial import Data, Outcome
 from pipeline.training.samples import Samples
 
@@ -28,6 +29,10 @@ class Judged:
     image: Int64[np.ndarray, " n"]
     labels: Int64[np.ndarray, " n"]
     probs: Float64[np.ndarray, "n k"]
+
+    @property
+    def n_images(self) -> int:
+        return int(self.image.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,8 @@ def judged(outcomes: Sequence[Outcome], parts: Sequence[Data]) -> Judged:
 
 def figures(judged: Judged, settings: Bootstrap, seed: int) -> dict[str, float]:
     """val/METRIC of each metric, with the ends of its interval as val/METRIC_low and _high."""
-    drawn = intervals.draws(
-        {metric: _statistic(metric, judged) for metric in METRICS}, settings.n_resamples, seed
-    )
+    statistics = {metric: _statistic(metric, judged) for metric in METRICS}
+    drawn = intervals.draws(statistics, judged.n_images, settings.n_resamples, seed)
     result: dict[str, float] = {}
     for metric, values in drawn.items():
         low, high = intervals.interval(values, settings.level)
@@ -90,20 +94,18 @@ def difference(
 ) -> Difference:
     """By a paired bootstrap over images; p is two-sided. It knows nothing of the chance in training."""
     both = {"one": _statistic(metric, one), "other": _statistic(metric, other)}
-    drawn = intervals.draws(both, settings.n_resamples, seed)
+    drawn = intervals.draws(both, one.n_images, settings.n_resamples, seed)
     apart = drawn["one"] - drawn["other"]
     low, high = intervals.interval(apart, settings.level)
     rarer = min((apart[1:] <= 0).sum(), (apart[1:] >= 0).sum())
     return Difference(float(apart[0]), low, high, min(1.0, 2 * (1 + rarer) / len(apart)))
 
 
-def _statistic(metric: str, judged: Judged) -> tuple[Float[np.ndarray, "i c"], metrics.Reduce]:
-    """The columns of metrics.statistic, averaged over the predictions of each image."""
-    columns, reduce = metrics.statistic(metric, judged.labels, judged.probs)
-    n = np.bincount(judged.image)
-    means = np.zeros((len(n), columns.shape[1]))
-    np.add.at(means, judged.image, columns)
-    return means / n[:, None], reduce
+def _statistic(metric: str, judged: Judged) -> Statistic:
+    """The metric from how often each image counts; the predictions of an image share that."""
+    of_predictions = statistic(metric, judged.labels, judged.probs)
+    share = 1 / np.bincount(judged.image)[judged.image]
+    return lambda weights: of_predictions(weights[:, judged.image] * share)
 
 
 def _folds(whole: Samples, n_train: int, n_folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from hydra.utils import get_class
 from jaxtyping import Float
 
 from pipeline.config.schema import Candidate, ModelSearch
-from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation import intervals
+from pipeline.evaluation.metrics import Labels, Probs
+from pipeline.evaluation.statistics import Values, Weights, f1_of_classes, statistic
 from pipeline.search import extrapolation, judgement, nulls, trial
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import csvs
@@ -122,17 +125,15 @@ def _values(
     judged: judgement.Judged, metric: str, classes: Sequence[str], n_resamples: int, seed: int
 ) -> dict[str, Float[np.ndarray, " r"]]:
     """The metric, and the F1 of every class, on all images and on resamples of them."""
-    predicted = judged.probs.argmax(1)
-    statistics = {ALL: metrics.statistic(metric, judged.labels, judged.probs)}
+    labels, probs = judged.labels, judged.probs
+    statistics = {ALL: statistic(metric, labels, probs)}
     for k, name in enumerate(classes):
-        here, answered = judged.labels == k, predicted == k
-        statistics[name] = np.stack([here & answered, (here + answered * 1) / 2], axis=1), _ratio
-    return intervals.draws(statistics, n_resamples, seed)
+        statistics[name] = partial(_f1, labels, probs, k)
+    return intervals.draws(statistics, len(labels), n_resamples, seed)
 
 
-def _ratio(means: Float[np.ndarray, "r 2"]) -> Float[np.ndarray, " r"]:
-    share: Float[np.ndarray, " r"] = means[:, 0] / np.maximum(means[:, 1], 1e-12)
-    return share
+def _f1(labels: Labels, probs: Probs, k: int, weights: Weights) -> Values:
+    return f1_of_classes(labels, probs, weights)[:, k]
 
 
 def _grid(curve: _Curve, settings: ModelSearch) -> Float[np.ndarray, " q"]:

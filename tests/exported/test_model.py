@@ -163,3 +163,20 @@ print(sorted({{"torch", "mlflow", "pytorch_lightning", "optuna"}} & sys.modules.
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sets_for_other_classes_are_refused(export: Path) -> None:
+    thresholds = json.loads((export / "thresholds.json").read_text())
+    thresholds["sets"]["least_probability"] = [0.2]
+    (export / "thresholds.json").write_text(json.dumps(thresholds))
+    with pytest.raises(FieldmarkError, match="sets do not fit 3 classes"):
+        model.load(export)
+
+
+def test_a_set_that_would_be_empty_holds_the_likeliest_class(export: Path) -> None:
+    thresholds = json.loads((export / "thresholds.json").read_text())
+    thresholds["sets"]["least_probability"] = [1.1, 1.1, 1.1]
+    (export / "thresholds.json").write_text(json.dumps(thresholds))
+    loaded = model.load(export)
+    outputs = loaded.predict(loaded.prepare(jpeg((220, 30, 30)))[None])
+    assert loaded.judge(outputs, 1).members == ["red"]

@@ -177,6 +177,8 @@ def test_the_card_says_what_it_is_and_how_good() -> None:
         "test/accuracy_high": 0.95,
         "test/f1_macro": 0.9,
         "test/ece": 0.02,
+        "test/set_coverage": 0.92,
+        "test/set_size": 1.1,
     }
     thresholds = {
         "abstain": {
@@ -187,6 +189,7 @@ def test_the_card_says_what_it_is_and_how_good() -> None:
             "val_coverage": 0.8,
         },
         "ood": {"score": 2.5, "quantile": 0.99},
+        "sets": {"level": 0.9, "by_class": True},
     }
     card = write.card(
         candidate(TIMM), CLASSES, PX, tested, thresholds, data_hash="d0d0", commit="c0c0"
@@ -200,5 +203,7 @@ def test_the_card_says_what_it_is_and_how_good() -> None:
         "`c0c0`",
         "confidence of 0.625: at most 5% of its answers are wrong, with probability 90%",
         "score of 2.50: 1% of",
+        "90% of the images of each class",
+        "92.0%, with 1.10 classes",
     ]
     assert [text for text in facts if text not in card] == []

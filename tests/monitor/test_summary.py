@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic import CLASSES, MONITOR, rows
 
-from pipeline.evaluation.slices import wilson
+from pipeline.evaluation.proportions import wilson
 from pipeline.monitor import accuracy, alerts, summary
 from pipeline.monitor.page import line, render, round_up
 from pipeline.monitor.summary import Summary

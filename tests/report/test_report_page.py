@@ -8,7 +8,19 @@ import pandas as pd
 import pytest
 
 from pipeline.config.schema import Bootstrap
-from pipeline.evaluation import evidence, metrics, slices
+from pipeline.evaluation import (
+    calibration,
+    conformal,
+    evidence,
+    facts,
+    measuring,
+    metrics,
+    slices,
+    stability,
+)
+from pipeline.evaluation import headline as headline_figures
+from pipeline.evaluation.figures import Figure
+from pipeline.evaluation.rules import Sentence
 from pipeline.report import contents as report
 from pipeline.report import sections
 from pipeline.report.page import render
@@ -74,6 +86,9 @@ def full() -> report.Report:
     labels = np.array([0, 0, 1, 1, 2, 3])
     probs = np.eye(4)[[0, 1, 1, 1, 2, 2]] * 0.6 + 0.1
     correct = probs.argmax(axis=1) == labels
+    bootstrap = Bootstrap(n_resamples=20, level=0.9)
+    sets = conformal.calibrated(labels, probs, level=0.9, by_class=True)
+    shifted = stability.table(labels, probs, {"shift_2px": probs[::-1]})
     return report.Report(
         evidence=evidence.Evidence(
             model="tiny_net",
@@ -81,15 +96,31 @@ def full() -> report.Report:
             classes=CLASSES,
             n_test=6,
             level=0.9,
-            figures=evidence.figures(
-                labels, probs, labels < 2, Bootstrap(n_resamples=20, level=0.9), seed=0
-            ),
             robustness={
-                "robustness/adversarial_linf8": evidence.Figure(
+                "robustness/adversarial_linf8": Figure(
                     value=0.125, n=6, method="FGSM", meaning="what is left", low=0.1, high=0.95
                 )
             },
+            figures=headline_figures.figures(labels, probs, labels < 2, bootstrap, seed=0)
+            | calibration.figures(labels, probs, bootstrap, seed=0)
+            | stability.flips(shifted),
             caveats=[EVIL],
+            verdict=[
+                Sentence(kind="trust", words="Four of six."),
+                Sentence(kind="beware", words=f"It misses {EVIL}."),
+            ],
+            facts=facts.Facts(
+                min_n=2,
+                classes=[],
+                weaker=[],
+                small_slices=[f"{EVIL} (1)"],
+                label_columns=[EVIL],
+                sets=[],
+                set_level=0.9,
+                doubted=1,
+                doubted_test=1,
+                leaked=0,
+            ),
             seed=3,
             git_commit="abc123",
             data_hash="def456",
@@ -97,7 +128,11 @@ def full() -> report.Report:
             versions={"numpy": "2.4"},
         ),
         latency_ms=9.23,
-        per_class=metrics.per_class(labels, probs, CLASSES),
+        per_class=measuring.per_class(labels, probs, CLASSES, bootstrap, seed=0),
+        sets=conformal.coverage(labels, probs, sets, CLASSES),
+        calibration=calibration.before_and_after(labels, probs, 1.5, bootstrap, seed=0),
+        stability=shifted,
+        context=stability.table(labels, probs, {"border_alone": probs}),
         confusion=metrics.confusion(labels, probs, CLASSES),
         reliability=metrics.reliability(labels, probs, 10),
         risk_coverage=metrics.risk_coverage(labels, probs),
@@ -326,7 +361,8 @@ def test_sections_without_content_are_left_out(full):
         robustness=full.robustness[:0],
     )
     ids = {value for name, value in Page(render(bare)).attributes if name == "id"}
-    assert ids == {"classes", "trust", "labels", "candidates", "tuning", "made"}
+    always = {"verdict", "classes", "trust", "sets", "stability"}
+    assert ids == always | {"labels", "candidates", "tuning", "made"}
 
 
 def test_a_name_that_is_not_unicode_can_be_written(full):
@@ -340,3 +376,19 @@ def test_a_name_that_is_not_unicode_can_be_written(full):
 
 def test_the_same_report_gives_the_same_page(full, page):
     assert render(full) == page
+
+
+def test_the_verdict_stands_before_all_else(page):
+    assert page.index('id="verdict"') < page.index('id="caveats"') < page.index('id="classes"')
+    assert page.index("Four of six.") < page.index("It misses &lt;script&gt;")
+
+
+def test_classes_and_slices_too_small_to_judge_are_named_as_such(page):
+    assert page.count("too few images to judge") == 2  # the two classes with one image
+    assert "Too few images to judge: &lt;script&gt;alert(1)&lt;/script&gt; (1)." in page
+    assert "since the label follows from it: &lt;script&gt;" in page
+
+
+def test_flips_and_parts_are_shown_in_words(page):
+    assert "a shift of two pixels" in page
+    assert "only the border (the centre blanked)" in page

@@ -97,6 +97,33 @@ def test_every_way_of_sending_gets_the_same_answer(api: TestClient) -> None:
     assert [chance["class"] for chance in said[0][0]["top"]][0] == "green"
 
 
+def test_the_set_of_classes_that_may_be_right_is_named_when_asked(export: Path) -> None:
+    """`least_probability` of the tiny export is 0.2: no other class comes near it on a plain
+    picture, and all do on a grey one.
+    """
+    grey = BytesIO()
+    Image.new("RGB", (64, 48), (90, 90, 90)).save(grey, "PNG")
+    with client(export) as api:
+        sets = [
+            api.post(f"/predict{query}", files={"files": data}).json()["predictions"][0]["set"]
+            for query in ("", "?set=true")
+            for data in (picture("green"), grey.getvalue())
+        ]
+        assert api.get("/model").json()["thresholds"]["sets"]["level"] == 0.9
+    assert sets[:2] == [None, None]
+    assert sets[2] == ["green"]
+    assert sorted(sets[3]) == ["blue", "green", "red"]
+
+
+def test_an_export_from_before_sets_still_answers_and_has_none(export: Path) -> None:
+    thresholds = json.loads((export / "thresholds.json").read_text())
+    del thresholds["sets"]
+    (export / "thresholds.json").write_text(json.dumps(thresholds))
+    with client(export) as api:
+        answer = api.post("/predict?set=true", files={"files": picture("green")})
+    assert (answer.status_code, answer.json()["predictions"][0]["set"]) == (200, None)
+
+
 PLAIN = base64.b64encode(picture()).decode()
 URL_SAFE = PLAIN.replace("+", "-").replace("/", "_")
 

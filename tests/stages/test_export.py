@@ -40,5 +40,5 @@ def test_a_model_that_is_always_right_abstains_from_nothing_whatever_its_classes
     val = samples.load(tmp_path / "dev", classes, split="val")
     rows = reference.reference(np.ones(n), np.zeros((n, 16)), val, tmp_path, classes)
     assert (rows["label"].tolist(), rows["id"].iloc[7]) == (labels, "007")
-    abstain = reference.thresholds(config.load("export").export, rows)["abstain"]
+    abstain = reference.thresholds(config.load("export").export, rows, {})["abstain"]
     assert (abstain["val_coverage"], abstain["val_risk"], abstain["guaranteed"]) == (1.0, 0.0, True)

@@ -18,6 +18,7 @@ from pipeline.config.schema.data import Preprocess as Preprocess
 from pipeline.config.schema.data import Quality as Quality
 from pipeline.config.schema.evidence import Attacks as Attacks
 from pipeline.config.schema.evidence import Bootstrap as Bootstrap
+from pipeline.config.schema.evidence import Conformal as Conformal
 from pipeline.config.schema.evidence import Corruptions as Corruptions
 from pipeline.config.schema.evidence import Evaluate as Evaluate
 from pipeline.config.schema.evidence import Export as Export

@@ -77,13 +77,24 @@ class Robustness(Section):
     """Certificates under random noise."""
 
 
+class Conformal(Section):
+    level: float = Field(gt=0, lt=1)
+    """Share of images whose set of classes contains their label, 0 to 1."""
+    by_class: bool
+    """Whether that holds for the images of each class, or only over all of them."""
+
+
 class Evaluate(Section):
     bootstrap: Bootstrap
     """How intervals are computed."""
+    conformal: Conformal
+    """Sets of classes that contain the right one with a stated probability."""
     worst: NonNegativeInt
     """Mistakes shown in the report."""
     min_slice: PositiveInt
-    """Slices with fewer images are not listed."""
+    """Classes and slices with fewer test images are too small to judge."""
+    altered_images: PositiveInt
+    """Test images, drawn at random, that are also judged shifted, turned and in parts."""
     robustness: Robustness | None
     """Accuracy under attacks, corruptions and noise; null leaves it out."""
 

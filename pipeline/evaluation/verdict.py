@@ -1,0 +1,52 @@
+"""The verdict: plain sentences about what a model can be trusted for, made by evaluation/rules.
+
+RULES has them in the order of the page. At most MOST are said: where there are more, the least
+urgent give way, and stand among the caveats.
+"""
+
+from collections.abc import Callable
+
+from pipeline.evaluation import rules
+from pipeline.evaluation.facts import Facts
+from pipeline.evaluation.figures import Figures
+from pipeline.evaluation.rules import Sentence
+
+MOST = 8
+Rule = Callable[[Figures, Facts], Sentence | None]
+RULES: tuple[Rule, ...] = (
+    rules.accuracy,
+    rules.constant_answer,
+    rules.leaked,
+    rules.dead_classes,
+    rules.border,
+    rules.masked_defence,
+    rules.missed,
+    rules.weak_slices,
+    rules.unstable,
+    rules.confidence,
+    rules.labels,
+    rules.more_photos,
+    rules.unmeasured,
+)
+# Where more than MOST have something to say, these give way, the first one first.
+GIVE_WAY = (
+    rules.confidence,
+    rules.unstable,
+    rules.more_photos,
+    rules.labels,
+    rules.weak_slices,
+    rules.missed,
+)
+
+
+def sentences(figures: Figures, facts: Facts) -> tuple[list[Sentence], list[Sentence]]:
+    """The verdict, and the sentences that gave way, both in the order of RULES."""
+    said = {rule: rule(figures, facts) for rule in RULES}
+    spoken = [rule for rule in RULES if said[rule]]
+    excess = max(0, len(spoken) - MOST)
+    aside = set([rule for rule in GIVE_WAY if rule in spoken][:excess])
+    every = {rule: sentence for rule, sentence in said.items() if sentence}
+    return (
+        [sentence for rule, sentence in every.items() if rule not in aside],
+        [sentence for rule, sentence in every.items() if rule in aside],
+    )
