@@ -131,7 +131,8 @@ def _check_arguments(where: str, node: Mapping[str, Any], group: str) -> None:
             raise FieldmarkError(
                 f"{where}.{key}: unknown key; {messages.nearest(key, sorted(takes))}"
             )
-        if node["_target_"].startswith("pipeline."):
+        built = any(nodes(value, key))  # what it is made of is checked as a node of its own
+        if node["_target_"].startswith("pipeline.") and not built:
             _check_type(f"{where}.{key}", takes[key].annotation, value)
 
 

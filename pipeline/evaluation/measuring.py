@@ -3,7 +3,7 @@
 Axes: n images, k classes, m images of a sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class Answers(NamedTuple):
     temperature: float
     sample: Int64[np.ndarray, " m"]
     altered: Mapping[str, Probs]
+    images: Sequence[np.ndarray] = ()
 
 
 def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tuple[Figures, Tables]:

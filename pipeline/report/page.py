@@ -5,6 +5,7 @@ may be any text, so everything is escaped. Rendering computes no figure and pred
 """
 
 import base64
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,11 @@ from pipeline.report.sections import SECTIONS
 
 THUMBNAIL_PX = 224
 PIXELATED_BELOW_PX = 96
+
+
+def write(report: Report, folder: Path) -> None:
+    """report.html in the folder."""
+    (folder / "report.html").write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:

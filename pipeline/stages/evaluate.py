@@ -26,7 +26,7 @@ from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage
-from pipeline.training import answers, network, samples
+from pipeline.training import answers, network
 
 
 def run(
@@ -46,12 +46,10 @@ def run(
     sets = conformal.from_validation(tune, classes, **settings.conformal.model_dump())
     figures, measured = measuring.measured(test, sets, settings, seed)
     earlier = {"label_check": label_check, "model_search": model_search}
-    images = samples.load(preprocess_test, classes)
-    robust = robustness(trained, images, test.labels, classes, settings.robustness, seed, out)
+    robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
     known = facts.gather(test, measured, earlier, settings, warnings=robust.warnings)
     sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
-    cautions = [*(each.words for each in aside), *robust.warnings]
-    cautions += caveats.caveats(test.rows, winner, label_check, model_search)
+    cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     findings = Evidence(
         model=winner.title,
         dataset=f"{len(test.rows)} test images of {len(classes)} classes",
@@ -61,7 +59,7 @@ def run(
         verdict=sentences,
         figures=figures,
         robustness=robust.figures,
-        caveats=cautions,
+        caveats=[*(each.words for each in aside), *robust.warnings, *cautions],
         facts=known,
         seed=seed,
         **lineage.origin(tune),
@@ -69,6 +67,5 @@ def run(
     evidence.write(findings, out)
     conformal.write(sets, out)
     tables.write(preprocess_test, test, measured, settings, out)
-    contents = reading.report(out, ingest_quarantine=ingest_quarantine, tune=tune, **earlier)
-    (out / "report.html").write_text(page.render(contents), encoding="utf-8")
+    page.write(reading.report(out, ingest_quarantine=ingest_quarantine, tune=tune, **earlier), out)
     return {**evidence.flat(figures), **robust.values(), "test/n": float(len(test.rows))}

@@ -28,6 +28,7 @@ def of_test_images(
     changes = {**alterations.NATURAL, **alterations.PARTS}
     return Answers(
         rows=table.read(folder),
+        images=test,
         labels=test.labels,
         probs=network.probabilities(trained, test),
         classes=classes,

@@ -283,7 +283,7 @@ def test_a_candidate_is_added_by_one_file_and_named_by_its_user() -> None:
     Path("conf/candidate/fine.yaml").write_text(text.replace("cell_px: 16", "cell_px: 8"))
     turn("candidates: {coarse: {use: hog}, fine: {use: fine, head: {C: 0.5}}}")
     coarse, fine = config.load().candidates.values()
-    assert (coarse.name, coarse.extractor["cell_px"], coarse.head.C) == ("coarse", 16, 0.01)
+    assert (coarse.name, coarse.extractor["cell_px"], coarse.head.C) == ("coarse", 16, 0.0002)
     assert (fine.name, fine.extractor["cell_px"], fine.head.C) == ("fine", 8, 0.5)
 
 

@@ -18,6 +18,7 @@ SETTINGS = Evaluate(
     worst=0,
     min_slice=20,
     altered_images=60,
+    robustness=None,
 )
 CHANGES = {**alterations.NATURAL, **alterations.PARTS}
 
