@@ -3,10 +3,11 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 DEMO ?= yes
+QUICK ?= no
 FROM :=
 LEFT_OUT := $(if $(filter no,$(DEMO)),elpv-dataset|mlxtend,nothing)
 BIN := .venv/bin
-TRAINING := \#/experiments?workflowType=machine_learning# MLflow's page hides runs and registry without it
+TRAINING := workflowType=machine_learning# MLflow's page hides runs and registry without it
 # A process that dies would be started again for ever with the test it died of; a test that hangs ends with all stacks.
 BOUNDED := --max-worker-restart 0 -o faulthandler_timeout=1800 -o faulthandler_exit_on_timeout=true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -23,10 +24,11 @@ unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: repository .venv/ready ## Rebuild what changed, from images to a registered model
+repro: repository .venv/ready ## Rebuild what changed, from images to a registered model; QUICK=yes a first try
+	$(if $(filter yes,$(QUICK)),@fieldmark quick)
 	@fieldmark config --check
 	dvc repro
-	@echo "The report: data/evaluate/report.html. Then: source .venv/bin/activate; fieldmark review; fieldmark promote"
+	@fieldmark result
 
 test: .venv/ready ## Run the tests, on all cores; ALL=yes also those that rebuild or kill again and again
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(BOUNDED) $(if $(filter yes,$(ALL)),-m 'not benchmark and not cluster')
@@ -46,10 +48,10 @@ lint: .venv/ready ## Check layout, style, types and import directions
 
 ui: .venv/ready ## Serve the runs and the model registry at http://localhost:5000
 ifneq (,$(filter http%,$(MLFLOW_TRACKING_URI)))
-	@echo "The runs and the registry are on a server: $(MLFLOW_TRACKING_URI)/$(TRAINING)"
+	@echo "The runs and the registry are on a server: $(MLFLOW_TRACKING_URI)/#/experiments?$(TRAINING)"
 else
-	@python -c 'from pipeline.runs import tracking; tracking.connect()'
-	@echo "The runs and the registry, in half a minute: http://localhost:$${PORT:-5000}/$(TRAINING)"
+	@id=$$(python -c 'from pipeline.runs import entries, tracking; print(entries.experiment(tracking.connect()))') \
+	  && echo "The runs, in half a minute: http://localhost:$${PORT:-5000}/#/experiments/$$id/runs?$(TRAINING)"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
 endif
 

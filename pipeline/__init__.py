@@ -22,6 +22,7 @@ monitor/    records of predictions, drift, accuracy, alerts, and the page that s
 review/     the page on which people settle labels
 feedback/   images that came back from production, on their way there
 prediction/ a model in production on the command line: files, videos, cameras
+privacy/    a person's photo leaves the project
 web/        what the pages share, and what they may load
 
 Every error that a user can put right is a FieldmarkError.

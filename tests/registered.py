@@ -29,6 +29,8 @@ PASSING = {
     "test/accuracy_low": "0.9300",
     "test/accuracy_high": "0.9700",
     "test/ece": "0.0200",
+    "test/ece_by_chance": "0.0500",
+    "test/n": "400",
     "latency/p50_ms": "12.00",
     "parity/max_difference": "1.9e-06",
 }

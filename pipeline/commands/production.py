@@ -1,5 +1,6 @@
 """Which version is in production, and which were."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,6 +51,20 @@ def models() -> None:
     from pipeline.promotion import tables
 
     tables.models(load("export"))
+
+
+@app.command(rich_help_panel=PANEL)
+def compare(
+    first: Annotated[str, typer.Argument(help="A version's number or alias.")] = "production",
+    second: Annotated[str, typer.Argument(help="Another one.")] = "candidate",
+    html: Annotated[Path | None, typer.Option(help="A file to write it to, as a page.")] = None,
+) -> None:
+    """Two versions side by side: settings, data, figures, and a test on the same images."""
+    from pipeline.config import load
+    from pipeline.promotion import beside
+
+    cfg = load("blur_faces", "preprocess", "export", "promotion")
+    beside.compare(cfg, first, second, html)
 
 
 @app.command(rich_help_panel=PANEL)

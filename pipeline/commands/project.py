@@ -50,6 +50,26 @@ def _check_surroundings() -> None:
     obstacles.check(config.inputs())
 
 
+@app.command()
+def quick() -> None:
+    """Turn params.yaml to a quick try: a model sooner, less accurate."""
+    from pipeline.repository import quick
+
+    print(quick.turn())
+
+
+@app.command()
+def result() -> None:
+    """Print what the last rebuild reached on the test photos, and what comes next."""
+    from pathlib import Path
+
+    from pipeline.evaluation import outcome
+    from pipeline.repository import state
+
+    print(outcome.reached(outcome.of(Path("data/evaluate"))))
+    print(outcome.next_steps(state.to_commit()))
+
+
 @app.command("cache")
 def show_cache(
     kind: Annotated[str | None, typer.Argument(help="Such as trials; all by default.")] = None,
@@ -59,6 +79,17 @@ def show_cache(
     from pipeline.storage import usage
 
     usage.command(kind, clear=clear)
+
+
+@app.command()
+def forget(
+    photos: Annotated[list[str], typer.Argument(help="Photos: their ids, or their files.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only listed.")] = False,
+) -> None:
+    """Remove a person's photos from images, outputs, caches and feedback, as far as it can reach."""
+    from pipeline.privacy.forget import forget
+
+    print(forget(photos, yes=yes))
 
 
 @app.command()

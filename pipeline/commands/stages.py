@@ -62,7 +62,23 @@ def _preview(source: str | None, images: str | None) -> str:
     from pipeline.stages.ingest import check
 
     cfg = load("images", "ingest", use={"ingest": source} if source else None)
-    return check(cfg, images=address.local_or_remote(images or cfg.images))
+    account = check(cfg, images=address.local_or_remote(images or cfg.images))
+    return "\n".join([account, *_lines_that_use_it(source, images)])
+
+
+def _lines_that_use_it(source: str | None, images: str | None) -> list[str]:
+    """The lines of params.yaml that would use the source and the place that were looked at."""
+    import json
+
+    from pipeline.config import PARAMS
+
+    if not (source or images):
+        return []
+    lines = [f"images: {json.dumps(images, ensure_ascii=False)}"] if images else []
+    if source:
+        own = source not in ("elpv", "digits")
+        lines += [f"ingest: {{use: {source}}}"] + ["augment: {use: photo}"] * own
+    return [f"these lines of {PARAMS} would use it:", *(f"  {line}" for line in lines)]
 
 
 @app.command("label-check", help=STAGES["label-check"], rich_help_panel=PANEL)

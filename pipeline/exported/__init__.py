@@ -3,6 +3,6 @@
 signature   names and sizes of the outputs
 write       the ONNX file, its parity with the trained network, the model card
 thresholds  from where on it abstains, and what is strange
-model       loads a folder and predicts
+model       loads a folder and predicts; predictor: one photo of any kind, from Python
 engines     ONNX Runtime and OpenVINO, and which of them is faster
 """

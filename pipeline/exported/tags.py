@@ -12,9 +12,11 @@ FIGURES = (
     "test/accuracy_high",
     "test/f1_macro",
     "test/ece",
+    "test/ece_by_chance",
     "test/log_loss",
     "test/set_coverage",
 )
+METRICS = "metrics"  # the tag with every figure, as JSON: what gates of one's own look up
 
 
 def tags(
@@ -39,6 +41,7 @@ def tags(
         # Of flips, context and robustness, so that promotion can have floors for them.
         **{key: f"{value:.4f}" for key, value in tested.items() if not key.startswith("test/")},
         "test/n": f"{tested['test/n']:.0f}",
+        METRICS: json.dumps({**tested, **checked, "leaks": leaks}),
         **{key: f"{value:.3g}" for key, value in checked.items() if key.startswith("parity/")},
         "leaks": f"{leaks:.0f}",
         "latency/p50_ms": f"{checked['latency/p50_ms']:.2f}",

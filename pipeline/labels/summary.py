@@ -17,6 +17,7 @@ from pipeline.labels.duplicates import Pairs
 
 WHY = "given to different splits", "labels differ", "near-duplicates"
 
+FEW = "from about 30 a class figures mean something, about 100 are a good start"
 UNTRAINED = "classes without a training image"  # no model can ever say them
 
 Finding = tuple[str, int, str]
@@ -89,7 +90,7 @@ def _of_classes(rows: pd.DataFrame, shortcuts: pd.DataFrame, settings: LabelChec
     telling = "; ".join(_shortcut(row) for row in named.itertuples())
     return [
         (UNTRAINED, *_untrained(rows)),
-        ("classes with few images", *_named(small)),
+        ("classes with few images", *_named(small, few=True)),
         ("classes far smaller than the largest", *_named(far_smaller)),
         ("classes told apart by one property alone", len(named), telling),
     ]
@@ -179,8 +180,9 @@ def _untrained(rows: pd.DataFrame) -> tuple[int, str]:
     return len(notes), "; ".join(notes)
 
 
-def _named(counts: pd.Series) -> tuple[int, str]:
-    return len(counts), "; ".join(f"{name}: {n}" for name, n in counts.items())
+def _named(counts: pd.Series, *, few: bool = False) -> tuple[int, str]:
+    named = [f"{name}: {n}" for name, n in counts.items()]
+    return len(counts), "; ".join([*named, *[FEW] * (few and bool(named))])
 
 
 def _shortcut(row: object) -> str:

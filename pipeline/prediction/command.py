@@ -12,7 +12,9 @@ from pipeline.exported.model import Model, load
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Own, Picture
 from pipeline.serving.swap import Registry
-from pipeline.sources import bounded
+from pipeline.sources import bounded, signatures
+
+FEW = 8
 
 
 def predict(
@@ -42,7 +44,8 @@ def predict(
         if source
         else pictures.pictures(paths, every_seconds=every_seconds, own=own, **limits)
     )
-    unread = run(named(model), shots, write, top=top, live=bool(source))
+    few_images = not source and _few(paths)
+    unread = run(named(model, few_images=few_images), shots, write, top=top, live=bool(source))
     for name, reason in unread:
         print(f"not read: {name}: {reason}", file=sys.stderr)
     if own.left_out:
@@ -57,17 +60,26 @@ def _writer(form: str, out: Path) -> writers.Write:
     return {"json": writers.as_json, "csv": writers.as_csv}[form](sys.stdout)
 
 
-def named(model: str) -> Model:
+def _few(paths: list[Path]) -> bool:
+    """Whether so few images are named that finding the faster engine would take longer."""
+    return len(paths) <= FEW and not any(
+        path.is_dir() or signatures.is_video(pictures.head(path)) for path in paths
+    )
+
+
+def named(model: str, *, few_images: bool = False) -> Model:
     """The model of an exported folder, or of the registry by address, version or alias.
 
-    Raises FieldmarkError where there is no such model.
+    few_images: see exported.model.load. Raises FieldmarkError where there is no such model.
     """
     if Path(model).is_dir():
-        return load(Path(model))
+        return load(Path(model), few_images=few_images)
     name, joint, which = model.removeprefix("models:/").rpartition("@" if "@" in model else "/")
     name = name or config.load("export").export.registered_name
     source = (
-        Registry(name, which) if which.isdigit() and joint != "@" else Registry(name, alias=which)
+        Registry(name, which, few_images=few_images)
+        if which.isdigit() and joint != "@"
+        else Registry(name, alias=which, few_images=few_images)
     )
     version = source.current()
     try:

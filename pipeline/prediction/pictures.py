@@ -84,7 +84,7 @@ def _items(
             yield entry
             continue
         path, name = entry, printable(str(entry))
-        if signatures.is_video(_head(path)):
+        if signatures.is_video(head(path)):
             yield from video.frames(
                 Placed(name, path, "", ""),
                 every_seconds=every_seconds,
@@ -114,7 +114,7 @@ def _below(folder: Path, own: Own) -> Iterator[Path | Skipped]:
         yield Skipped(printable(f"{folder}/"), f"cannot be listed: {problem.strerror}")
         return
     for path, kind, _ in entries:
-        if kind is Kind.FILE and (own.is_output(path) or traces.is_own(_head(path))):
+        if kind is Kind.FILE and (own.is_output(path) or traces.is_own(head(path))):
             own.left_out.append(printable(str(path)))
         elif kind is Kind.FILE:
             yield path
@@ -127,7 +127,7 @@ def _below(folder: Path, own: Own) -> Iterator[Path | Skipped]:
             yield from _below(path, own)
 
 
-def _head(path: Path) -> bytes:
+def head(path: Path) -> bytes:
     """The first bytes; none where it is not a file or cannot be read, which is reported later."""
     try:
         if walk.kind(path) is not Kind.FILE:

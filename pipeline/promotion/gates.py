@@ -1,12 +1,7 @@
 """What a version must show before production: its figures, and a comparison on the same images.
 
-A missing figure fails its gate. Only robustness counts just where it was measured, and passes where
-it was not.
+A missing figure fails its gate (see limits).
 """
-
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
 from rich import box
@@ -15,25 +10,12 @@ from rich.table import Column, Table
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.promotion import comparison
+from pipeline.promotion import comparison, limits
+from pipeline.promotion.limits import Gate, Tags
 from pipeline.repository import state
 
 # Forced, since a commit alone makes no stage out of date.
 AGAIN = "dvc repro && dvc repro --force --single-item export"
-
-Tags = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate's verdict: figure and limit as printed, and what to do where it did not pass."""
-
-    name: str
-    figure: str
-    limit: str
-    passed: bool
-    advice: str = ""
-    value: float | None = None
 
 
 def judge(
@@ -44,17 +26,17 @@ def judge(
     now: the version in production. before: the version last in production, which may no longer
     exist.
     """
-    limits, tags = cfg.promotion, version.tags
+    settings, tags = cfg.promotion, version.tags
     return [
-        _figure("accuracy, lower bound", tags, "test/accuracy_low", at_least=limits.min_accuracy),
+        *limits.accuracy(tags, settings),
         _beside_production(cfg, version, now, before),
-        _figure("calibration (ECE)", tags, "test/ece", at_most=limits.max_ece),
-        _figure("latency, ms", tags, "latency/p50_ms", at_most=limits.max_latency_ms),
-        *_robustness(tags, limits.robustness_floors),
-        _figure(
-            "export parity", tags, "parity/max_difference", at_most=limits.max_parity_difference
+        limits.calibration(tags, settings.max_ece),
+        limits.figure("latency, ms", tags, "latency/p50_ms", at_most=settings.max_latency_ms),
+        *limits.of_ones_own(tags, settings),
+        limits.figure(
+            "export parity", tags, "parity/max_difference", at_most=settings.max_parity_difference
         ),
-        _figure("leaking groups", tags, "leaks", at_most=float(limits.max_leaks)),
+        limits.figure("leaking groups", tags, "leaks", at_most=float(settings.max_leaks)),
         _commit(tags),
     ]
 
@@ -79,8 +61,8 @@ def show(gates: list[Gate], title: str) -> None:
     console = Console(highlight=False)
     console.print(table)
     for gate in gates:
-        if gate.advice:
-            console.print(f"{gate.name}: {gate.advice}", markup=False)
+        if text := gate.advice or gate.note:
+            console.print(f"{gate.name}: {text}", markup=False)
 
 
 def as_text(gates: list[Gate]) -> str:
@@ -97,46 +79,6 @@ def figures(gates: list[Gate]) -> dict[str, float]:
         for gate in gates
         if gate.value is not None
     }
-
-
-def _figure(
-    name: str, tags: Tags, tag: str, *, at_least: float = -math.inf, at_most: float = math.inf
-) -> Gate:
-    limit = f"{at_least:g} or more" if at_least > -math.inf else f"{at_most:g} or less"
-    value = _number(tags, tag)
-    if value is None:
-        return Gate(
-            name,
-            "missing",
-            limit,
-            False,
-            f"the version has no number as its tag {tag}; `dvc repro` registers one that has",
-        )
-    return Gate(name, f"{value:g}", limit, at_least <= value <= at_most, value=value)
-
-
-def _number(tags: Tags, tag: str) -> float | None:
-    try:
-        value = float(tags[tag])
-    except (KeyError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _robustness(tags: Tags, floors: Mapping[str, float]) -> list[Gate]:
-    measured = sorted({tag for tag in tags if tag.startswith("robustness/")})
-    judged = [_figure(tag, tags, tag, at_least=floors[tag]) for tag in measured if tag in floors]
-    without_floor = [
-        Gate(tag, tags[tag], "no floor set", True) for tag in measured if tag not in floors
-    ]
-    missing = [
-        Gate(tag, "not measured", f"{floor:g} or more", True)
-        for tag, floor in sorted(floors.items())
-        if tag not in tags
-    ]
-    return judged + without_floor + missing or [
-        Gate("robustness", "not measured", "no floor set", True)
-    ]
 
 
 def _commit(tags: Tags) -> Gate:

@@ -41,6 +41,11 @@ def check() -> None:
         _read_tags()
 
 
+def to_commit() -> bool:
+    """Whether git reports a tracked file of the project as edited, dvc.lock among them."""
+    return bool(git.answer("status", "--porcelain", "--untracked-files=no", "--", "."))
+
+
 def _read_tags() -> dict[str, str]:
     inside = git.ask("rev-parse", "--show-prefix")
     commit = git.answer("rev-parse", "--verify", "--quiet", "HEAD") or "none"

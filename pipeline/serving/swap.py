@@ -68,8 +68,17 @@ class Folder:
 class Registry:
     """A version of the registered model, by default the one with the alias `production`."""
 
-    def __init__(self, name: str, version: str = "", alias: str = "production") -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str = "",
+        alias: str = "production",
+        *,
+        few_images: bool = False,
+    ) -> None:
+        """few_images: see exported.model.load."""
         self._name, self._version, self._alias = name, version, alias
+        self._few_images = few_images
 
     def current(self) -> str:
         """Raises FieldmarkError where no version has the alias."""
@@ -97,7 +106,7 @@ class Registry:
                     f"{self._name} version {version} has no {', '.join(missing)} where MLflow "
                     f"keeps its files; take another version"
                 )
-            return model.load(files, name=self._name, version=version)
+            return model.load(files, name=self._name, version=version, few_images=self._few_images)
 
 
 class CurrentModel:

@@ -1,7 +1,7 @@
 """What a source would give, in seconds: counts, reasons, and a sample that is decoded."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline.sources import Item, Remark, Skipped
 from pipeline.sources.ledger import Verified
@@ -12,6 +12,7 @@ SAMPLE = 256  # images decoded; a second or two
 EXAMPLES = 3  # names printed per reason
 REASONS = 20  # printed: a listing may have as many reasons as rows
 UNLABELLED = "(unlabelled)"
+FEW, ENOUGH = 30, 100  # images of a class from which on figures mean something, and a good start
 
 
 def describe(source: Iterable[Item | Skipped | Remark], max_pixels: int) -> str:
@@ -39,6 +40,7 @@ def describe(source: Iterable[Item | Skipped | Remark], max_pixels: int) -> str:
             _checked(len(counts.sample), len(ids), n_repeated, labels.total()),
             *_left_out(counts.reasons),
             *one_or_several(alike(labels)),
+            *few(labels),
             *["at least two classes are needed, or images without a label"]
             * (len(labels) < 2 and UNLABELLED not in labels),
         ]
@@ -78,6 +80,21 @@ def one_or_several(doubles: list[list[str]]) -> list[str]:
         f"the classes {', '.join(map(repr, names))} differ in case, spaces or joints only: "
         f"give them one name if they are one"
         for names in doubles
+    ]
+
+
+def few(labels: Mapping[str, int]) -> list[str]:
+    """One line that names the classes of fewer than FEW images, the smallest first."""
+    small = sorted(
+        (n, name) for name, n in labels.items() if name not in ("", UNLABELLED) and n < FEW
+    )
+    if not small:
+        return []
+    named = ", ".join(f"{n} of {name}" for n, name in small[:EXAMPLES])
+    more = f" and {len(small) - EXAMPLES} more classes" if len(small) > EXAMPLES else ""
+    return [
+        f"few images: {named}{more}; 3 a class is too few, from about {FEW} figures mean "
+        f"something, about {ENOUGH} is a good start"
     ]
 
 

@@ -17,7 +17,41 @@ def grey(value: int) -> Callable[[], bytes]:
 
 
 def lines(*entries: Item | Skipped) -> list[str]:
-    return preview.describe(entries, max_pixels=100).splitlines()
+    """What is said of them, less the warning that they are few."""
+    report = preview.describe(entries, max_pixels=100).splitlines()
+    return [line for line in report if not line.startswith("few images: ")]
+
+
+def test_classes_of_few_images_are_named_before_anything_is_trained() -> None:
+    counts = {"cat": 3, "dog": 29, "hen": 30, preview.UNLABELLED: 1}
+    assert preview.few(counts) == [
+        "few images: 3 of cat, 29 of dog; 3 a class is too few, from about 30 figures mean "
+        "something, about 100 is a good start"
+    ]
+    assert preview.few({"cat": 30, "dog": 4000}) == []
+    report = preview.describe([Item("a", grey(1), "cat"), Item("b", grey(2), "dog")], 100)
+    assert "few images: 1 of cat, 1 of dog;" in report
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("place", ["photos", "my photos, 'old'"])
+def test_the_lines_of_params_yaml_that_would_use_a_folder_are_printed_and_do_so(
+    place: str,
+) -> None:
+    for name in ("cat", "dog"):
+        Path(place, name).mkdir(parents=True)
+        Path(place, name, "a.png").write_bytes(grey(len(name + place))())
+    command = ["ingest", "--check", "folder", "--images", place]
+    report = CliRunner().invoke(cli.app, command).stdout
+    printed = report.partition("these lines of params.yaml would use it:\n")[2].splitlines()
+    params = Path("params.yaml").read_text(encoding="utf-8").splitlines()
+    keys = [line.strip().partition(":")[0] for line in printed]
+    others = [line for line in params if line.partition(":")[0] not in keys]
+    Path("params.yaml").write_text("\n".join([*others, *map(str.strip, printed)]))
+    cfg = config.load("images", "ingest", "augment")
+    assert cfg.images == place
+    assert cfg.ingest == config.load("ingest", use={"ingest": "folder"}).ingest
+    assert keys == ["images", "ingest", "augment"]
 
 
 def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:

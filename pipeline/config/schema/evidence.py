@@ -1,6 +1,6 @@
 """Sections of what a model must show: evaluate, export, promotion."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     Field,
@@ -124,26 +124,28 @@ class Export(Section):
 
 class Promotion(Section):
     min_accuracy: float = Field(ge=0, le=1)
+    """Least test accuracy."""
+    min_accuracy_low: float = Field(ge=0, le=1)
     """Least value of the lower end of the test accuracy's interval."""
     alpha: float = Field(gt=0, lt=1)
     """A version is refused when it is worse than production on the same images at this level
     (McNemar).
     """
     max_ece: float = Field(ge=0, le=1)
-    """Largest expected calibration error on the test images."""
+    """Largest expected calibration error on the test images; a larger one passes where chance
+    explains it with so few images.
+    """
     max_latency_ms: PositiveFloat
     """Largest median time for one image, in milliseconds."""
     max_parity_difference: PositiveFloat
     """Largest difference of a probability between ONNX and the trained network."""
     max_leaks: NonNegativeInt
     """Groups of images that may stand on both sides of the split."""
-    robustness_floors: dict[str, float]
-    """Least values of robustness figures by their tag, for example robustness/pgd_linf8: 0.3."""
-
-    def model_post_init(self, _: Any) -> None:
-        for tag in self.robustness_floors:
-            if not tag.startswith("robustness/"):
-                raise ValueError(
-                    f"robustness_floors: {tag} is no tag of a robustness figure; those begin "
-                    f"with robustness/"
-                )
+    floors: dict[str, float | None]
+    """Least values of other figures by name, for example robust/pgd_linf8: 0.3; null is none. A
+    figure that was not measured fails.
+    """
+    ceilings: dict[str, float | None]
+    """Largest values of other figures by name, for example stability/flips_shift_2px: 0.05; null is
+    none. A figure that was not measured fails.
+    """
