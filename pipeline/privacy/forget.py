@@ -116,7 +116,11 @@ def _beyond(images: str, ids: Collection[str]) -> list[str]:
     """What a command on this machine cannot take back."""
     source = [f"{images}: the source itself, from where ingest would take it again"]
     is_folder = not address.is_remote(images) and Path(images).is_dir()
-    named = sum(DECISIONS.read_text("utf-8").count(id) for id in ids) if DECISIONS.exists() else 0
+    named = (
+        sum(DECISIONS.read_text(encoding="utf-8").count(id) for id in ids)
+        if DECISIONS.exists()
+        else 0
+    )
     store = stores.address()
     server = [f"{stores.place(store)}: artifacts of its runs"] if stores.is_remote(store) else []
     remotes = (git.answer("remote") or "").split()
@@ -133,7 +137,7 @@ def _beyond(images: str, ids: Collection[str]) -> list[str]:
 
 def _dvc_remotes() -> list[str]:
     configs = [Path(".dvc/config"), Path(".dvc/config.local")]
-    text = "\n".join(file.read_text("utf-8") for file in configs if file.exists())
+    text = "\n".join(file.read_text(encoding="utf-8") for file in configs if file.exists())
     return re.findall(r"""\['?remote "([^"]+)"'?\]""", text)
 
 
@@ -148,7 +152,7 @@ def _without_dvc() -> Iterator[None]:
     try:
         with FileLock(folder / "lock", timeout=0):
             notes = folder / "rwlock"
-            text = notes.read_text("utf-8") if notes.exists() else ""
+            text = notes.read_text(encoding="utf-8") if notes.exists() else ""
             if any(_lives(int(pid)) for pid in re.findall(r'"pid": *(\d+)', text)):
                 raise FieldmarkError(busy)
             yield

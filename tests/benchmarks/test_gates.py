@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import config
-from pipeline.evaluation import evidence
+from pipeline.evaluation import calibration, evidence, headline
 from pipeline.exported.tags import FIGURES
 from pipeline.promotion import gates
 
@@ -46,9 +46,14 @@ def refused(cfg: config.Config, n: int, accuracy: float, confidence: float) -> f
     random, count = np.random.default_rng(n), 0
     for _ in range(DRAWS):
         labels, probs = drawn(n, accuracy, confidence, random)
-        figures = evidence.figures(labels, probs, np.ones(n, bool), cfg.evaluate.bootstrap, 0)
+        bootstrap = cfg.evaluate.bootstrap
+        figures = {
+            **headline.figures(labels, probs, np.ones(n, bool), bootstrap, 0),
+            **calibration.figures(labels, probs, bootstrap, 0),
+        }
         tested = {**evidence.flat(figures), "test/n": float(n)}
-        tags = {**PASSING, **{name: f"{tested[name]:.4f}" for name in FIGURES}, "test/n": str(n)}
+        measured = {name: f"{tested[name]:.4f}" for name in FIGURES if name in tested}
+        tags = {**PASSING, **measured, "test/n": str(n)}
         version = ModelVersion(
             "m", "1", 0, tags=[ModelVersionTag(key, value) for key, value in tags.items()]
         )
