@@ -34,10 +34,10 @@ def _share(value: float) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown, rest = names[:NAMED], len(names) - NAMED
+    named, rest = names[:NAMED], len(names) - NAMED
     if rest > 0:
-        return f"{', '.join(shown)} and {rest} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+        return f"{', '.join(named)} and {rest} more"
+    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
 
 
 def _judged(facts: Facts) -> list[ClassFacts]:

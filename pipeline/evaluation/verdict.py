@@ -41,11 +41,11 @@ GIVE_WAY = (
 
 def sentences(figures: Figures, facts: Facts) -> tuple[list[Sentence], list[Sentence]]:
     """The verdict, and the sentences that gave way, both in the order of RULES."""
-    said = {rule: rule(figures, facts) for rule in RULES}
-    spoken = [rule for rule in RULES if said[rule]]
-    excess = max(0, len(spoken) - MOST)
-    aside = set([rule for rule in GIVE_WAY if rule in spoken][:excess])
-    every = {rule: sentence for rule, sentence in said.items() if sentence}
+    by_rule = {rule: rule(figures, facts) for rule in RULES}
+    applying = [rule for rule in RULES if by_rule[rule]]
+    excess = max(0, len(applying) - MOST)
+    aside = set([rule for rule in GIVE_WAY if rule in applying][:excess])
+    every = {rule: sentence for rule, sentence in by_rule.items() if sentence}
     return (
         [sentence for rule, sentence in every.items() if rule not in aside],
         [sentence for rule, sentence in every.items() if rule in aside],

@@ -23,7 +23,8 @@ class Prediction(NamedTuple):
     """What the model says of one photo.
 
     `probabilities` has every class, the likeliest first. `abstained`: the model is not sure enough
-    to answer. `strange`: the photo is unlike those it learned from, by `strangeness`.
+    to answer. `strange`: the photo is unlike those it learned from, by `strangeness`. `members`: the
+    classes of its conformal set; None where the folder has no sets.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Prediction(NamedTuple):
     abstained: bool
     strange: bool
     strangeness: float
+    members: list[str] | None
 
 
 class Predictor:
@@ -50,7 +52,12 @@ class Predictor:
         outputs = self.model.predict(self.model.prepare(_read(photo))[None])
         verdict = self.model.judge(outputs, len(self.model.classes))
         return Prediction(
-            verdict.top[0][0], dict(verdict.top), verdict.abstain, verdict.ood, verdict.ood_score
+            verdict.top[0][0],
+            dict(verdict.top),
+            verdict.abstain,
+            verdict.ood,
+            verdict.ood_score,
+            verdict.members,
         )
 
 

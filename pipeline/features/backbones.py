@@ -69,10 +69,10 @@ class Pretrained(nn.Module):
         """
         try:
             if hasattr(self.body, "forward_intermediates"):
-                found = self.body.forward_intermediates(
+                maps = self.body.forward_intermediates(
                     pixels, indices=self.taps, intermediates_only=True
                 )  # type: ignore[operator]
-                return list(found)
+                return list(maps)
             return list(self.body(pixels).values())
         except AssertionError as error:  # transformers are made for one size
             raise FieldmarkError(

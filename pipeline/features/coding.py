@@ -165,11 +165,11 @@ class Histogram(nn.Module):
         self.register_buffer("sharpness", torch.ones(()))
 
     def learn(self, descriptors: Float[np.ndarray, "m d"], seed: int) -> None:
-        found = MiniBatchKMeans(self.words, random_state=seed, n_init=1, batch_size=4096).fit(
+        clusters = MiniBatchKMeans(self.words, random_state=seed, n_init=1, batch_size=4096).fit(
             descriptors
         )
-        nearest = ((descriptors - found.cluster_centers_[found.labels_]) ** 2).sum(1).mean()
-        fill(self, means=found.cluster_centers_, sharpness=np.array(SHARPNESS / nearest))
+        nearest = ((descriptors - clusters.cluster_centers_[clusters.labels_]) ** 2).sum(1).mean()
+        fill(self, means=clusters.cluster_centers_, sharpness=np.array(SHARPNESS / nearest))
 
     def forward(self, points: Tensor) -> Tensor:
         means = self.get_buffer("means")

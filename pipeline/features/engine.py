@@ -104,10 +104,10 @@ def _run_torch(
 def _outputs(module: nn.Module, batch: np.ndarray, device: str) -> np.ndarray:
     # A GPU's own default for convolutions keeps ten bits, and may take another algorithm each time.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        found: np.ndarray = (
+        outputs: np.ndarray = (
             module(torch.from_numpy(np.ascontiguousarray(batch)).to(device)).float().cpu().numpy()
         )
-    return found
+    return outputs
 
 
 def _run_openvino(

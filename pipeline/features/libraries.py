@@ -104,18 +104,18 @@ def timm_statistics(body: nn.Module) -> tuple[list[float], list[float], str]:
     """Mean and standard deviation that its weights were trained with, 0 to 255, and the
     interpolation.
     """
-    told: dict[str, list[float]] = body.pretrained_cfg  # type: ignore[assignment]
-    mean, std = ([255 * x for x in told[key]] for key in ("mean", "std"))
-    return mean, std, str(told["interpolation"])
+    config: dict[str, list[float]] = body.pretrained_cfg  # type: ignore[assignment]
+    mean, std = ([255 * x for x in config[key]] for key in ("mean", "std"))
+    return mean, std, str(config["interpolation"])
 
 
 def torchvision_statistics(name: str) -> tuple[list[float], list[float], str]:
     """The same for torchvision."""
     from torchvision.models import get_model_weights
 
-    told = get_model_weights(name).DEFAULT.transforms()
-    mean, std = ([255 * x for x in part] for part in (told.mean, told.std))
-    return mean, std, str(told.interpolation.value)
+    config = get_model_weights(name).DEFAULT.transforms()
+    mean, std = ([255 * x for x in part] for part in (config.mean, config.std))
+    return mean, std, str(config.interpolation.value)
 
 
 def torchvision_body(name: str, weights: str, taps: int | list[int | str]) -> nn.Module:
@@ -148,10 +148,10 @@ def _last_stages(body: nn.Module, n: int, name: str) -> list[str]:
 
     nodes = get_graph_node_names(body)[1]
     with torch.inference_mode():
-        seen = create_feature_extractor(body.eval(), nodes)(torch.zeros(2, 3, 224, 224))
+        outputs = create_feature_extractor(body.eval(), nodes)(torch.zeros(2, 3, 224, 224))
     maps = {
         node: m.shape
-        for node, m in seen.items()
+        for node, m in outputs.items()
         if isinstance(m, Tensor) and m.ndim == 4 and len(m) == 2
     }
     stages = {
@@ -196,15 +196,15 @@ def _load(body: nn.Module, file: Path, name: str) -> None:
     """By name, or in order where another port of the same network uses other names: all shapes must
     agree.
     """
-    found, wanted = _tensors(file), body.state_dict()
-    if wanted.keys() == found.keys():
-        found = {key: found[key] for key in wanted}
-    if [v.shape for v in found.values()] != [v.shape for v in wanted.values()]:
+    tensors, wanted = _tensors(file), body.state_dict()
+    if wanted.keys() == tensors.keys():
+        tensors = {key: tensors[key] for key in wanted}
+    if [v.shape for v in tensors.values()] != [v.shape for v in wanted.values()]:
         raise FieldmarkError(
             f"{file.name} does not hold the weights of {name}: the names or shapes of its "
             f"tensors differ"
         )
-    body.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
+    body.load_state_dict(dict(zip(wanted, tensors.values(), strict=True)))
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -213,9 +213,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        found = found.get("state_dict", found.get("model", found))
-        return {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        tensors = tensors.get("state_dict", tensors.get("model", tensors))
+        return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
     except Exception as error:  # a damaged or hostile file raises nearly every type there is
         raise FieldmarkError(
             f"extractor.weights: {file.name} cannot be read ({type(error).__name__}): it is "

@@ -31,8 +31,8 @@ class SIFT(Coded):
     def local(self, planes: Float[Tensor, "n h w"], scale: float) -> Float[Tensor, "n p q d"]:
         histograms = directions(planes, scale, self.stride_px)
         strength = histograms.sum(-1, keepdim=True)
-        found = descriptors(histograms)
-        root = found / found.sum(-1, keepdim=True).clamp(min=1e-6)
+        vectors = descriptors(histograms)
+        root = vectors / vectors.sum(-1, keepdim=True).clamp(min=1e-6)
         # the root of 0 has no finite slope
         return torch.sqrt(root.clamp(min=1e-12)) * (strength / FAINT).clamp(max=1)
 

@@ -54,7 +54,7 @@ def class_table(forecast: pd.DataFrame, n: int) -> pd.DataFrame:
         for value, low, high in rows[["value", "low", "high"]].to_numpy(dtype=float)
     ]
     columns = [f"{more:,} photos" for more in rows["n"]]
-    shown = rows.assign(spans=spans, photos=columns)
-    wide = shown.pivot(index="class", columns="photos", values="spans")
+    labelled_rows = rows.assign(spans=spans, photos=columns)
+    wide = labelled_rows.pivot(index="class", columns="photos", values="spans")
     in_order: pd.DataFrame = wide[list(dict.fromkeys(columns))]
     return in_order.reset_index().rename_axis(columns=None)

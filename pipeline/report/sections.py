@@ -141,14 +141,14 @@ def candidates(report: Report) -> Values:
 
 def sufficiency(report: Report) -> Values | None:
     """Whether the photos suffice, and what more of them would bring."""
-    found = report.sufficiency
-    if not found.sentences or found.forecast.empty:
+    amount = report.sufficiency
+    if not amount.sentences or amount.forecast.empty:
         return None
-    share = found.n_doubted / max(found.n_labels, 1)
-    by_class = found.forecast[found.forecast["class"] != ""]
+    share = amount.n_doubted / max(amount.n_labels, 1)
+    by_class = amount.forecast[amount.forecast["class"] != ""]
     return {
-        "curve": curves.learning_curve(found.measured, found.forecast, metric=found.metric),
-        "of_classes": curves.class_table(by_class, int(found.measured["n"].max())),
+        "curve": curves.learning_curve(amount.measured, amount.forecast, metric=amount.metric),
+        "of_classes": curves.class_table(by_class, int(amount.measured["n"].max())),
         "doubted": cells.share(share),
         "attainable": cells.share(1 - share),
     }
@@ -209,17 +209,17 @@ SECTIONS = (
 
 def candidate_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for people: an interval stands in the cell of its figure."""
-    shown = rows.drop(columns=["within_budget", "pareto"])
-    for low in [str(name) for name in shown.columns if str(name).endswith("_low")]:
+    table = rows.drop(columns=["within_budget", "pareto"])
+    for low in [str(name) for name in table.columns if str(name).endswith("_low")]:
         name, high = low.removesuffix("_low"), low.replace("_low", "_high")
-        shown[name] = [
+        table[name] = [
             f"{value:.3f} ({a:.3f} to {b:.3f})"
-            for value, a, b in shown[[name, low, high]].to_numpy(dtype=float)
+            for value, a, b in table[[name, low, high]].to_numpy(dtype=float)
         ]
-        shown = shown.drop(columns=[low, high])
-    if (shown["stopped"] == "").all():
-        return shown.drop(columns="stopped")
-    return shown.rename(columns={"stopped": "why it ended"})
+        table = table.drop(columns=[low, high])
+    if (table["stopped"] == "").all():
+        return table.drop(columns="stopped")
+    return table.rename(columns={"stopped": "why it ended"})
 
 
 def best_trials(tuning: Tuning) -> pd.DataFrame:

@@ -159,8 +159,8 @@ def _step(
         return
     row |= {**figures, RUNG: number}
     result.judged[-1][candidate.name], result.figures[-1][candidate.name] = judged, figures
-    shown = [f"{key} {value:.4g}" for key, value in figures.items() if key in SHOWN]
-    print("  " + ", ".join(shown), flush=True)
+    words = [f"{key} {value:.4g}" for key, value in figures.items() if key in SHOWN]
+    print("  " + ", ".join(words), flush=True)
 
 
 def _budget(number: int, asked: _Asked) -> Budget:

@@ -54,8 +54,8 @@ def run(
         tracking.log_history(final.history, own)
         figures = {**final.metrics, "gain": helped.gain}
         tracking.log_metrics(figures, step=len(final.history), run_id=own)
-        shown, direction = records.plotted(study), asking.direction(cfg.tune)
-        study_plots.write(scratch, *shown, metric=metric, direction=direction)
+        trials_to_plot, direction = records.plotted(study), asking.direction(cfg.tune)
+        study_plots.write(scratch, *trials_to_plot, metric=metric, direction=direction)
         tracking.log_files(scratch, share_pictures=True)
     unseen = network.predictions(preprocess_dev, "val", final.val_logits, classes)
     csvs.write(unseen, out / "validation.csv")

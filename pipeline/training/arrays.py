@@ -63,9 +63,9 @@ def write_squares(
         return images.square(images.decode(data, max_pixels=None), **settings)
 
     made = parallel.in_order(square, islice(_files(ingest, rows), done, None))
-    shown = tqdm(made, "preprocess", len(parts), initial=done, unit="image", mininterval=1)
+    progress = tqdm(made, "preprocess", len(parts), initial=done, unit="image", mininterval=1)
     places = zip(parts.iloc[done:], parts.groupby(parts).cumcount().iloc[done:], strict=True)
-    for n, ((part, i), pixels) in enumerate(zip(places, shown, strict=True), done + 1):
+    for n, ((part, i), pixels) in enumerate(zip(places, progress, strict=True), done + 1):
         arrays[part][i] = pixels
         if n % resumable.EVERY == 0:
             resumable.mark(scratch, n, arrays)

@@ -25,8 +25,10 @@ class Diverged(FieldmarkError):
 
 def validation(logits: Float32[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"]) -> Epoch:
     """The metrics of the validation images, by which epochs, candidates and trials are compared."""
-    found = metrics.summary(labels, torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy())
-    return {f"val/{key}": found[key] for key in ("accuracy", "f1_macro", "log_loss")}
+    values = metrics.summary(
+        labels, torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+    )
+    return {f"val/{key}": values[key] for key in ("accuracy", "f1_macro", "log_loss")}
 
 
 class Classifier(pl.LightningModule):
@@ -149,13 +151,13 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _validated(self) -> Epoch:
-        found = validation(
+        values = validation(
             torch.cat(self._logits).numpy(),
             torch.cat(self._labels).numpy().astype(np.int64),
         )
         self._logits.clear()
         self._labels.clear()
-        return found
+        return values
 
 
 def _averaged(logits: Tensor) -> Tensor:

@@ -100,12 +100,14 @@ def refitted(
     return final, float(final.temperature)  # type: ignore[arg-type]
 
 
-def temperature(said: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]) -> float:
+def temperature(
+    val_logits: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]
+) -> float:
     """The temperature that makes logits of unseen images honest: the least log loss (Guo et al.,
     ICML 2017).
     """
     log_t = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    x, y = torch.from_numpy(said).double(), torch.from_numpy(targets).double()
+    x, y = torch.from_numpy(val_logits).double(), torch.from_numpy(targets).double()
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -187,5 +189,5 @@ def _counting(train: Samples) -> Samples:
 
 def _head_logits(network: Network, features: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        found: np.ndarray = network.head(torch.from_numpy(features).float()).mean(1).numpy()
-    return found
+        head_logits: np.ndarray = network.head(torch.from_numpy(features).float()).mean(1).numpy()
+    return head_logits

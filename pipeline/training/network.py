@@ -45,8 +45,10 @@ class Network(nn.Module):
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
         """Logits, and the features of the images as they stand (the first view)."""
         flips = SYMMETRIES[self.symmetry]
-        seen = torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
-        features = self.extractor(seen)
+        views_of_images = (
+            torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
+        )
+        features = self.extractor(views_of_images)
         logits = self.head(features)
         if len(flips) > 1:
             logits = logits.unflatten(0, (len(flips), -1)).mean(0)

@@ -139,3 +139,9 @@ def test_it_needs_neither_torch_nor_mlflow_nor_a_server(folder: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_set_of_a_photo_is_that_of_the_server(predict: Predictor) -> None:
+    outputs = predict.model.predict(predict.model.prepare(png(picture()))[None])
+    verdict = predict.model.judge(outputs, len(predict.model.classes))
+    assert predict(picture()).members == verdict.members
