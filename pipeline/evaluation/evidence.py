@@ -16,8 +16,8 @@ from pipeline.evaluation.rules import Sentence
 FILE = "evidence.json"
 # What a person compares between two versions; everything else stands in evidence.json beside it.
 COMPARED = [
-    *("accuracy", "balanced_accuracy", "f1_macro", "mcc", "roc_auc", "log_loss", "ece"),
-    *("ece_by_chance", "largest_class", "worst_recall", "set_coverage"),
+    *("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
+    *("ece_by_chance", "largest_class", "worst_recall", "set_coverage", "set_size"),
     *("stability/flips_shift_2px", "context/border_alone"),
 ]
 
