@@ -1,6 +1,6 @@
 """The first half of a learning curve held against its second half, on the 5,000 digits.
 
-    pytest -s -n0 -m benchmark tests/benchmarks/test_extrapolation.py
+    pytest -s -n0 -m benchmark tests/benchmarks/test_forecasts.py
 
 Each split is a new draw of the judging images. The forecast sees parts of up to a quarter of the
 training images and is asked for half of them and all.
