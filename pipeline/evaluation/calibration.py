@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from pipeline.config.schema import Bootstrap
 from pipeline.evaluation import intervals
 from pipeline.evaluation.figures import Figure, Figures
-from pipeline.evaluation.metrics import ECE_BINS, Labels, Probs, checked, summary
+from pipeline.evaluation.metrics import ECE_BINS, Labels, Probs, checked, confidence_bins, summary
 
 COMPARED = ("log_loss", "brier", "ece")
 CLASSWISE = "mean distance of probability and frequency over the classes; 0 is perfect"
@@ -134,7 +134,7 @@ def _simulated(probs: Float[np.ndarray, "n k"], seed: int) -> Float[np.ndarray, 
     """The ECE of label sets that are drawn from the probabilities themselves."""
     rng, confidence = np.random.default_rng(seed), probs.max(axis=1)
     hit = rng.random((SIMULATED, len(probs))) < confidence
-    bins = np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), confidence, side="left") - 1
+    bins = confidence_bins(probs, ECE_BINS)
     sums: Float[np.ndarray, "r b"] = (confidence - hit) @ np.eye(ECE_BINS)[bins]
     eces: Float[np.ndarray, " r"] = np.abs(sums).sum(axis=1) / len(probs)
     return eces

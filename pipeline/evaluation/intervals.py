@@ -55,15 +55,14 @@ def f1_by_class(
     labels: Labels, probs: Probs, *, n_resamples: int, level: float, seed: int
 ) -> list[Bounds]:
     """The interval of each class's F1."""
-    parts = [
-        f1_of_classes(labels, probs, weights)
-        for weights in resamples(len(labels), n_resamples, seed)
-    ]
-    point = f1_of_classes(labels, probs, np.ones((1, len(labels))))[0]
-    return [
-        percentiles(float(value), draws, level)
-        for value, draws in zip(point, np.concatenate(parts).T, strict=True)
-    ]
+    drawn = f1_draws(labels, probs, n_resamples, seed)
+    return [interval(column, level) for column in drawn.T]
+
+
+def f1_draws(labels: Labels, probs: Probs, n_resamples: int, seed: int) -> Float[np.ndarray, "_ k"]:
+    """The F1 of each class on all images, and then on the resamples that `draws` takes."""
+    weights = chain([np.ones((1, len(labels)))], resamples(len(labels), n_resamples, seed))
+    return np.concatenate([f1_of_classes(labels, probs, some) for some in weights])
 
 
 def resamples(n: int, n_resamples: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:

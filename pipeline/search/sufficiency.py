@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from jaxtyping import Float
 
 from pipeline.config.schema import Candidate, ModelSearch
 from pipeline.evaluation import intervals
-from pipeline.evaluation.metrics import Labels, Probs
-from pipeline.evaluation.statistics import Values, Weights, f1_of_classes, statistic
+from pipeline.evaluation.statistics import statistic
 from pipeline.search import extrapolation, judgement, nulls, trial
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import csvs
@@ -126,14 +124,12 @@ def _values(
 ) -> dict[str, Float[np.ndarray, " r"]]:
     """The metric, and the F1 of every class, on all images and on resamples of them."""
     labels, probs = judged.labels, judged.probs
-    statistics = {ALL: statistic(metric, labels, probs)}
-    for k, name in enumerate(classes):
-        statistics[name] = partial(_f1, labels, probs, k)
-    return intervals.draws(statistics, len(labels), n_resamples, seed)
-
-
-def _f1(labels: Labels, probs: Probs, k: int, weights: Weights) -> Values:
-    return f1_of_classes(labels, probs, weights)[:, k]
+    overall = {ALL: statistic(metric, labels, probs)}
+    of_classes = intervals.f1_draws(labels, probs, n_resamples, seed)
+    return {
+        **intervals.draws(overall, len(labels), n_resamples, seed),
+        **dict(zip(classes, of_classes.T, strict=True)),
+    }
 
 
 def _grid(curve: _Curve, settings: ModelSearch) -> Float[np.ndarray, " q"]:
