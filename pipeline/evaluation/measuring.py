@@ -18,6 +18,7 @@ from pipeline.evaluation import (
     headline,
     intervals,
     metrics,
+    ranking,
     slices,
     stability,
 )
@@ -47,7 +48,9 @@ class Answers(NamedTuple):
 
 
 def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tuple[Figures, Tables]:
-    """All figures and tables. The tables: per_class, slices, sets, calibration, stability, context."""
+    """All figures and tables. The tables: per_class, ranking, slices, sets, calibration,
+    stability, context.
+    """
     rows, labels, probs, classes = answers[:4]
     bootstrap, min_n = settings.bootstrap, settings.min_slice
     trusted = ~rows["suspect"].to_numpy(bool)
@@ -59,6 +62,7 @@ def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tup
     )
     tables = {
         "per_class": per_class(labels, probs, classes, bootstrap, seed),
+        "ranking": ranking.table(labels, probs, classes, bootstrap.level),
         "slices": slices.slices(slices.columns(rows), correct, min_n=min_n),
         "sets": conformal.coverage(labels, probs, sets, classes),
         "calibration": calibration.before_and_after(

@@ -2,9 +2,10 @@
 
 predictions.csv  one row per test image: id, name, label, predicted, correct, suspect, and one
                  probability per class
-per_class.csv, slices.csv, risk_coverage.csv, sets.csv, calibration.csv, stability.csv, context.csv
+per_class.csv, ranking.csv, slices.csv, risk_coverage.csv, sets.csv, calibration.csv,
+stability.csv, context.csv
 plots/           confusion.csv (actual, predicted), reliability.csv (low, high, n, confidence,
-                 accuracy), worst.png
+                 accuracy), roc.csv, precision_recall.csv (see evaluation/ranking), worst.png
 worst.csv        the wrong answers with the highest confidence: name, label, predicted,
                  confidence
 worst.npy        their pictures, uint8 (m, size_px, size_px, 3)
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.schema import Evaluate
-from pipeline.evaluation import metrics
+from pipeline.evaluation import metrics, ranking
 from pipeline.evaluation.measuring import Answers, Tables
 from pipeline.pixels import sheets
 from pipeline.storage import csvs, store
@@ -38,6 +39,8 @@ def write(
         "risk_coverage": metrics.risk_coverage(labels, probs),
         "plots/confusion": metrics.confusion(labels, probs, classes),
         "plots/reliability": metrics.reliability(labels, probs, n_bins=RELIABILITY_BINS).dropna(),
+        "plots/roc": ranking.roc(labels, probs, classes),
+        "plots/precision_recall": ranking.precision_recall(labels, probs, classes),
     }.items():
         csvs.write(table, out / f"{name}.csv")
     surest = sorted(np.flatnonzero(~correct).tolist(), key=lambda i: -probs[i].max())

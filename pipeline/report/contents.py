@@ -127,6 +127,9 @@ class Report:
     confusion: pd.DataFrame
     reliability: pd.DataFrame
     risk_coverage: pd.DataFrame
+    ranking: pd.DataFrame
+    roc: pd.DataFrame
+    precision_recall: pd.DataFrame
     slices: pd.DataFrame
     robustness: pd.DataFrame
     robustness_classes: pd.DataFrame

@@ -104,7 +104,7 @@ def cell(axes: Axes, row: int, column: int, shade: float, count: int, n_classes:
 def class_axes(axes: Axes, classes: Sequence[str]) -> None:
     """The names of the classes along both axes."""
     n = len(classes)
-    names = [_short(name) for name in classes] if n <= MOST_NAMED_CLASSES else []
+    names = [short(name) for name in classes] if n <= MOST_NAMED_CLASSES else []
     places = range(len(names))
     upright = max(map(len, names), default=0) > 8 or n > MOST_NUMBERED_CLASSES
     axes.set_xticks(places, names, rotation=90 if upright else 0)
@@ -129,7 +129,7 @@ def name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[
     occupied = [*dots, *(line.get_window_extent() for line in axes.lines)]
     for point, name in zip(points, names, strict=True):
         label = axes.annotate(
-            _short(name, LONGEST_CANDIDATE),
+            short(name, LONGEST_CANDIDATE),
             point,
             textcoords="offset points",
             xytext=(0, 0),
@@ -174,11 +174,11 @@ def percent(*axes: matplotlib.axis.Axis) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
 
 
-def _short(name: str, longest: int = LONGEST_NAME) -> str:
+def short(name: str, longest: int = LONGEST_NAME) -> str:
     name = printable(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def width_inches(name: str) -> float:
     """A safe guess of a name's width: characters beyond ASCII may be as wide as high."""
-    return float(sum(0.075 if letter.isascii() else 0.14 for letter in _short(name)))
+    return float(sum(0.075 if letter.isascii() else 0.14 for letter in short(name)))

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation.stability import in_words
-from pipeline.report import cells, curves, plots, robustness_plots, study_plots
+from pipeline.report import cells, curves, plots, ranking_plots, robustness_plots, study_plots
 from pipeline.report.contents import Report, Tuning
 
 QUARANTINE_ROWS = 20
@@ -98,6 +98,16 @@ def trust(report: Report) -> Values:
         "reliability": plots.reliability(report.reliability),
         "risk_coverage": plots.risk_coverage(report.risk_coverage),
         "names": NAMES,
+    }
+
+
+def ranking(report: Report) -> Values | None:
+    """How well each class is ranked above the others."""
+    if report.ranking.empty:
+        return None
+    return {
+        "roc": ranking_plots.roc(report.roc, report.ranking),
+        "precision_recall": ranking_plots.precision_recall(report.precision_recall, report.ranking),
     }
 
 
@@ -192,6 +202,7 @@ SECTIONS = (
     Section("caveats", "Caveats", caveats),
     Section("classes", "Classes", classes),
     Section("trust", "Errors and trust", trust),
+    Section("ranking", "Ranking", ranking),
     Section("sets", "Sets", sets),
     Section("slices", "Slices", slices),
     Section("robustness", "Robustness", robustness),

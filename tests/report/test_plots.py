@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluation import metrics
-from pipeline.report import drawing, plots, robustness_plots
+from pipeline.evaluation import metrics, ranking
+from pipeline.report import drawing, plots, ranking_plots, robustness_plots
 
 CLASSES = ["$5 & <b>", "猫", "a name much longer than anyone would want to print"]
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 PROBS = np.eye(3)[[0, 1, 1, 1, 2, 0]] * 0.7 + 0.1
+RANKING = ranking.table(LABELS, PROBS, CLASSES, 0.95)
 
 
 def candidates() -> pd.DataFrame:
@@ -38,6 +39,10 @@ def robustness(clean: str, method: str) -> pd.DataFrame:
 DRAWINGS = {
     "confusion": lambda: plots.confusion_matrix(metrics.confusion(LABELS, PROBS, CLASSES), CLASSES),
     "reliability": lambda: plots.reliability(metrics.reliability(LABELS, PROBS, 10)),
+    "roc": lambda: ranking_plots.roc(ranking.roc(LABELS, PROBS, CLASSES), RANKING),
+    "precision-recall": lambda: ranking_plots.precision_recall(
+        ranking.precision_recall(LABELS, PROBS, CLASSES), RANKING
+    ),
     "risk": lambda: plots.risk_coverage(metrics.risk_coverage(LABELS, PROBS)),
     "history": lambda: plots.history(
         pd.DataFrame(

@@ -15,6 +15,7 @@ from pipeline.evaluation import (
     facts,
     measuring,
     metrics,
+    ranking,
     slices,
     stability,
 )
@@ -136,6 +137,9 @@ def full() -> report.Report:
         confusion=metrics.confusion(labels, probs, CLASSES),
         reliability=metrics.reliability(labels, probs, 10),
         risk_coverage=metrics.risk_coverage(labels, probs),
+        ranking=ranking.table(labels, probs, CLASSES, 0.9),
+        roc=ranking.roc(labels, probs, CLASSES),
+        precision_recall=ranking.precision_recall(labels, probs, CLASSES),
         slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
         robustness=ROBUSTNESS,
         robustness_classes=pd.DataFrame({"class": [EVIL], "n": [6], "accuracy": [0.25]}),
@@ -260,7 +264,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 16
+    assert len(images) == 18
     assert all(image["alt"] for image in images)
 
 
@@ -357,6 +361,7 @@ def test_sections_without_content_are_left_out(full):
         history=None,
         quarantine=full.quarantine[:0],
         slices=full.slices[:0],
+        ranking=full.ranking[:0],
         sufficiency=dataclasses.replace(full.sufficiency, sentences=[]),
         robustness=full.robustness[:0],
     )
