@@ -16,7 +16,7 @@ from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine, learning
 from pipeline.storage import memo, table
-from pipeline.training import heads, loop, solve
+from pipeline.training import heads, logistic, loop, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Epoch, validation
 from pipeline.training.network import Network, build, logits
@@ -29,7 +29,7 @@ COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
     "svm": solve.svm,
     "svm_rbf": solve.svm_rbf,
-    "logistic": solve.logistic,
+    "logistic": logistic.logistic,
 }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toys import HOG, UNCHANGED, candidate, draw, samples
 
 from pipeline.config import targets
-from pipeline.training import heads, solve
+from pipeline.training import heads, logistic, solve
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
@@ -31,7 +31,7 @@ def solved(train: Described, **how: Any) -> tuple[nn.Sequential, dict[str, float
     made = candidate(HOG, frozen=True, head=settings, **how)
     head = heads.build(made.head, train.features.shape[2], train.samples.targets.shape[1]).eval()
     heads.standardise(head, train.features)
-    return head, solve.logistic(head, made, train, seed=0)
+    return head, logistic.logistic(head, made, train, seed=0)
 
 
 def described(features: np.ndarray = CLOUDS, labels: list[int] = LABELS, **how: Any) -> Described:
