@@ -54,14 +54,19 @@ class Pretrained(nn.Module):
         self.register_buffer("std", torch.tensor(std or own[1]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.pooled(self.maps(self.pixels(images)))
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images as the network was trained to see them, (n, 3, h, w)."""
         pixels = resized(images.permute(0, 3, 1, 2).float(), self.input_px, self.interpolation)
-        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
-        pooled = [
-            m.mean((2, 3)) if pool == "avg" else m.amax((2, 3))
-            for m in self.maps(pixels)
-            for pool in self.pools
+        return (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def pooled(self, maps: Sequence[Tensor]) -> Tensor:
+        """One feature for each pool of each channel of the maps."""
+        each = [
+            m.mean((2, 3)) if pool == "avg" else m.amax((2, 3)) for m in maps for pool in self.pools
         ]
-        return torch.cat(pooled, dim=1)
+        return torch.cat(each, dim=1)
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """The tapped feature maps, each (n, c, h, w); raises FieldmarkError for images of a size

@@ -1,7 +1,7 @@
 """Features of an extractor that learns no more: computed once for the same weights and pixels, kept
 by the memo.
 
-features/<extractor>-<view>/   float32 (d,) by the content of the image
+features/<extractor>-<view>/   float32 (d,) by the content of the image; float16 below a cut (stages)
 extractors/                    what settings were built to, so that nothing is built in vain
 torch is imported only where something is computed; write_features does that in a process of its
 own, since torch and the engine would hold some 700 MiB to the end.
@@ -58,13 +58,19 @@ def features(
 
 
 def exact(
-    module: nn.Module, images: Images, path: Path, *, symmetry: str, keys: Keys | None = None
+    module: nn.Module,
+    images: Images,
+    path: Path,
+    *,
+    symmetry: str,
+    keys: Keys | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> Float[np.ndarray, "n v d"]:
-    """The same in the precision that they were computed in, in a new .npy file at `path`, from which
-    the array is mapped: it need not fit in memory.
+    """The same in the precision that they were computed in, or another one, in a new .npy file at
+    `path`, from which the array is mapped: it need not fit in memory.
     """
     keys = image_keys(images) if keys is None else keys
-    allocate = partial(_on_disk, path, np.float32)
+    allocate = partial(_on_disk, path, dtype)
     return _assembled(module, identity.fingerprint(module), images, keys, symmetry, allocate)
 
 

@@ -36,7 +36,8 @@ class Classifier(pl.LightningModule):
     each counts (n,).
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone:
-    parameters that learn at fit.backbone_lr_scale of the rate; with one, x are images. on_epoch sees
+    stages, the last one first, that learn at fit.backbone_lr_scale of the rate and less; images:
+    whether x are images. on_epoch sees
     each epoch's numbers and may raise to stop the training. With fit.ema_decay the running average
     of the weights is validated, and is what `net` holds in the end. Raises Diverged at the end of
     the first epoch whose loss or logits are no finite numbers.
@@ -49,15 +50,16 @@ class Classifier(pl.LightningModule):
         *,
         total_steps: int,
         class_weights: Tensor | None = None,
-        backbone: nn.Module | None = None,
+        backbone: Sequence[Sequence[nn.Module]] = (),
+        images: bool = False,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
         super().__init__()
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps
-        self.backbone, self.on_epoch = backbone, on_epoch
+        self.backbone, self.images, self.on_epoch = backbone, images, on_epoch
         self.class_weights = class_weights
         self.average = mixing.average(net, fit.ema_decay) if fit.ema_decay else None
-        self.mix = mixing.mixer(fit.mixup, fit.cutmix) if backbone else None
+        self.mix = mixing.mixer(fit.mixup, fit.cutmix) if images else None
         self.history: list[Epoch] = []
         self._losses: list[Tensor] = []
         self._logits: list[Tensor] = []
@@ -68,7 +70,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, targets, _labels, *weights = batch
-        if self.fit_settings.start_px and self.backbone:
+        if self.fit_settings.start_px and self.images:
             x = mixing.shrunk(x, self.fit_settings, self.current_epoch)
         if self.class_weights is not None or self.mix:
             # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the
@@ -89,7 +91,7 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_fit_start(self) -> None:
-        if self.fit_settings.channels_last and self.backbone:
+        if self.fit_settings.channels_last and self.images:
             self.net.to(memory_format=torch.channels_last)
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -135,14 +137,18 @@ class Classifier(pl.LightningModule):
             self.on_epoch(epoch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        lr = self.fit_settings.lr
-        slow = list(self.backbone.parameters()) if self.backbone else []
-        fast = [p for p in self.net.parameters() if all(p is not q for q in slow)]
-        groups = [
-            {"params": fast, "lr": lr},
-            *([{"params": slow, "lr": lr * self.fit_settings.backbone_lr_scale}] if slow else []),
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=self.fit_settings.weight_decay)
+        settings, lr = self.fit_settings, self.fit_settings.lr
+        rates = {
+            parameter: lr * settings.backbone_lr_scale * settings.stage_lr_decay**behind
+            for behind, stage in enumerate(self.backbone)
+            for module in stage
+            for parameter in module.parameters()
+        }
+        by_rate = dict[float, list[nn.Parameter]]()
+        for parameter in self.net.parameters():
+            by_rate.setdefault(rates.get(parameter, lr), []).append(parameter)
+        groups = [{"params": params, "lr": rate} for rate, params in by_rate.items()]
+        optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             [float(g["lr"]) for g in optimizer.param_groups],

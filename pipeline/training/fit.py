@@ -5,6 +5,8 @@ network where it is not.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,9 +14,10 @@ import torch
 from jaxtyping import Float32
 from torch import nn
 
-from pipeline import FieldmarkError
+from pipeline import FieldmarkError, config
 from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine, learning
+from pipeline.features.stages import Lower, Upper
 from pipeline.storage import memo, table
 from pipeline.training import heads, logistic, loop, solve
 from pipeline.training.augmentation import Policy
@@ -24,6 +27,7 @@ from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
 OnEpoch = Callable[[Epoch], None]
+AT_A_TIME = 64  # images whose views go through stages together
 COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
 # The kinds of head that are solved for at once, and by what; all others learn in steps.
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
@@ -71,6 +75,8 @@ def fit(
     if candidate.frozen:
         return _fit_head(candidate, network, train, val, seed, on_epoch)
     key = _key(candidate, network, train, val, policy, seed)
+    if candidate.trained_stages:
+        return _fit_stages(candidate, network, train, val, seed, on_epoch, key)
     history, waited = loop.fit_network(
         network, candidate.fit, train, val, policy, seed, on_epoch, key
     )
@@ -134,6 +140,7 @@ def _key(
     state = network.state_dict()
     asked = {
         "fit": candidate.fit.model_dump(),
+        "trained_stages": candidate.trained_stages,
         "printed": str(network),
         "names": [*state],
         "policy": policy.to_json(),
@@ -173,6 +180,47 @@ def _fit_head(
         if on_epoch:
             on_epoch(history[0])
     return Fitted(network, history, val_logits)
+
+
+def _fit_stages(
+    candidate: Candidate,
+    network: Network,
+    train: Samples,
+    val: Samples | None,
+    seed: int,
+    on_epoch: OnEpoch | None,
+    checkpoint: str,
+) -> Fitted:
+    """The last stages and the head, on what the memo keeps of the stages below."""
+    assert candidate.trained_stages
+    images, n = train + val if val else train, len(train)
+    lower = Lower(network.extractor, candidate.trained_stages)
+    upper = Upper(lower, train[0].shape[0])
+    with TemporaryDirectory(dir=config.made(config.cache_folder())) as folder:
+        kept = cache.exact(
+            lower,
+            images,
+            Path(folder) / "kept.npy",
+            symmetry=network.symmetry,
+            keys=images.keys(),
+            dtype=np.float16,
+        )
+        heads.standardise(network.head, _above(upper, kept[:n, :1]))
+        learned, watched = Described(kept[:n], train), Described(kept[n:], val) if val else None
+        history = loop.fit_stages(
+            upper, network.head, candidate.fit, learned, watched, seed, on_epoch, checkpoint
+        )
+        network.eval()
+        above = _above(upper, watched.features) if watched else None
+        del kept, learned, watched
+    return Fitted(network, history, None if above is None else _head_logits(network, above))
+
+
+@torch.inference_mode()
+def _above(upper: Upper, kept: np.ndarray) -> np.ndarray:
+    """The features (n, v, d) of what was kept, a part at a time."""
+    parts = [kept[start : start + AT_A_TIME] for start in range(0, len(kept), AT_A_TIME)]
+    return np.concatenate([upper.eval()(torch.from_numpy(p).float()).numpy() for p in parts])
 
 
 def _counting(train: Samples) -> Samples:

@@ -17,6 +17,7 @@ from pipeline.training import augmentation, samples
 from pipeline.training.augmentation import Policy
 from pipeline.training.order import SeededOrder
 from pipeline.training.samples import FeatureRows, ImageRows, Samples
+from pipeline.training.solve import Described
 
 
 class Loader(DataLoader[Any]):
@@ -44,9 +45,17 @@ class Loader(DataLoader[Any]):
             self.used += asked - given
 
 
-def of_features(rows: FeatureRows, order: SeededOrder) -> Loader:
-    """Whole batches from memory."""
-    return Loader(rows, sampler=order, batch_size=None)
+def of_features(
+    rows: FeatureRows, val: Described | None, settings: Fit, seed: int
+) -> tuple[Loader, Loader | None]:
+    """Whole batches from memory: rows to learn from, and the validation images with all views."""
+    order = order_of(rows.arrays[2], settings, seed)
+    loader = Loader(rows, sampler=order, batch_size=None)
+    if val is None:
+        return loader, None
+    watched = FeatureRows(val.features, val.samples.targets, val.samples.labels)
+    unshuffled = SeededOrder(len(watched), settings.batch_size, seed, shuffle=False)
+    return loader, Loader(watched, sampler=unshuffled, batch_size=None)
 
 
 def of_images(

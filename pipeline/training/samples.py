@@ -155,9 +155,9 @@ def train_and_val(preprocess_dev: Path, augment: Path) -> tuple[list[str], Sampl
 
 class FeatureRows(Dataset[tuple[Tensor, ...]]):
     """Features (n, d), or (n, v, d) to be averaged over the views, with targets, labels and
-    weights, where there are any.
+    weights, where there are any. draw: of the views of an image one is given, by its seed.
 
-    Fetched a whole batch of SeededOrder at a time; nothing here is random.
+    Fetched a whole batch of SeededOrder at a time; nothing else here is random.
     """
 
     def __init__(
@@ -166,7 +166,9 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
         targets: np.ndarray,
         labels: np.ndarray,
         weights: np.ndarray | None = None,
+        draw: bool = False,
     ) -> None:
+        self.draw = draw
         self.arrays = [features, targets, labels, *_single(weights)]
 
     def __len__(self) -> int:
@@ -174,8 +176,11 @@ class FeatureRows(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, keys: list[Key]) -> tuple[Tensor, ...]:
         which = [i for i, _ in keys]
-        features, *others = (torch.from_numpy(array[which]) for array in self.arrays)
-        return features.float(), *others
+        features, *others = self.arrays
+        views = [seed % features.shape[1] for _, seed in keys] if self.draw else ()
+        given = features[which, views] if self.draw else features[which]
+        rest = (torch.from_numpy(array[which]) for array in others)
+        return torch.from_numpy(np.asarray(given)).float(), *rest
 
 
 class ImageRows(Dataset[tuple[np.ndarray | np.generic, ...]]):

@@ -76,7 +76,9 @@ class Fit(Section):
     sampling: Literal["uniform", "balanced"] = "uniform"
     """uniform: a pass shows each image once; balanced: it draws as many, all classes as often."""
     backbone_lr_scale: PositiveFloat
-    """Learning rate of a backbone that is not frozen, as a multiple of lr."""
+    """Learning rate of the last stage of a backbone that is not frozen, as a multiple of lr."""
+    stage_lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of each earlier stage of it, as a multiple of that of the stage behind."""
     gradient_clip: NonNegativeFloat = 0.0
     """Norm that the gradient of a step is cut down to; 0: it is not."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
@@ -120,6 +122,7 @@ class FitChanges(Section):
     class_weights: Literal["none", "balanced"] | None = None
     sampling: Literal["uniform", "balanced"] | None = None
     backbone_lr_scale: PositiveFloat | None = None
+    stage_lr_decay: float | None = Field(default=None, gt=0, le=1)
     gradient_clip: NonNegativeFloat | None = None
     ema_decay: float | None = Field(default=None, ge=0, lt=1)
     mixup: NonNegativeFloat | None = None
@@ -139,6 +142,11 @@ class Parts(Section):
     """The module that turns an image into features, and its arguments."""
     frozen: bool = True
     """Whether the extractor stays as it is; false trains it, too."""
+    trained_stages: PositiveInt | None = None
+    """The last so many stages of a pretrained network that is not frozen learn. What lies below is
+    computed once for each view of an image, and kept; so images are not augmented otherwise. null:
+    all learn, on augmented images.
+    """
     average_views: bool = True
     """Whether answers are averaged over every view of augment.symmetry."""
     head: Head = Head(kind="logistic")
@@ -149,6 +157,8 @@ class Parts(Section):
     def model_post_init(self, _: Any) -> None:
         if self.head.kind in ("svm", "svm_rbf", "logistic") and not self.frozen:
             raise ValueError(f"head.kind {self.head.kind} needs frozen: true")
+        if self.frozen and self.trained_stages:
+            raise ValueError("trained_stages needs frozen: false")
         known = {f"fit.{name}" for name in Fit.model_fields}
         known |= {f"head.{name}" for name in Head.model_fields}
         known |= {f"extractor.{name}" for name in self.extractor} | {"average_views"}
@@ -183,10 +193,13 @@ class Candidate(Parts):
         """What people call it: the network or descriptor, and how it is used."""
         parts = self.extractor.get("extractors", [self.extractor])
         kinds = [part.get("name", part["_target_"].rpartition(".")[-1]) for part in parts]
-        frozen = ", frozen" if self.frozen and any("name" in part for part in parts) else ""
+        network = any("name" in part for part in parts)
+        how = ", frozen" if self.frozen and network else ", fine-tuned" if network else ""
+        if self.trained_stages:
+            how = f", last {self.trained_stages} stages fine-tuned"
         heads = {"svm": " + SVM", "svm_rbf": " + RBF SVM", "logistic": " + logistic regression"}
         head = heads.get(self.head.kind, "")
-        return f"{' and '.join(kinds)}{frozen}{head}"
+        return f"{' and '.join(kinds)}{how}{head}"
 
 
 class Tune(Section):
