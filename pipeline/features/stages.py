@@ -63,8 +63,8 @@ class Lower(nn.Module):
         pooled, inputs = self.parts(images)
         return torch.cat([pooled, inputs.flatten(1)], dim=1).half()
 
-    def parts(self, images: Tensor) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n *inputs"]]:
-        """The pooled maps, and the input of the first stage above the cut."""
+    def parts(self, images: Tensor) -> tuple[Float[Tensor, "n e"], Tensor]:
+        """The pooled maps, and the input (n, ...) of the first stage above the cut."""
         inputs: list[Tensor] = []
         hook = self.above[0].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
         try:
