@@ -16,7 +16,7 @@ from pipeline.search.attempts import computing_with, threads
 from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import memo
-from pipeline.training import fit
+from pipeline.training import refit
 from pipeline.training.classifier import Epoch
 from pipeline.training.network import Network, build
 
@@ -143,15 +143,15 @@ def final(best: Candidate, data: Data, settings: Tune, seed: int) -> Final:
 def _fitted(
     best: Candidate, data: Data, val_logits: Float32[np.ndarray, "n k"], *, on: str, seed: int
 ) -> Network:
-    """See fit.refitted; fitted once for the same settings and images, as the memo keeps it."""
+    """See refit.refitted; fitted once for the same settings and images, as the memo keeps it."""
 
     def fitted() -> memo.Arrays:
         how: dict[str, Any] = {"symmetry": data.symmetry, "policy": data.policy, "seed": seed}
-        network, _ = fit.refitted(best, data.train, data.val, val_logits, on=on, **how)
+        network, _ = refit.refitted(best, data.train, data.val, val_logits, on=on, **how)
         return {name: value.cpu().numpy() for name, value in network.state_dict().items()}
 
     asked = {"trial": trial.key(best, data, Budget(), seed), "on": on}
-    state = memo.once("refits", memo.key(asked, val_logits, code=[fit.__name__]), fitted)
+    state = memo.once("refits", memo.key(asked, val_logits, code=[refit.__name__]), fitted)
     network = build(
         best,
         n_classes=data.train.targets.shape[1],

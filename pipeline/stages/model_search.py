@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config import Config
 from pipeline.report import plots
-from pipeline.search import leaderboard, screening, sufficiency
+from pipeline.search import ensemble, leaderboard, screening, sufficiency
 from pipeline.search.trial import Data
 from pipeline.storage import csvs
 from pipeline.training import augmentation, samples
@@ -29,7 +29,11 @@ def run(
     policy, symmetry = augmentation.read(augment)
     classes, train, val = samples.train_and_val(preprocess_dev, augment)
     settings, data = cfg.model_search, Data(train, val, symmetry, policy)
-    screened = screening.screen(cfg.candidates, data, settings, seed=cfg.seed, run_id=run_id)
+    seed = cfg.seed
+    screened = screening.screen(cfg.candidates, data, settings, seed=seed, run_id=run_id)
+    screened, candidates = ensemble.joined(
+        screened, cfg.candidates, settings, seed=seed, run_id=run_id
+    )
     ranked, notes = leaderboard.ordered(screened, settings, cfg.seed)
     csvs.write(ranked, out / "leaderboard.csv")
     metric, budget = f"val/{settings.metric}", settings.latency_budget_ms
@@ -39,8 +43,8 @@ def run(
     print(*notes["better_but_slow"], *notes["choice"], sep="\n", flush=True)
     compared = {"metric": metric, "latency_budget_ms": budget, **notes}
     (out / "search.json").write_text(json.dumps(compared) + "\n", encoding="utf-8")
-    winner = cfg.candidates[ranked["candidate"].iloc[0]]
+    winner = candidates[ranked["candidate"].iloc[0]]
     OmegaConf.save(OmegaConf.create(winner.model_dump(exclude_none=True)), out / "winner.yaml")
-    enough = sufficiency.write(cfg.candidates, ranked, data, classes, settings, cfg.seed, out)
+    enough = sufficiency.write(candidates, ranked, data, classes, settings, cfg.seed, out)
     named = ("val/accuracy", "val/f1_macro", "val/log_loss", "latency/p50_ms")
     return {**{key: float(ranked[key].iloc[0]) for key in named}, **enough}

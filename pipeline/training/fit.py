@@ -22,7 +22,7 @@ from pipeline.storage import memo, table
 from pipeline.training import heads, logistic, loop, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Epoch, validation
-from pipeline.training.network import Network, build, logits
+from pipeline.training.network import Ensemble, Network, build, logits, mean_logits
 from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
@@ -66,6 +66,12 @@ def fit(
     Weights count in the loss and in balanced class weights, not in validation. Raises
     FieldmarkError where all are 0.
     """
+    if candidate.members:
+        fits = [
+            fit(member, train, val, symmetry=symmetry, policy=policy, seed=seed)
+            for member in candidate.members
+        ]
+        return _joined(fits, val, on_epoch)
     train = _counting(train)
     pl.seed_everything(seed, workers=True, verbose=False)
     network = build(
@@ -83,47 +89,24 @@ def fit(
     return Fitted(network.eval(), history, logits(network, val) if val else None, waited)
 
 
-def refitted(
-    best: Candidate,
-    train: Samples,
-    val: Samples,
-    val_logits: Float32[np.ndarray, "n k"],
-    *,
-    on: str,
-    symmetry: str,
-    policy: Policy,
-    seed: int,
-) -> tuple[Network, float]:
-    """The final network and its temperature, in the precision that the network keeps it in.
-
-    on: `dev` fits on train and val together, `train` on train alone. val_logits: of val, by a
-    network that was fitted on train alone; the temperature comes from them.
-    """
-    degrees = temperature(val_logits, val.targets)
-    learned, watched = (train + val, None) if on == "dev" else (train, val)
-    final = fit(best, learned, watched, symmetry=symmetry, policy=policy, seed=seed).network
-    final.temperature.fill_(degrees)  # type: ignore[operator]
-    return final, float(final.temperature)  # type: ignore[arg-type]
+def _joined(fits: list[Fitted], val: Samples | None, on_epoch: OnEpoch | None) -> Fitted:
+    """Their average, which is judged once."""
+    joined = Ensemble([fitted.network for fitted in fits]).eval()
+    given = [torch.from_numpy(f.val_logits) for f in fits if f.val_logits is not None]
+    val_logits = mean_logits(given).numpy() if given else None
+    return Fitted(joined, _judged(val_logits, val, {}, on_epoch), val_logits)
 
 
-def temperature(
-    val_logits: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]
-) -> float:
-    """The temperature that makes logits of unseen images honest: the least log loss (Guo et al.,
-    ICML 2017).
-    """
-    log_t = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    x, y = torch.from_numpy(val_logits).double(), torch.from_numpy(targets).double()
-    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(x / log_t.exp(), y)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(log_t.exp().clamp(0.05, 20).detach())
+def _judged(
+    val_logits: np.ndarray | None, val: Samples | None, notes: Epoch, on_epoch: OnEpoch | None
+) -> list[Epoch]:
+    """The only epoch of what is not learned in steps, where there are validation images."""
+    if val_logits is None or val is None:
+        return []
+    epoch = {"epoch": 0.0, **notes, **validation(val_logits, val.labels)}
+    if on_epoch:
+        on_epoch(epoch)
+    return [epoch]
 
 
 def _key(
@@ -175,10 +158,8 @@ def _fit_head(
         history = loop.fit_head(network.head, candidate.fit, learned, watched, seed, on_epoch)
     network.eval()
     val_logits = _head_logits(network, watched.features) if watched else None
-    if notes is not None and val_logits is not None and val is not None:
-        history = [{"epoch": 0.0, **notes, **validation(val_logits, val.labels)}]
-        if on_epoch:
-            on_epoch(history[0])
+    if notes is not None:
+        history = _judged(val_logits, val, notes, on_epoch)
     return Fitted(network, history, val_logits)
 
 

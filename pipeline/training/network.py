@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from pipeline import config
 from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine, weights
+from pipeline.features.backbones import Concatenated
 from pipeline.pixels.symmetry import SYMMETRIES, view
 from pipeline.storage import store, table
 from pipeline.training import heads
 from pipeline.training.samples import Samples
 
+LEAST = 1e-12  # probability of which a logarithm is taken
 AT_ONCE = 256  # images whose features go through the head together
 
 
@@ -44,16 +47,62 @@ class Network(nn.Module):
         self, images: Real[Tensor, "n h w 3"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
         """Logits, and the features of the images as they stand (the first view)."""
-        flips = SYMMETRIES[self.symmetry]
-        views_of_images = (
-            torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
-        )
-        features = self.extractor(views_of_images)
-        logits = self.head(features)
-        if len(flips) > 1:
-            logits = logits.unflatten(0, (len(flips), -1)).mean(0)
-            features = features.unflatten(0, (len(flips), -1))[0]
+        logits, features = _over_views(self.extractor, self.head, self.symmetry, images)
         return logits / self.get_buffer("temperature"), features
+
+    def parts(self) -> list["Part"]:
+        """Each extractor with its head and the symmetry whose views it averages over."""
+        return [(self.extractor, self.head, self.symmetry)]
+
+
+Part = tuple[nn.Module, nn.Module, str]
+
+
+class Ensemble(Network):
+    """Several networks whose probabilities are averaged; its logits are the logarithm of these, over
+    the fitted temperature. Its features are those of all, side by side.
+    """
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        heads_in_turn = nn.Sequential(*(member.head for member in members))
+        extractor = Concatenated([member.extractor for member in members])
+        super().__init__(extractor, heads_in_turn, "none")
+        self.symmetries = [member.symmetry for member in members]
+
+    def described(
+        self, images: Real[Tensor, "n h w 3"]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"]]:
+        each = [_over_views(*part, images) for part in self.parts()]
+        logits = mean_logits([logits for logits, _ in each])
+        features = torch.cat([features for _, features in each], dim=1)
+        return logits / self.get_buffer("temperature"), features
+
+    def parts(self) -> list[Part]:
+        extractor = self.extractor
+        assert isinstance(extractor, Concatenated)
+        return [*zip(extractor.extractors, self.head, self.symmetries, strict=True)]
+
+
+def mean_logits(of_members: Sequence[Float[Tensor, "n k"]]) -> Float[Tensor, "n k"]:
+    """The logarithm of the mean of their probabilities."""
+    mean = torch.stack([torch.softmax(logits, dim=1) for logits in of_members]).mean(0)
+    return mean.clamp(min=LEAST).log()
+
+
+def _over_views(
+    extractor: nn.Module, head: nn.Module, symmetry: str, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits averaged over the views of the symmetry, and the features of the first."""
+    flips = SYMMETRIES[symmetry]
+    views_of_images = (
+        torch.cat([view(images, flip) for flip in flips]) if len(flips) > 1 else images
+    )
+    features = extractor(views_of_images)
+    logits = head(features)
+    if len(flips) > 1:
+        logits = logits.unflatten(0, (len(flips), -1)).mean(0)
+        features = features.unflatten(0, (len(flips), -1))[0]
+    return logits, features
 
 
 def build(
@@ -62,6 +111,9 @@ def build(
     """A network for images of size_px; `blank` skips the pretrained weights, for loading trained
     ones.
     """
+    if candidate.members:
+        how: dict[str, Any] = {"n_classes": n_classes, "size_px": size_px, "blank": blank}
+        return Ensemble([build(each, symmetry=symmetry, **how) for each in candidate.members])
     node = weights.without(candidate.extractor) if blank else candidate.extractor
     extractor: nn.Module = config.build(node, "candidate")
     with torch.no_grad():
@@ -80,23 +132,24 @@ def probabilities(network: Network, images: Samples) -> Float64[np.ndarray, "n k
     """Softmax of the logits, calibrated by the network's temperature, in double precision; from
     features that the memo keeps: what an earlier stage or run has computed is not computed again.
     """
+    each = [_kept_logits(part, images) for part in network.parts()]
+    logits = mean_logits(each) if isinstance(network, Ensemble) else each[0]
+    return torch.softmax((logits / network.get_buffer("temperature")).double(), dim=1).numpy()
+
+
+def _kept_logits(part: Part, images: Samples) -> Float[Tensor, "n k"]:
+    extractor, head, symmetry = part
     parts = []
     with TemporaryDirectory(dir=_temporary()) as folder, torch.inference_mode():
-        features = cache.exact(
-            network.extractor,
-            images,
-            Path(folder) / "features.npy",
-            symmetry=network.symmetry,
-            keys=images.keys(),
-        )
+        path = Path(folder) / "features.npy"
+        features = cache.exact(extractor, images, path, symmetry=symmetry, keys=images.keys())
         n, views, d = features.shape
         for start in range(0, n, AT_ONCE):
-            part = torch.from_numpy(features[start : start + AT_ONCE].reshape(-1, d))
-            parts.append(network.head.eval()(part).unflatten(0, (-1, views)).mean(1))
+            rows = torch.from_numpy(features[start : start + AT_ONCE].reshape(-1, d))
+            parts.append(head.eval()(rows).unflatten(0, (-1, views)).mean(1))
             store.release(features)
         del features
-    logits = torch.cat(parts) / network.get_buffer("temperature")
-    return torch.softmax(logits.double(), dim=1).numpy()
+    return torch.cat(parts)
 
 
 def _temporary() -> Path:
@@ -113,10 +166,11 @@ def save(
     save_file(
         {k: v.contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors"
     )
+    symmetries = {symmetry for _, _, symmetry in network.parts()} - {"none"}
     described = {
         "classes": classes,
         "size_px": size_px,
-        "symmetry": network.symmetry,
+        "symmetry": next(iter(symmetries), "none"),
         **winner.model_dump(),
     }
     (folder / "model.json").write_text(

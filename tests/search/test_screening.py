@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from searches import settings
@@ -10,7 +11,7 @@ from toys import HOG, TIMM, UNCHANGED, candidate, samples
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate, ModelSearch
 from pipeline.runs import tracking
-from pipeline.search import leaderboard, screening
+from pipeline.search import ensemble, leaderboard, screening
 from pipeline.search.screening import Screened
 from pipeline.search.trial import Data
 
@@ -175,3 +176,37 @@ def test_few_validation_images_are_joined_by_cross_validation(run_id: str) -> No
     assert len(found.judged[0]["hog"].labels) == 20  # each of 10 images twice
     (sentence,) = leaderboard.ordered(found, settings(), 0)[1]["choice"]
     assert "candidates were judged by cross-validation: 10 training and validation" in sentence
+
+
+def joined(
+    run_id: str, how: ModelSearch, **candidates: Candidate
+) -> tuple[Screened, dict[str, Candidate]]:
+    found = search(run_id, how, **candidates)
+    return ensemble.joined(found, candidates, how, seed=0, run_id=run_id)
+
+
+def test_an_ensemble_is_one_more_row_with_the_costs_of_its_members(run_id: str) -> None:
+    found, candidates = joined(run_id, settings(ensemble=3, metric="log_loss"), hog=SVM, mlp=MLP)
+    rows = found.board.set_index("candidate")
+    alone = rows.loc[["hog", "mlp"]]
+    assert rows["size_mb"]["ensemble"] == alone["size_mb"].sum()
+    assert rows["latency/p50_ms"]["ensemble"] == alone["latency/p50_ms"].sum()
+    means = (found.judged[0]["hog"].probs + found.judged[0]["mlp"].probs) / 2
+    np.testing.assert_allclose(found.judged[0]["ensemble"].probs, means)
+    assert len(candidates["ensemble"].members) == 2
+    assert (
+        leaderboard.ordered(found, settings(metric="log_loss"), 0)[0]["candidate"][0] in rows.index
+    )
+
+
+def test_without_the_setting_or_over_a_limit_there_is_no_ensemble(run_id: str) -> None:
+    without, _ = joined(run_id, settings(), hog=SVM, mlp=MLP)
+    assert "ensemble" not in without.board["candidate"].tolist()
+    limit = float(without.board["size_mb"].max())  # of each, which both together exceed
+    over, _ = joined(run_id, settings(ensemble=2, size_budget_mb=limit), hog=SVM, mlp=MLP)
+    assert "ensemble" not in over.board["candidate"].tolist()
+
+
+def test_another_candidate_of_the_ensembles_name_is_an_error(run_id: str) -> None:
+    with pytest.raises(FieldmarkError, match="rename it"):
+        joined(run_id, settings(ensemble=2), hog=SVM, ensemble=MLP)

@@ -17,9 +17,10 @@ from pipeline.config.schema import Candidate
 from pipeline.training import augmentation, classifier, network
 from pipeline.training.augmentation import Policy
 from pipeline.training.classifier import Diverged, validation
-from pipeline.training.fit import Fitted, temperature
+from pipeline.training.fit import Fitted
 from pipeline.training.fit import fit as fit_candidate
 from pipeline.training.network import logits
+from pipeline.training.refit import temperature
 from pipeline.training.samples import Samples
 
 EIGHT = [0, 1, 0, 1, 0, 1, 0, 1]

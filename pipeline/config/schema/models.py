@@ -187,10 +187,14 @@ class Candidate(Parts):
     """Its name in params.yaml."""
     fit: Fit
     """How it is fitted, in full."""
+    members: list["Candidate"] = []
+    """Of an ensemble: the candidates whose probabilities are averaged; it has no head of its own."""
 
     @property
     def title(self) -> str:
         """What people call it: the network or descriptor, and how it is used."""
+        if self.members:
+            return f"mean of {'; '.join(member.title for member in self.members)}"
         parts = self.extractor.get("extractors", [self.extractor])
         kinds = [part.get("name", part["_target_"].rpartition(".")[-1]) for part in parts]
         network = any("name" in part for part in parts)

@@ -64,6 +64,10 @@ class ModelSearch(Section):
     """
     clearly_faster: float = Field(gt=0, le=1)
     """A candidate is clearly faster where its latency is at most this multiple of the best's."""
+    ensemble: NonNegativeInt = 0
+    """The best so many candidates of the last rung, within the limits, join as one more: the mean of
+    their probabilities. 0: they do not.
+    """
     latency_budget_ms: PositiveFloat
     """Median milliseconds for one image on this machine's CPU; a slower candidate is not
     chosen.

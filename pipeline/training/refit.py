@@ -1,0 +1,55 @@
+"""The final network, on more images than it was judged with, and its temperature."""
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import nn
+
+from pipeline.config.schema import Candidate
+from pipeline.training.augmentation import Policy
+from pipeline.training.fit import fit
+from pipeline.training.network import Network
+from pipeline.training.samples import Samples
+
+
+def refitted(
+    best: Candidate,
+    train: Samples,
+    val: Samples,
+    val_logits: Float32[np.ndarray, "n k"],
+    *,
+    on: str,
+    symmetry: str,
+    policy: Policy,
+    seed: int,
+) -> tuple[Network, float]:
+    """The final network and its temperature, in the precision that the network keeps it in.
+
+    on: `dev` fits on train and val together, `train` on train alone. val_logits: of val, by a
+    network that was fitted on train alone; the temperature comes from them.
+    """
+    degrees = temperature(val_logits, val.targets)
+    learned, watched = (train + val, None) if on == "dev" else (train, val)
+    final = fit(best, learned, watched, symmetry=symmetry, policy=policy, seed=seed).network
+    final.temperature.fill_(degrees)  # type: ignore[operator]
+    return final, float(final.temperature)  # type: ignore[arg-type]
+
+
+def temperature(
+    val_logits: Float32[np.ndarray, "n k"], targets: Float32[np.ndarray, "n k"]
+) -> float:
+    """The temperature that makes logits of unseen images honest: the least log loss (Guo et al.,
+    ICML 2017).
+    """
+    log_t = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    x, y = torch.from_numpy(val_logits).double(), torch.from_numpy(targets).double()
+    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(x / log_t.exp(), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return float(log_t.exp().clamp(0.05, 20).detach())
