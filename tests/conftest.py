@@ -133,6 +133,7 @@ def write_forty_photos(folder: Path) -> Path:
 
 
 SMOKE = """\
+name: fieldmark
 seed: 0
 images: data/images
 blur_faces: false

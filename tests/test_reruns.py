@@ -29,6 +29,7 @@ STAGES = [
 ]
 # Said here once more, so that dvc.yaml is compared with something.
 USED_BY = {
+    "name": {"evaluate", "export"},
     "seed": {*STAGES},
     "images": {"ingest"},
     "blur_faces": {"label-check", "preprocess", "export"},

@@ -31,7 +31,7 @@ def promote(
     from pipeline.config import load
     from pipeline.promotion import moves
 
-    cfg = load("blur_faces", "preprocess", "export", "promotion")
+    cfg = load("name", "blur_faces", "preprocess", "promotion")
     moves.promote(cfg, version, force=force, why=why, take_over=take_over)
 
 
@@ -41,7 +41,7 @@ def rollback(why: Why = "", take_over: TakeOver = False) -> None:
     from pipeline.config import load
     from pipeline.promotion import moves
 
-    moves.rollback(load("export"), why=why, take_over=take_over)
+    moves.rollback(load("name"), why=why, take_over=take_over)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -50,7 +50,7 @@ def models() -> None:
     from pipeline.config import load
     from pipeline.promotion import tables
 
-    tables.models(load("export"))
+    tables.models(load("name"))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -63,7 +63,7 @@ def compare(
     from pipeline.config import load
     from pipeline.promotion import beside
 
-    cfg = load("blur_faces", "preprocess", "export", "promotion")
+    cfg = load("name", "blur_faces", "preprocess", "promotion")
     beside.compare(cfg, first, second, html)
 
 
@@ -73,7 +73,7 @@ def history() -> None:
     from pipeline.config import load
     from pipeline.promotion import tables
 
-    tables.history(load("export"))
+    tables.history(load("name"))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -87,5 +87,5 @@ def reproduce(
     from pipeline.config import load
     from pipeline.promotion.reproduce import reproduce
 
-    if not reproduce(load("export"), run, keep=keep):
+    if not reproduce(load("name"), run, keep=keep):
         raise typer.Exit(1)

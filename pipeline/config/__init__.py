@@ -15,6 +15,7 @@ from pipeline.config.checks import inputs as inputs
 from pipeline.config.compose import PLAIN as PLAIN
 from pipeline.config.compose import Config as Config
 from pipeline.config.compose import load as load
+from pipeline.config.compose import project as project
 from pipeline.config.compose import wiring as wiring
 from pipeline.config.files import PARAMS as PARAMS
 from pipeline.config.files import groups as groups

@@ -9,11 +9,11 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from pipeline import FieldmarkError, redacted
 from pipeline.config import messages, schema
@@ -29,8 +29,13 @@ from pipeline.config.files import (
     read_yaml,
 )
 
-PLAIN = {"seed": int, "images": str, "blur_faces": bool}  # the parameters that are values
+PROJECT = "fieldmark"  # where no params.yaml names the project
+# The name of a registered model in MLflow, in its addresses and its filters.
+Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]{0,99}$")]
+# The parameters that are values.
+PLAIN: dict[str, Any] = {"name": Name, "seed": int, "images": str, "blur_faces": bool}
 EXAMPLES = {
+    "name": PROJECT,
     "seed": "0",
     "images": "data/images",
     "blur_faces": "false",
@@ -41,6 +46,7 @@ EXAMPLES = {
 class Config:
     """The sections that one stage declares in dvc.yaml; asking for another one is an error."""
 
+    name: str
     seed: int
     images: str
     blur_faces: bool
@@ -113,6 +119,15 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
     return Config(**values)
 
 
+def project() -> str:
+    """The project's name, which its runs, its registered model and its pages carry.
+
+    Raises FieldmarkError for one that cannot be a name.
+    """
+    params = read_yaml(PARAMS) if PARAMS.exists() else {}
+    return str(_plain("name", Name, params.get("name", PROJECT)))
+
+
 def wiring() -> dict[str, Any]:
     """The stages of dvc.yaml with its templates resolved: {stage: {cmd, params, deps, outs}}.
 
@@ -159,7 +174,7 @@ def _override(place: str, file: Path) -> str:
     return f"{added}{group}{'' if place == group else f'@{place}'}={file.stem}"
 
 
-def _plain(name: str, kind: type, value: Any) -> Any:
+def _plain(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, str) and value.startswith("~"):
         raise FieldmarkError(
             f"{PARAMS}: {name}: DVC does not know what ~ stands for; write "

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline import FieldmarkError
 from pipeline.config import messages, schema
 from pipeline.config.compose import PLAIN, load
 from pipeline.config.files import CANDIDATES, CONF, PARAMS, groups, read_yaml
 
 MEANINGS = {
+    "name": "The project: its experiment and registered model in MLflow, and its pages.",
     "seed": "Whatever is random follows from it: the same seed gives the same result.",
     "images": "Where the images are: a folder, an archive, a listing, or an address.",
     "blur_faces": "Whether faces are blurred before anything learns from a photo or shows it.",
@@ -132,8 +135,8 @@ def _file(section: str, place: list[str]) -> Path:
     return PARAMS if turned else CONF / "fit" / f"{params['fit']['use']}.yaml"
 
 
-def _of_type(kind: type) -> dict[str, str]:
-    return {"type": {int: "integer", str: "string", bool: "boolean"}[kind]}
+def _of_type(kind: Any) -> dict[str, Any]:
+    return TypeAdapter(kind).json_schema()
 
 
 def _section(group: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    project: str
     model: str
     dataset: str
     classes: list[str]

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from pipeline import config
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
 from pipeline.monitor.records import Recorder
@@ -47,7 +48,12 @@ def render(look: Look | None, *, every_s: float, lost: int = 0, paused: bool = F
     It reloads itself unless it is `paused`, for people who read slowly or use a screen reader.
     """
     return _template().render(
-        look=look, every_s=max(1, round(every_s)), lost=lost, paused=paused, words=WORDS
+        look=look,
+        every_s=max(1, round(every_s)),
+        lost=lost,
+        paused=paused,
+        words=WORDS,
+        project=config.project(),
     )
 
 

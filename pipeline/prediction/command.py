@@ -75,7 +75,7 @@ def named(model: str, *, few_images: bool = False) -> Model:
     if Path(model).is_dir():
         return load(Path(model), few_images=few_images)
     name, joint, which = model.removeprefix("models:/").rpartition("@" if "@" in model else "/")
-    name = name or config.load("export").export.registered_name
+    name = name or config.project()
     source = (
         Registry(name, which, few_images=few_images)
         if which.isdigit() and joint != "@"

@@ -35,7 +35,7 @@ def compare(cfg: Config, first: str, second: str, html: Path | None) -> None:
 
     Raises FieldmarkError where there is no such version, or the store does not answer.
     """
-    registry = connect(cfg.export.registered_name)
+    registry = connect(cfg.name)
     one, other = registry.find(first), registry.find(second)
     if one.version == other.version:
         raise FieldmarkError(f"{first} and {second} are both version {one.version}; name two")

@@ -51,7 +51,7 @@ def promote(
     """
     if force and not why.strip():
         raise FieldmarkError("--force needs --why TEXT; it stays on record")
-    with _alone_with_store(cfg.export.registered_name, take_over) as registry:
+    with _alone_with_store(cfg.name, take_over) as registry:
         chosen, now, history = registry.find(version), registry.production(), records.read(registry)
         before, after = _number(now) or records.last(history), str(chosen.version)
         if _number(now) == after:
@@ -82,7 +82,7 @@ def rollback(cfg: Config, *, why: str = "", take_over: bool = False) -> None:
     `take_over` closes what another machine left unfinished. Raises FieldmarkError where there is
     none, Refused where somebody else moves the alias.
     """
-    with _alone_with_store(cfg.export.registered_name, take_over) as registry:
+    with _alone_with_store(cfg.name, take_over) as registry:
         now, history = registry.production(), records.read(registry)
         before = _number(now) or records.last(history)
         there = {str(version.version) for version in registry.versions()}

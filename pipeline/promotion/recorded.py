@@ -30,7 +30,7 @@ def find(cfg: Config, title: str) -> Recorded:
 
     Raises FieldmarkError where it cannot be rebuilt.
     """
-    registry = connect(cfg.export.registered_name)
+    registry = connect(cfg.name)
     run = _run(registry, title)
     while parent := run.data.tags.get("mlflow.parentRunId"):
         run = registry.client.get_run(parent)

@@ -15,7 +15,6 @@ from pipeline import FieldmarkError
 from pipeline.runs import failures, tracking
 
 CANDIDATE, PRODUCTION, PREVIOUS = "candidate", "production", "previous"
-EXPERIMENT = "fieldmark-promotions"
 T = TypeVar("T")
 # What is raised where a store does not answer: by MLflow, the database, the network and the file
 # system.
@@ -80,14 +79,19 @@ class Registry:
             self.client.set_registered_model_alias(self.name, alias, version)
 
 
+def history_of(name: str) -> str:
+    """The experiment that holds the history of a model."""
+    return f"{name}-promotions"
+
+
 def connect(name: str) -> Registry:
     """The registry of the store in use; restores a history that was deleted in MLflow."""
-    client = tracking.connect()
-    there = client.get_experiment_by_name(EXPERIMENT)
+    client, history = tracking.connect(), history_of(name)
+    there = client.get_experiment_by_name(history)
     if there is not None and there.lifecycle_stage == "deleted":
         client.restore_experiment(there.experiment_id)
-    client = tracking.connect(EXPERIMENT)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    client = tracking.connect(history)
+    experiment = client.get_experiment_by_name(history)
     assert experiment is not None
     return Registry(client, str(experiment.experiment_id), name)
 

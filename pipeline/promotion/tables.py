@@ -26,7 +26,7 @@ def models(cfg: Config) -> None:
 
     Raises FieldmarkError where nothing is registered, or the store does not answer.
     """
-    registry = connect(cfg.export.registered_name)
+    registry = connect(cfg.name)
     aliases = registry.aliases()
     table = Table(
         Column("", justify="right"),
@@ -71,7 +71,7 @@ def history(cfg: Config) -> None:
 
     Raises FieldmarkError where the store does not answer.
     """
-    registry = connect(cfg.export.registered_name)
+    registry = connect(cfg.name)
     rows = _rows(records.read(registry), registry)
     if not rows:
         print("nothing was promoted yet; `fieldmark promote` promotes a version")

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pipeline import FieldmarkError, one_line
+from pipeline import FieldmarkError, config, one_line
 from pipeline.review import entry
 from pipeline.review.board import Board
 from pipeline.review.learner import Learner
@@ -87,7 +87,7 @@ def _guard(app: FastAPI, token: str) -> None:
 
 
 def _show(app: FastAPI, pictures: Pictures) -> None:
-    page = pages.read(PAGE)
+    page = pages.read(PAGE, config.project())
     policy = pages.content_security_policy(page)
 
     @app.get("/", response_class=HTMLResponse)

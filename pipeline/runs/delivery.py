@@ -5,8 +5,9 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+from pipeline import config
 from pipeline.runs import failures, pending, stores
-from pipeline.runs.entries import EXPERIMENT, send
+from pipeline.runs.entries import send
 
 
 class Line:
@@ -45,12 +46,14 @@ class Line:
             self._journal.close()
 
 
-def connect(experiment: str = EXPERIMENT) -> MlflowClient:
+def connect(experiment: str = "") -> MlflowClient:
     """A client of the store; creates the experiment and delivers the entries on disk.
+
+    By default that is the experiment of the project.
 
     Raises FieldmarkError, within seconds, where the store does not answer.
     """
-    client = stores.connect(experiment)
+    client = stores.connect(experiment or config.project())
     place = stores.place(stores.address())
     if pending.folder().exists():
         try:

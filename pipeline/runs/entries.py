@@ -16,11 +16,10 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from pipeline import redacted
+from pipeline import config, redacted
 from pipeline.runs import artifacts
 from pipeline.runs.pending import Entry
 
-EXPERIMENT = "fieldmark"
 HANDLE = "kept-"  # the prefix of a run that the server does not know yet
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's own limits
 MODEL_FILES = ("signature.json", "thresholds.json", "reference.parquet", "card.md")
@@ -33,8 +32,8 @@ def send(client: MlflowClient, entry: Entry) -> str:
 
 
 def experiment(client: MlflowClient) -> str:
-    """The id of the experiment of all rebuilds and stages."""
-    there = client.get_experiment_by_name(EXPERIMENT)
+    """The id of the experiment of all rebuilds and stages, which has the project's name."""
+    there = client.get_experiment_by_name(config.project())
     assert there is not None
     return str(there.experiment_id)
 
@@ -121,7 +120,7 @@ def _register(client: MlflowClient, entry: Entry) -> str:
 
 def _new_version(client: MlflowClient, entry: Entry) -> str:
     """Registered last, when all its files are there."""
-    mlflow.set_experiment(EXPERIMENT)
+    mlflow.set_experiment(config.project())
     with mlflow.start_run(run_id=entry["run"], log_system_metrics=False):
         model_id = _log_model(Path(entry["path"]))
     client.update_run(entry["run"], status="RUNNING")  # `end` closes it later

@@ -21,7 +21,6 @@ from mlflow.entities import Run
 from pipeline.runs import artifacts, processes, rebuilds, stores
 from pipeline.runs.delivery import Line
 from pipeline.runs.delivery import connect as connect
-from pipeline.runs.entries import EXPERIMENT as EXPERIMENT
 from pipeline.runs.entries import HANDLE, MODEL_FILES, experiment
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
+from pipeline import config
 from pipeline.web import pages
 
 PAGE = Path(__file__).parent / "page.html"
@@ -12,7 +13,7 @@ PAGE = Path(__file__).parent / "page.html"
 
 def router() -> APIRouter:
     """The page at /, for browsers."""
-    page = pages.read(PAGE)
+    page = pages.read(PAGE, config.project())
     headers = {
         "Content-Security-Policy": pages.content_security_policy(page, "'self' blob: data:"),
         "Cache-Control": "no-cache",

@@ -31,7 +31,7 @@ def serve(
 
     Raises FieldmarkError where keys are missing, the port is taken or no valid model can be loaded.
     """
-    cfg = config.load("serving", "export", "monitor")
+    cfg = config.load("name", "serving", "monitor")
     overrides = {"host": host or None, "port": port, "workers": workers}
     serving = cfg.serving.model_copy(
         update={key: value for key, value in overrides.items() if value is not None}
@@ -39,7 +39,7 @@ def serve(
     plan = Plan(
         cfg=serving,
         monitor=cfg.monitor,
-        name=cfg.export.registered_name,
+        name=cfg.name,
         folder=folder,
         version=version,
         keep=serving.feedback.keep if keep is None else keep,

@@ -51,6 +51,7 @@ def run(
     sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     findings = Evidence(
+        project=cfg.name,
         model=winner.title,
         dataset=f"{len(test.rows)} test images of {len(classes)} classes",
         classes=classes,

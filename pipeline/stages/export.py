@@ -58,5 +58,5 @@ def run(
     )
     (out / "card.md").write_text(card, encoding="utf-8")
     record = tags(code, outputs, cfg.seed, tested, checked, leaks, tune)
-    tracking.register(out, cfg.export.registered_name, tags=record)
+    tracking.register(out, cfg.name, tags=record)
     return {**checked, "size_mb": (out / "model.onnx").stat().st_size / 1e6}

@@ -5,6 +5,7 @@ A page may load only its own style and script, which it names by their hashes.
 
 import base64
 import hashlib
+import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 SHARED = Path(__file__).with_name("pages.js")
 MARK = "/* pages.js */"  # the place of the shared script in a page
+PROJECT = "{{ project }}"  # the place of the project's name
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -20,11 +22,11 @@ HEADERS = {
 }
 
 
-def read(page: Path) -> str:
-    """The page with the shared script in place."""
-    return page.read_text(encoding="utf-8").replace(
-        MARK, SHARED.read_text(encoding="utf-8").strip(), 1
-    )
+def read(page: Path, project: str) -> str:
+    """The page with the shared script and the project's name in place."""
+    script = SHARED.read_text(encoding="utf-8").strip()
+    text = page.read_text(encoding="utf-8").replace(MARK, script, 1)
+    return text.replace(PROJECT, html.escape(project))
 
 
 def content_security_policy(page: str, pictures: str = "'self'") -> str:

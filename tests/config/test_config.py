@@ -140,11 +140,21 @@ def test_a_slip_in_conf_names_that_file() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_missing_section_says_how_to_write_it() -> None:
-    Path("params.yaml").write_text("seed: 0\nimages: data/images\nblur_faces: false\n")
+    params = "name: fieldmark\nseed: 0\nimages: data/images\nblur_faces: false\n"
+    Path("params.yaml").write_text(params)
     with pytest.raises(
         FieldmarkError, match=re.escape("write for example `ingest: {use: default}`")
     ):
         config.load()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_name_that_a_registry_cannot_hold_is_refused_before_anything_runs() -> None:
+    turn("name: my birds/2")
+    with pytest.raises(FieldmarkError, match="params.yaml: name: .*not 'my birds/2'"):
+        config.load()
+    with pytest.raises(FieldmarkError, match="params.yaml: name: "):
+        config.project()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_dvc_and_mlflow_get_the_few_figures_that_a_person_compares() -> None:
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     whole = evidence.Evidence(
+        project="fieldmark",
         model="m",
         dataset="d",
         classes=["ä", "б"],

@@ -18,7 +18,7 @@ from registered import PASSING, aliases, register
 from pipeline import FieldmarkError, config
 from pipeline.promotion import moves, records, tables
 from pipeline.promotion.records import Record
-from pipeline.promotion.registry import EXPERIMENT, Registry, connect
+from pipeline.promotion.registry import Registry, connect, history_of
 from pipeline.runs import processes, tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
@@ -487,7 +487,7 @@ def test_the_history_is_shown_and_stands_as_runs_in_mlflow(
     output = capsys.readouterr().out
     assert max(map(len, output.splitlines())) <= 80
     assert output.index("the copies") < output.index("refused")  # newest first
-    experiment = client().get_experiment_by_name(EXPERIMENT)
+    experiment = client().get_experiment_by_name(history_of("fieldmark"))
     assert experiment is not None
     runs = client().search_runs([experiment.experiment_id])
     assert [(run.info.run_name, run.info.status, run.data.tags["to"]) for run in runs] == [

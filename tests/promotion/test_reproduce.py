@@ -98,7 +98,7 @@ def record(project: Path, dirty: str = "false", commit: str = "", **figures: flo
     rebuild's id.
     """
     client = tracking.connect()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name("fieldmark")
     assert experiment is not None
     lock = OmegaConf.load("dvc.lock")
     hashes = {stage: str(lock.stages[stage].outs[0].md5) for stage in ("ingest", "evaluate")}
@@ -309,7 +309,7 @@ def test_a_commit_that_is_not_here_is_refused(project: Path) -> None:
 def test_a_stage_that_was_not_run_anew_is_found_by_what_it_made(project: Path) -> None:
     run = record(project)
     client = tracking.connect()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name("fieldmark")
     assert experiment is not None
     above = client.get_run(run)
     last = next(

@@ -92,6 +92,7 @@ def full() -> report.Report:
     shifted = stability.table(labels, probs, {"shift_2px": probs[::-1]})
     return report.Report(
         evidence=evidence.Evidence(
+            project="fieldmark",
             model="tiny_net",
             dataset=EVIL,
             classes=CLASSES,

@@ -242,7 +242,7 @@ def test_a_server_that_goes_away_in_the_middle_of_a_stage_gets_the_rest_when_it_
 
 
 def _all(client: MlflowClient) -> list[Run]:
-    there = client.get_experiment_by_name(tracking.EXPERIMENT)
+    there = client.get_experiment_by_name("fieldmark")
     assert there is not None
     return list(client.search_runs([there.experiment_id]))
 

@@ -12,14 +12,15 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from pipeline import cli
-from pipeline.runs import tracking
+from pipeline.promotion import registry
+from pipeline.runs import entries, tracking
 
 # MLflow's own use of SQLAlchemy; nothing of ours can change it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:sqlalchemy.exc.SADeprecationWarning")
 
 
 def artifact_location() -> str:
-    experiment = tracking.connect().get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = tracking.connect().get_experiment_by_name("fieldmark")
     assert experiment is not None
     return str(experiment.artifact_location)
 
@@ -65,6 +66,24 @@ def test_a_project_folder_that_was_moved_takes_its_runs_and_models_along(
     assert (tracking.download(f"runs:/{run.info.run_id}/note.txt", tmp_path)).read_text() == "kept"
     assert (tracking.download("models:/m/1", tmp_path / "model") / "note.txt").read_text() == "kept"
     assert artifact_location() == (new / "mlartifacts").as_uri()
+
+
+def test_two_projects_share_a_store_and_keep_runs_and_moves_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
+    found = {}
+    for name in ("birds", "cells"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("params.yaml").write_text(f"name: {name}\n")
+        with tracking.stage_run("ingest", {"out.hash": name}, {}, {}):
+            pass
+        moves = registry.connect(name).experiment
+        found[name] = (entries.experiment(tracking.connect()), moves)
+    assert len({*found["birds"], *found["cells"]}) == 4
+    assert tracking.run_that_made("ingest", "birds") is None
+    assert tracking.run_that_made("ingest", "cells") is not None
 
 
 def test_make_ui_says_where_the_runs_are_when_they_are_on_a_server() -> None:

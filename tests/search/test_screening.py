@@ -27,7 +27,7 @@ def run_id(tmp_path: Path, empty_store: Path) -> str:
     """A stage's run in a store of one's own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     client = tracking.connect()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name("fieldmark")
     assert experiment is not None
     made = client.create_run(experiment.experiment_id, run_name="model-search", tags={"seed": "0"})
     return str(made.info.run_id)

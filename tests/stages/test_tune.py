@@ -67,7 +67,7 @@ def run_id(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     client = tracking.connect()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name("fieldmark")
     assert experiment is not None
     made = client.create_run(experiment.experiment_id, run_name="tune", tags={"seed": "0"})
     return str(made.info.run_id)

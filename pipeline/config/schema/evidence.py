@@ -108,8 +108,6 @@ class Export(Section):
     """Largest difference of a probability between ONNX and the trained network."""
     latency_runs: PositiveInt
     """Images that the latency is measured on."""
-    registered_name: str
-    """Name of the model in the registry."""
     target_risk: float = Field(gt=0, lt=1)
     """The model abstains where that keeps the fraction of wrong answers below this."""
     risk_delta: float = Field(gt=0, lt=1)
