@@ -138,7 +138,7 @@ def monitor(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
-    """Print how the model does in production; exit code 1 where there is an alert."""
+    """Print traffic, drift and accuracy of what is served; exit code 1 where there is an alert."""
     from pipeline.monitor.show import show
 
     if show(since=since, json=json):

@@ -115,11 +115,11 @@ def _of_splits(rows: pd.DataFrame, leaks: pd.Series) -> list[Finding]:
 def _of_metadata(rows: pd.DataFrame) -> list[Finding]:
     carried = Counter(key for text in rows["metadata"] for key in json.loads(text))
     return [
-        ("images that carried a place (GPS)", carried["has_gps"], "left behind in data/ingest"),
+        ("images that carried a place (GPS)", carried["has_gps"], "it stays in data/ingest"),
         (
             "images that carried other metadata",
             carried["has_metadata"],
-            "left behind in data/ingest, but for the camera's model",
+            "it stays in data/ingest, except the camera's model",
         ),
     ]
 

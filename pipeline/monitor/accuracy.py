@@ -3,6 +3,8 @@
 import pandas as pd
 from scipy.stats import binomtest
 
+FEWEST = 50  # answers from which an accuracy is estimated without labels
+
 
 def above(k: int, n: int, limit: float) -> bool:
     """Whether k of n cases exceed the rate `limit` by more than chance: exact test, level 2.5 %."""
@@ -19,9 +21,10 @@ def threshold(reference: pd.DataFrame) -> float:
     return float(ranked[wrong]) if wrong < len(ranked) else float("inf")
 
 
-def expected(reference: pd.DataFrame, confidence: pd.Series) -> tuple[float, float]:
+def expected(reference: pd.DataFrame, confidence: pd.Series) -> tuple[float, int]:
     """The expected accuracy without labels, by two methods: the mean confidence, and ATC.
 
-    Both hold while the model stays calibrated; strange images make both too high.
+    The second is the number of answers that ATC takes for right. Both hold while the model stays
+    calibrated; strange images make both too high.
     """
-    return float(confidence.mean()), float((confidence >= threshold(reference)).mean())
+    return float(confidence.mean()), int((confidence >= threshold(reference)).sum())

@@ -30,13 +30,16 @@ class Accuracy(BaseModel):
     """The accuracy as fractions, by three methods, and in the reference.
 
     `low` and `high` are Wilson's 95 % interval of `right` among `labelled`. `in_reference_low` is
-    the lower end of that interval in the reference.
+    the lower end of that interval in the reference. `by_threshold`, with its Wilson interval, and
+    `by_confidence` are None where fewer than accuracy.FEWEST answers have a confidence.
     """
 
     in_reference: float | None
     in_reference_low: float
     by_confidence: float | None
     by_threshold: float | None
+    by_threshold_low: float | None
+    by_threshold_high: float | None
     labelled: int
     right: int
     low: float

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from pipeline import config
+from pipeline.monitor.accuracy import FEWEST
 from pipeline.monitor.alerts import WORDS
 from pipeline.monitor.clock import clock
 from pipeline.monitor.records import Recorder
@@ -21,11 +22,14 @@ HEADERS = {
     "'none'",
     "Cache-Control": "no-store",
 }
+PATIENCE_S = 2.0  # for a look at the newest records
 WIDTH, HEIGHT = 480, 96  # of a chart, in units that stretch with the page
 
 
 def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
-    """The page as a route; it shows the watcher's last look and never waits for the store."""
+    """The page as a route; it shows the watcher's last look, and asks for a new one where there are
+    records that this look lacks. It never waits long for the store.
+    """
     routes = APIRouter()
 
     @routes.get(
@@ -34,6 +38,9 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
         summary="Monitoring, as a page",
     )
     def monitor(paused: bool = False) -> HTMLResponse:
+        last = watcher.last
+        if last is None or recorder.last_put > last.summary.until:
+            watcher.look_again(PATIENCE_S)
         return HTMLResponse(
             render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, paused=paused),
             headers=HEADERS,
@@ -53,6 +60,7 @@ def render(look: Look | None, *, every_s: float, lost: int = 0, paused: bool = F
         lost=lost,
         paused=paused,
         words=WORDS,
+        fewest=FEWEST,
         project=config.project(),
     )
 

@@ -43,7 +43,7 @@ class Recorder:
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(queue_size)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lost, self._lost_written = 0, 0  # since the start, and as the store knows it
-        self._away = False
+        self._away, self._last_put = False, -math.inf
         self._refused, self._refused_written = Counter[tuple[float, str, int]](), -math.inf
         self._thread = threading.Thread(target=self._work, name="monitor-records", daemon=True)
         self._thread.start()
@@ -57,6 +57,11 @@ class Recorder:
     def waiting(self) -> int:
         """Records and labels in the queue."""
         return self._queue.qsize()
+
+    @property
+    def last_put(self) -> float:
+        """When this process last took a record, in seconds since 1970; -inf before the first."""
+        return self._last_put
 
     @property
     def away(self) -> bool:
@@ -100,6 +105,7 @@ class Recorder:
             return False
         try:
             self._queue.put_nowait((kind, item))
+            self._last_put = time.time()
         except queue.Full:
             self._lose(1)
             return False

@@ -91,22 +91,28 @@ def _traffic(span: Summary) -> Table:
 
 
 def _accuracy(span: Summary) -> Table:
-    columns = _right("validation", "expected", "by conf.", "labelled", "right (95 % interval)")
+    columns = _right("validation", "expected (95 %)", "labels", "right (95 %)")
     table = _table(
         "\nAccuracy: expected from confidence, and by people's labels", "version", *columns
     )
     for v in span.versions:
         a = v.accuracy
-        right = f"{a.right / a.labelled:.1%} ({a.low:.1%} to {a.high:.1%})" if a.labelled else ""
+        right = _between(a.right / a.labelled, a.low, a.high) if a.labelled else ""
         table.add_row(
             _short(v.version),
             _share(a.in_reference),
-            _share(a.by_threshold),
-            _share(a.by_confidence),
+            _between(a.by_threshold, a.by_threshold_low, a.by_threshold_high),
             f"{a.labelled}",
             right,
         )
     return table
+
+
+def _between(value: float | None, low: float | None, high: float | None) -> str:
+    """With its interval; empty where there are too few answers."""
+    if value is None or low is None or high is None:
+        return ""
+    return f"{value:.1%} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _classes(version: Version) -> Table:

@@ -134,11 +134,13 @@ def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accurac
     right = int((labelled["label"] == labelled["predicted"]).sum())
     low, high = wilson(right, len(labelled))
     confidence = answered["confidence"].dropna().astype(float)
-    mean, above = (
+    mean, taken_for_right = (
         accuracy.expected(reference, confidence)
-        if reference is not None and len(confidence) > 0
+        if reference is not None and len(confidence) >= accuracy.FEWEST
         else (None, None)
     )
+    n = len(confidence)
+    ends = (None, None) if taken_for_right is None else wilson(taken_for_right, n)
     correct = (
         pd.Series(dtype=bool) if reference is None else reference["label"] == reference["predicted"]
     )
@@ -146,7 +148,9 @@ def _accuracy(answered: pd.DataFrame, reference: pd.DataFrame | None) -> Accurac
         in_reference=float(correct.mean()) if len(correct) else None,
         in_reference_low=wilson(int(correct.sum()), len(correct))[0],
         by_confidence=mean,
-        by_threshold=above,
+        by_threshold=None if taken_for_right is None else taken_for_right / n,
+        by_threshold_low=ends[0],
+        by_threshold_high=ends[1],
         labelled=len(labelled),
         right=right,
         low=low,

@@ -16,6 +16,7 @@ from pipeline.monitor.alerts import Alert
 from pipeline.monitor.figures import Summary
 
 log = logging.getLogger(__name__)
+WRITTEN_S = 0.4  # after this time a record is in the store; see records.PAUSE_S
 CurrentModel = Callable[[], tuple[str, pd.DataFrame | None]]
 
 
@@ -55,6 +56,7 @@ class Watcher:
         self._stored_version = ""
         self.last: Look | None = None
         self._engine, self._stop = tables.connect(url), threading.Event()
+        self._wake, self._looked = threading.Event(), threading.Event()
         self._raised: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._work, name="monitor-watch", daemon=True)
 
@@ -64,8 +66,18 @@ class Watcher:
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the thread after the current look; wait for `timeout_s` at most."""
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def look_again(self, patience_s: float) -> None:
+        """Ask the thread for a look at the records so far, and wait for it, for `patience_s` at most."""
+        if not self._thread.is_alive():
+            return
+        time.sleep(WRITTEN_S)
+        self._looked.clear()
+        self._wake.set()
+        self._looked.wait(patience_s)
 
     def refresh(self) -> None:
         """Look now; a store that cannot be reached is logged, and `last` becomes None."""
@@ -86,8 +98,10 @@ class Watcher:
 
     def _work(self) -> None:
         while not self._stop.is_set():
+            self._wake.clear()
             self.refresh()
-            self._stop.wait(self.cfg.every_s)
+            self._looked.set()
+            self._wake.wait(self.cfg.every_s)
 
     def _log(self, current: list[Alert]) -> None:
         now = {(alert.kind, alert.version): alert for alert in current}

@@ -8,6 +8,16 @@ import pandas as pd
 
 DASH = "–"
 SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "f1_weighted"}
+LATENCIES = {"p50_ms": "ms per photo", "batch_ms": "ms per photo, in a batch"}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+METRICS = {
+    "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "mcc": "Matthews\u2019 correlation",
+    "ece": "calibration error (ECE)",
+}
 SHARES |= {"balanced_accuracy", "top3_accuracy", "largest_class", "worst_recall", "set_coverage"}
 
 
@@ -47,6 +57,13 @@ def table(frame: pd.DataFrame) -> Table:
 
 
 def _heading(column: str) -> str:
+    split, _, name = column.rpartition("/")
+    if split == "latency":
+        return LATENCIES.get(name, name.replace("_", " "))
+    if split in SPLITS:
+        return f"{METRICS.get(name, name.replace('_', ' '))} ({SPLITS[split]})"
+    if column in METRICS:
+        return METRICS[column]
     if "." in column:  # the key of a setting, to be copied into params.yaml
         return column
     return "count" if column == "n" else column.removeprefix("n_").replace("_", " ")

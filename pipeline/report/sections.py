@@ -23,7 +23,7 @@ AUDIT_HEADINGS = {
     "n_planted": "wrong labels",
     "n_suspect": "doubted labels",
     "average_precision": "average precision",
-    "random_average_precision": "average precision of a random order",
+    "random_average_precision": "average precision in a random order",
 }
 NAMES = {
     "accuracy": "Accuracy",
@@ -138,8 +138,13 @@ def mistakes(report: Report) -> Values | None:
 
 
 def labels(report: Report) -> Values:
-    """What label-check found in the data."""
-    return {"audit_headings": AUDIT_HEADINGS}
+    """What label-check found in the data; what it found nothing of is one line."""
+    findings = report.label_check.findings
+    return {
+        "audit_headings": AUDIT_HEADINGS,
+        "found": findings[findings["n"] > 0],
+        "not_found": findings.loc[findings["n"] == 0, "finding"].tolist(),
+    }
 
 
 def candidates(report: Report) -> Values:

@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from pipeline.runs import artifacts, processes, rebuilds, stores
 from pipeline.runs.delivery import Line
 from pipeline.runs.delivery import connect as connect
-from pipeline.runs.entries import HANDLE, MODEL_FILES, experiment
+from pipeline.runs.entries import HANDLE, HEADLINE, MODEL_FILES, experiment
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,17 @@ def log_metrics(
 
 
 def log_result(metrics: Mapping[str, float]) -> None:
-    """A stage's numbers, also on the run of its rebuild, so that rebuilds can be compared.
-
-    Where two stages have a number of one name, the rebuild keeps the later one.
-    """
+    """A stage's numbers, and those of HEADLINE also on the run of its rebuild."""
     log_metrics(metrics)
     above = _open[-1].tags["mlflow.parentRunId"]
-    _send_metrics([(key, float(value), 0) for key, value in metrics.items()], above)
+    points = [(key, float(metrics[key]), 0) for key in HEADLINE if key in metrics]
+    if points:
+        _send_metrics(points, above)
+
+
+def describe(text: str) -> None:
+    """What MLflow shows as the description of the rebuild that the active run belongs to."""
+    tag({"mlflow.note.content": text}, _open[-1].tags["mlflow.parentRunId"])
 
 
 def log_history(history: list[dict[str, float]], run_id: str) -> None:

@@ -19,13 +19,14 @@ from pipeline.evaluation import (
     evidence,
     facts,
     measuring,
+    outcome,
     tables,
     verdict,
 )
 from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
-from pipeline.runs import lineage
+from pipeline.runs import lineage, tracking
 from pipeline.training import answers, network
 
 
@@ -68,5 +69,6 @@ def run(
     evidence.write(findings, out)
     conformal.write(sets, out)
     tables.write(preprocess_test, test, measured, settings, out)
+    tracking.describe(outcome.reached(findings))
     page.write(reading.report(out, ingest_quarantine=ingest_quarantine, tune=tune, **earlier), out)
     return {**evidence.flat(figures), **robust.values(), "test/n": float(len(test.rows))}

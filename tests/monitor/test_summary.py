@@ -203,15 +203,20 @@ def test_the_accuracy_of_a_version_stands_beside_what_its_reference_and_its_conf
         }
     )
     seen = summed(
-        served(8, confidence=[0.1, 0.2, *[0.9] * 6], label=["cat", "cat", "dog", *[None] * 5]),
+        served(
+            80, confidence=[0.1, 0.2, *[0.9] * 6] * 10, label=["cat", "cat", "dog", *[None] * 77]
+        ),
         v1=reference,
     )
     found = seen.versions[0].accuracy
     assert (found.in_reference, found.in_reference_low) == (0.9, wilson(9, 10)[0])
     assert (found.by_confidence, found.by_threshold) == (pytest.approx(0.7125), 0.875)
+    assert (found.by_threshold_low, found.by_threshold_high) == wilson(70, 80)
     assert (found.labelled, found.right, (found.low, found.high)) == (3, 2, wilson(2, 3))
     assert seen.versions[0].confidence_in_reference == pytest.approx(0.55)
-    unknown = summed(served(8)).versions[0].accuracy
+    few = summed(served(49), v1=reference).versions[0].accuracy
+    assert (few.in_reference, few.by_confidence, few.by_threshold) == (0.9, None, None)
+    unknown = summed(served(80)).versions[0].accuracy
     assert (unknown.in_reference, unknown.by_confidence, unknown.by_threshold) == (None, None, None)
     silent = summed(served(8, status=503, confidence=None), v1=reference).versions[0].accuracy
     assert (silent.in_reference, silent.by_confidence, silent.by_threshold) == (0.9, None, None)

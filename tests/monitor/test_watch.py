@@ -143,6 +143,18 @@ def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
         }
 
 
+def test_the_page_shows_a_prediction_that_came_a_moment_ago(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    watcher, recorder, app = Watcher(url, MONITOR), Recorder(url, 10), FastAPI()
+    app.include_router(page.router(watcher, recorder))
+    watcher.start()
+    assert wait_until(lambda: watcher.last is not None, LONG)
+    recorder.put({"version": "3", "class": "cat", "confidence": 0.9})
+    shown = TestClient(app).get("/monitor").text
+    watcher.stop()
+    assert "<h2>Version 3<" in shown and "needs 50 answers" in shown
+
+
 def test_the_page_reloads_itself_until_it_is_paused(watcher: Watcher, recorder: Recorder) -> None:
     app = FastAPI()
     app.include_router(page.router(watcher, recorder))

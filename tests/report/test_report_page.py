@@ -151,7 +151,9 @@ def full() -> report.Report:
             report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)
         ],
         label_check=report.LabelCheck(
-            findings=pd.DataFrame({"finding": [EVIL], "n": [1234], "note": [EVIL]}),
+            findings=pd.DataFrame(
+                {"finding": [EVIL, "blur", "dark"], "n": [1234, 0, 0], "note": [EVIL, "", ""]}
+            ),
             audit=AUDIT,
             n_decided=7,
             n_changed=3,
@@ -255,6 +257,14 @@ def test_the_page_asks_for_nothing_outside_itself(page):
     assert all(target.startswith(("data:", "#")) for target in targets)
     assert "url(" not in page
     assert "@import" not in page
+
+
+def test_what_was_looked_for_and_not_found_is_one_line(page):
+    assert "Nothing was found of: blur; dark." in page
+
+
+def test_headers_are_words(page):
+    assert "ms per photo" in page and "p50 ms" not in page and "latency/" not in page
 
 
 def test_every_link_leads_to_a_section(page):

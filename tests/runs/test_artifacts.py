@@ -105,6 +105,8 @@ def test_the_input_example_of_a_registered_model_is_noise(
         version = tracking.register(folder, "fieldmark", tags={})
     got = tracking.download(f"models:/fieldmark/{version}", tmp_path / "got")
     model = mlflow.pyfunc.load_model(str(got))
+    described = tracking.connect().get_model_version("fieldmark", version).description
+    assert "`fieldmark promote 1` puts" in described and described.endswith("a card\n")
     example = model.input_example["images"]
     size = json.loads((folder / "signature.json").read_text())["inputs"][0]["shape"][1]
     assert (example.shape, example.dtype) == ((1, size, size, 3), np.uint8)

@@ -68,6 +68,21 @@ def test_a_project_folder_that_was_moved_takes_its_runs_and_models_along(
     assert artifact_location() == (new / "mlartifacts").as_uri()
 
 
+def test_a_rebuild_says_what_it_reached_and_has_few_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'store.db'}")
+    monkeypatch.chdir(tmp_path)
+    with tracking.stage_run("evaluate", {}, {}, {}) as run:
+        tracking.log_result({"test/accuracy": 0.9, "test/n": 656.0})
+        tracking.describe("90.0% right")
+    stage = tracking.connect().get_run(run).data
+    rebuild = tracking.connect().get_run(stage.tags["mlflow.parentRunId"]).data
+    assert stage.metrics == {"test/accuracy": 0.9, "test/n": 656.0}
+    assert rebuild.metrics == {"test/accuracy": 0.9}
+    assert rebuild.tags["mlflow.note.content"] == "90.0% right"
+
+
 def test_two_projects_share_a_store_and_keep_runs_and_moves_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
