@@ -250,7 +250,7 @@ def cfg(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> "
 
     from pipeline import config
 
-    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
+    cfg = config.load("name", "blur_faces", "preprocess", "promotion")
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

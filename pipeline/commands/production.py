@@ -55,7 +55,12 @@ def models() -> None:
 
 @app.command(rich_help_panel=PANEL)
 def compare(
-    first: Annotated[str, typer.Argument(help="A version's number or alias.")] = "production",
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A version's number or alias, a run's id, a git revision, or a dvc experiment."
+        ),
+    ] = "production",
     second: Annotated[str, typer.Argument(help="Another one.")] = "candidate",
     html: Annotated[Path | None, typer.Option(help="A file to write it to, as a page.")] = None,
 ) -> None:

@@ -23,10 +23,15 @@ def outputs() -> dict[str, str]:
 
     DVC writes it as each stage ends.
     """
-    locked: Any = OmegaConf.to_container(OmegaConf.load(LOCK)) if LOCK.exists() else {}
+    return locked(LOCK.read_text(encoding="utf-8")) if LOCK.exists() else {}
+
+
+def locked(text: str) -> dict[str, str]:
+    """The same, of the text of a dvc.lock."""
+    lock: Any = OmegaConf.to_container(OmegaConf.create(text))
     return {
         out["path"]: out["md5"]
-        for node in locked.get("stages", {}).values()
+        for node in lock.get("stages", {}).values()
         for out in node.get("outs", [])
     }
 

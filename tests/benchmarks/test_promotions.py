@@ -26,7 +26,7 @@ N = 50
 def test_fifty_processes_leave_one_production_at_any_moment_and_one_chain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = config.load("blur_faces", "preprocess", "export", "promotion")
+    cfg = config.load("name", "blur_faces", "preprocess", "promotion")
     monkeypatch.chdir(tmp_path)
     write_test_images(Path("data/preprocess/test"))
     for _ in range(N):

@@ -44,7 +44,7 @@ def killed(cfg: config.Config, what: str, number: int) -> int | None:
 
 @pytest.fixture(scope="module")
 def cfg() -> config.Config:
-    return config.load("blur_faces", "preprocess", "export", "promotion")
+    return config.load("name", "blur_faces", "preprocess", "promotion")
 
 
 @pytest.fixture(scope="module")

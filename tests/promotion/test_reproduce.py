@@ -161,7 +161,7 @@ def test_a_run_is_reproduced_from_its_commit_whatever_the_folder_holds_today(
 ) -> None:
     run = record(project, **{"latency/p50_ms": 900.0})
     (project / "work.py").write_text("raise SystemExit('broken since')")
-    assert reproduce.reproduce(config.load("export"), run)
+    assert reproduce.reproduce(config.load("name"), run)
     output = capsys.readouterr().out
     assert "every figure is reproduced" in output and "torch 0.1 then" in output
     assert worktrees(project) == 1
@@ -179,7 +179,7 @@ def test_photos_beside_the_project_are_copied_into_the_scratch_folder_alone(
     run = record(inner)
     shutil.rmtree(inner / ".dvc" / "cache")  # so they must be there
     before = beside(inner)
-    assert reproduce.reproduce(config.load("export"), run)
+    assert reproduce.reproduce(config.load("name"), run)
     assert beside(inner) == before
     assert scratch(inner) == []
 
@@ -235,7 +235,7 @@ def test_a_run_is_reproduced_in_a_sub_folder_of_a_repository(
     shutil.rmtree(inside / ".dvc" / "cache")
     run = record(inside, commit=commit_all(inside, "as it ran"))
     (inside / "work.py").write_text("raise SystemExit('broken since')")
-    assert reproduce.reproduce(config.load("export"), run)
+    assert reproduce.reproduce(config.load("name"), run)
     assert worktrees(inside) == 1
     assert scratch(inside) == []
 
@@ -260,7 +260,7 @@ def test_photos_changed_since_come_from_dvcs_cache_and_a_difference_is_an_exit_c
 def test_photos_that_came_back_from_production_are_among_those_of_today(project: Path) -> None:
     run = record(project)
     shutil.rmtree(project / ".dvc" / "cache")
-    assert reproduce.reproduce(config.load("export"), run)
+    assert reproduce.reproduce(config.load("name"), run)
 
 
 @pytest.mark.slow
@@ -269,18 +269,18 @@ def test_data_that_are_nowhere_are_said(project: Path) -> None:
     (project / "data" / "images" / "photo").write_bytes(b"another photo")
     shutil.rmtree(project / ".dvc" / "cache")
     with pytest.raises(FieldmarkError, match="neither those of today nor in DVC's cache"):
-        reproduce.reproduce(config.load("export"), run)
+        reproduce.reproduce(config.load("name"), run)
     assert worktrees(project) == 1
 
 
 def test_uncommitted_code_is_refused(project: Path) -> None:
     with pytest.raises(FieldmarkError, match="uncommitted changes: its code is nowhere on record"):
-        reproduce.reproduce(config.load("export"), record(project, dirty="true"))
+        reproduce.reproduce(config.load("name"), record(project, dirty="true"))
 
 
 def test_code_of_which_git_did_not_tell_is_refused_as_that(project: Path) -> None:
     with pytest.raises(FieldmarkError, match="git did not say which code it was"):
-        reproduce.reproduce(config.load("export"), record(project, dirty="unknown"))
+        reproduce.reproduce(config.load("name"), record(project, dirty="unknown"))
 
 
 def test_a_commit_without_the_project_is_refused(project: Path) -> None:
@@ -298,12 +298,12 @@ def test_where_git_does_not_answer_the_advice_is_not_to_fetch(
     run = record(project)
     owned_by_another(project, monkeypatch)
     with pytest.raises(FieldmarkError, match="safe.directory"):
-        reproduce.reproduce(config.load("export"), run)
+        reproduce.reproduce(config.load("name"), run)
 
 
 def test_a_commit_that_is_not_here_is_refused(project: Path) -> None:
     with pytest.raises(FieldmarkError, match="`git fetch` it first"):
-        reproduce.reproduce(config.load("export"), record(project, commit="0123456789" * 4))
+        reproduce.reproduce(config.load("name"), record(project, commit="0123456789" * 4))
 
 
 def test_a_stage_that_was_not_run_anew_is_found_by_what_it_made(project: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_stage_that_was_not_run_anew_is_found_by_what_it_made(project: Path) -
     client.log_metric(stage.info.run_id, "test/sum", 5.0)
     client.log_metric(stage.info.run_id, "stage_seconds", 7.0)  # which the one before it has, too
     client.set_terminated(stage.info.run_id)
-    assert reproduce.find(config.load("export"), stage.info.run_id).figures == {
+    assert reproduce.find(config.load("name"), stage.info.run_id).figures == {
         "test/sum": 5.0,
         "n_images": 1.0,
         "stage_seconds": 7.0,
