@@ -19,10 +19,10 @@ export HOME := $(or $(HOME),$(CURDIR)/.fieldmark/home)
 unexport PYTHONDONTWRITEBYTECODE  # a stage or a test would compile its modules again at every start
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository test update checked lint ui lock clean
+.PHONY: help repro repository test update checked lint ui experiments lock clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: repository .venv/ready ## Rebuild what changed, from images to a registered model; QUICK=yes a first try
 	$(if $(filter yes,$(QUICK)),@fieldmark quick)
@@ -54,6 +54,9 @@ else
 	  && echo "The runs, in half a minute: http://localhost:$${PORT:-5000}/#/experiments/$$id/runs?$(TRAINING)"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
 endif
+
+experiments: .venv/ready ## Compare `dvc exp run`s: their figures and what was turned
+	@dvc exp show --only-changed --drop '.*/' --keep accuracy
 
 lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \

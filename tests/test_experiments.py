@@ -167,7 +167,7 @@ def test_the_experiments_are_told_apart_by_what_was_turned(turned: Path, cache: 
     }
     left_out = {f"candidates.small_cnn.{key}" for key in ("use", *LESS)}
     columns = rows[0].keys() - {"Experiment", "rev", "typ", "Created"}
-    assert columns == {"test/accuracy", *values, *left_out}
+    assert columns == {"accuracy", *values, *left_out}
     assert values.items() <= rows[-1].items()
 
 
@@ -188,7 +188,7 @@ def test_another_data_set_is_chosen_like_any_file(built: Path, cache: Path, tmp_
     assert params(folder) == {**TURNED, "ingest": {"use": "digits", "source": {"per_class": 2}}}
     assert "Running stage" not in dvc(folder, cache, "repro", "ingest")
     told = shown(folder, cache)[0].keys() - {"Experiment", "rev", "typ", "Created"}
-    assert {name for name in told if not name.startswith("ingest.")} <= {"test/accuracy"}, (
+    assert {name for name in told if not name.startswith("ingest.")} <= {"accuracy"}, (
         "counts of images hide it"
     )
 

@@ -4,6 +4,7 @@ It holds every figure with its interval, the number of images behind it, its met
 The report renders it; whoever judges the model reads it.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
 
 FILE = "evidence.json"
+SUMMARY = "summary.json"  # what `dvc metrics show` and `dvc exp show` have columns for
+SUMMARISED = ("accuracy", "f1_macro", "ece")
 # What a person compares between two versions; everything else stands in evidence.json beside it.
 COMPARED = [
     *("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "ece"),
@@ -66,6 +69,16 @@ def write(evidence: Evidence, folder: Path) -> None:
         if not math.isfinite(figure.value):
             raise ValueError(f"{name} is {figure.value}")
     (folder / FILE).write_text(evidence.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    summary = json.dumps(summarised(evidence.figures), indent=1)
+    (folder / SUMMARY).write_text(f"{summary}\n", encoding="utf-8")
+
+
+def summarised(figures: Figures) -> dict[str, float]:
+    """The few numbers that fit a line of a terminal: SUMMARISED, and the accuracy's interval."""
+    accuracy = figures["accuracy"]
+    ends = {"low": accuracy.low, "high": accuracy.high}
+    values = {name: figures[name].value for name in SUMMARISED}
+    return {**values, **{name: value for name, value in ends.items() if value is not None}}
 
 
 def read(folder: Path) -> Evidence:

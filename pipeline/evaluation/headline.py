@@ -1,12 +1,11 @@
 """The figures that a model is known by: accuracy, F1, calibration and so on, with intervals."""
 
 import numpy as np
-from jaxtyping import Bool
 
 from pipeline.config.schema import Bootstrap
 from pipeline.evaluation import intervals, metrics
 from pipeline.evaluation.figures import Figure, Figures
-from pipeline.evaluation.proportions import LEVEL, wilson
+from pipeline.evaluation.proportions import wilson
 
 RESAMPLED = [
     *("f1_macro", "f1_weighted", "mcc", "balanced_accuracy"),
@@ -31,14 +30,10 @@ MEANINGS = {
 def figures(
     labels: metrics.Labels,
     probs: metrics.Probs,
-    trusted: Bool[np.ndarray, " n"],
     bootstrap: Bootstrap,
     seed: int,
 ) -> Figures:
-    """Every figure of `metrics.summary` with its interval, and what guessing would reach.
-
-    Where some labels are `trusted`, also the accuracy on those images.
-    """
+    """Every figure of `metrics.summary` with its interval, and what guessing would reach."""
     summary = metrics.summary(labels, probs)
     resampled = [name for name in RESAMPLED if name in summary]
     bounds = intervals.bootstrap(
@@ -62,30 +57,10 @@ def figures(
         )
         for name, value in summary.items()
     }
-    return all_figures | _guessing(labels) | _without_suspects(labels, probs, trusted)
+    return all_figures | _guessing(labels)
 
 
 def _guessing(labels: metrics.Labels) -> Figures:
     share = float(np.bincount(labels).max() / len(labels))
     meaning = MEANINGS["largest_class"]
     return {"largest_class": Figure(value=share, n=len(labels), method="counted", meaning=meaning)}
-
-
-def _without_suspects(
-    labels: metrics.Labels, probs: metrics.Probs, trusted: Bool[np.ndarray, " n"]
-) -> Figures:
-    correct = (probs.argmax(1) == labels)[trusted]
-    if not len(correct):
-        return {}
-    low, high = wilson(int(correct.sum()), len(correct))
-    return {
-        "accuracy_without_suspects": Figure(
-            value=float(correct.mean()),
-            n=len(correct),
-            method=f"Wilson interval, {LEVEL:.0%}",
-            meaning="accuracy on the images whose labels label-check does not doubt; too "
-            "optimistic where hard images were doubted",
-            low=low,
-            high=high,
-        )
-    }

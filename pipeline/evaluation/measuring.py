@@ -53,7 +53,6 @@ def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tup
     """
     rows, labels, probs, classes = answers[:4]
     bootstrap, min_n = settings.bootstrap, settings.min_slice
-    trusted = ~rows["suspect"].to_numpy(bool)
     correct = probs.argmax(axis=1) == labels
     some, plain = labels[answers.sample], probs[answers.sample]
     natural, parts = (
@@ -72,7 +71,7 @@ def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tup
         "context": stability.table(some, plain, parts),
     }
     figures = {
-        **headline.figures(labels, probs, trusted, bootstrap, seed),
+        **headline.figures(labels, probs, bootstrap, seed),
         **worst_recall(tables["per_class"], min_n),
         **calibration.figures(labels, probs, bootstrap, seed),
         **conformal.figures(tables["sets"], sets),

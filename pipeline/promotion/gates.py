@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.promotion import comparison, limits
+from pipeline.promotion import comparison, limits, speed
 from pipeline.promotion.limits import Gate, Tags
 from pipeline.repository import state
 
@@ -31,7 +31,7 @@ def judge(
         *limits.accuracy(tags, settings),
         _beside_production(cfg, version, now, before),
         limits.calibration(tags, settings.max_ece),
-        limits.figure("latency, ms", tags, "latency/p50_ms", at_most=settings.max_latency_ms),
+        speed.gate(settings, version, now),
         *limits.of_ones_own(tags, settings),
         limits.figure(
             "export parity", tags, "parity/max_difference", at_most=settings.max_parity_difference

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 DASH = "–"
-SHARES = {"accuracy", "accuracy_without_suspects", "f1_macro", "f1_weighted"}
+SHARES = {"accuracy", "f1_macro", "f1_weighted"}
 LATENCIES = {"p50_ms": "ms per photo", "batch_ms": "ms per photo, in a batch"}
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 METRICS = {

@@ -27,7 +27,6 @@ AUDIT_HEADINGS = {
 }
 NAMES = {
     "accuracy": "Accuracy",
-    "accuracy_without_suspects": "Accuracy without suspects",
     "f1_macro": "Macro F1",
     "balanced_accuracy": "Balanced accuracy",
     "top3_accuracy": "Top-3 accuracy",

@@ -3,6 +3,7 @@ data/evaluate.
 
 evidence.json    every figure with its interval, n, method and meaning, and the verdict
                  (evaluation/evidence)
+summary.json     the few that `dvc metrics show` lists
 sets.json        the thresholds of conformal sets, for export (evaluation/conformal)
 *.csv, worst.npy, plots/
                  the tables and pictures behind the figures (evaluation/tables), and what attacks,

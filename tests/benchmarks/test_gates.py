@@ -48,7 +48,7 @@ def refused(cfg: config.Config, n: int, accuracy: float, confidence: float) -> f
         labels, probs = drawn(n, accuracy, confidence, random)
         bootstrap = cfg.evaluate.bootstrap
         figures = {
-            **headline.figures(labels, probs, np.ones(n, bool), bootstrap, 0),
+            **headline.figures(labels, probs, bootstrap, 0),
             **calibration.figures(labels, probs, bootstrap, 0),
         }
         tested = {**evidence.flat(figures), "test/n": float(n)}

@@ -32,10 +32,9 @@ def judged(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
-def figures(trusted: np.ndarray | None = None) -> Figures:
+def figures() -> Figures:
     labels, probs = judged()
-    trusted = np.ones(len(labels), bool) if trusted is None else trusted
-    return headline.figures(labels, probs, trusted, BOOTSTRAP, seed=0)
+    return headline.figures(labels, probs, BOOTSTRAP, seed=0)
 
 
 def test_every_figure_says_how_many_images_stand_behind_it_how_and_what_it_means() -> None:
@@ -55,13 +54,10 @@ def test_the_figures_are_those_of_metrics_and_lie_within_their_intervals() -> No
         assert ("50 resamples" in figure.method) != (name in headline.COUNTED)
 
 
-def test_accuracy_without_suspects_counts_only_labels_that_are_not_doubted() -> None:
-    labels, probs = judged()
-    trusted = np.arange(40) < 10
-    figure = figures(trusted)["accuracy_without_suspects"]
-    assert figure.n == 10
-    assert figure.value == (probs.argmax(1) == labels)[:10].mean()
-    assert "accuracy_without_suspects" not in figures(np.zeros(40, bool))
+def test_the_summary_fits_a_line_of_a_terminal() -> None:
+    summary = evidence.summarised(figures())
+    assert {*summary} == {"accuracy", "low", "high", "f1_macro", "ece"}
+    assert summary["low"] <= summary["accuracy"] <= summary["high"]
 
 
 def test_dvc_and_mlflow_get_the_few_figures_that_a_person_compares() -> None:
@@ -107,7 +103,7 @@ def test_a_figure_that_is_no_number_is_never_written(tmp_path: Path) -> None:
 def test_a_perfect_model_on_few_images_has_an_interval_that_is_no_point() -> None:
     """By bootstrap it was 1 to 1, and passed any gate on the lower end."""
     labels = np.array([0, 1] * 10)
-    perfect = headline.figures(labels, np.eye(2)[labels], np.ones(20, bool), BOOTSTRAP, seed=0)
+    perfect = headline.figures(labels, np.eye(2)[labels], BOOTSTRAP, seed=0)
     assert perfect["accuracy"].value == 1 and 0.8 < (perfect["accuracy"].low or 0) < 0.95
 
 

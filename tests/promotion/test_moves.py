@@ -64,7 +64,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("tag", FAILING)
+@pytest.mark.parametrize("tag", sorted({*FAILING} - {"latency/p50_ms"}))  # see test_speed
 def test_each_gate_refuses_on_its_own(
     tag: str, cfg: config.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

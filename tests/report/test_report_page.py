@@ -103,7 +103,7 @@ def full() -> report.Report:
                     value=0.125, n=6, method="FGSM", meaning="what is left", low=0.1, high=0.95
                 )
             },
-            figures=headline_figures.figures(labels, probs, labels < 2, bootstrap, seed=0)
+            figures=headline_figures.figures(labels, probs, bootstrap, seed=0)
             | calibration.figures(labels, probs, bootstrap, seed=0)
             | stability.flips(shifted),
             caveats=[EVIL],

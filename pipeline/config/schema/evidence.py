@@ -134,7 +134,11 @@ class Promotion(Section):
     explains it with so few images.
     """
     max_latency_ms: PositiveFloat
-    """Largest median time for one image, in milliseconds."""
+    """Largest median time for one image, in milliseconds; where export measured more, it is measured
+    again.
+    """
+    max_slowdown: float = Field(ge=1)
+    """On a busy machine, how many times as long as production it may take, measured in turns."""
     max_parity_difference: PositiveFloat
     """Largest difference of a probability between ONNX and the trained network."""
     max_leaks: NonNegativeInt
