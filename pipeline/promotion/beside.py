@@ -31,9 +31,8 @@ def compare(cfg: Config, first: str, second: str, html: Path | None) -> None:
     if one.version == other.version:
         raise FieldmarkError(f"{first} and {second} are both version {one.version}; name two")
     console = Console(width=WIDTH, highlight=False, record=html is not None)
-    pair = [kept.of(registry, each) for each in (one, other)]
     titles = [_title(given, each) for given, each in ((first, one), (second, other))]
-    console.print(side_by_side(*pair, titles))
+    console.print(side_by_side(kept.of(registry, one), kept.of(registry, other), titles))
     console.print(paired(cfg, one, other), markup=False)
     if html is not None:
         console.save_html(str(html))

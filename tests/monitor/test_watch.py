@@ -145,14 +145,16 @@ def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
 
 def test_the_page_shows_a_prediction_that_came_a_moment_ago(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
-    watcher, recorder, app = Watcher(url, MONITOR), Recorder(url, 10), FastAPI()
+    seldom = MONITOR.model_copy(update={"every_s": 3600.0})
+    watcher, recorder, app = Watcher(url, seldom), Recorder(url, 10), FastAPI()
     app.include_router(page.router(watcher, recorder))
     watcher.start()
-    assert wait_until(lambda: watcher.last is not None, LONG)
+    wait_until(lambda: watcher.last is not None, "the first look")
     recorder.put({"version": "3", "class": "cat", "confidence": 0.9})
-    shown = TestClient(app).get("/monitor").text
+    client = TestClient(app)
+    wait_until(lambda: "<h2>Version 3<" in client.get("/monitor").text, "the prediction is shown")
     watcher.stop()
-    assert "<h2>Version 3<" in shown and "needs 50 answers" in shown
+    assert "needs 50 answers" in client.get("/monitor").text
 
 
 def test_the_page_reloads_itself_until_it_is_paused(watcher: Watcher, recorder: Recorder) -> None:

@@ -57,7 +57,7 @@ def test_a_run_a_revision_and_an_experiment_name_the_version_that_they_made(
         subprocess.run([*git, *step], check=True)
     subprocess.run([*git, "update-ref", "refs/exps/ab/cdef/warm-lamb", "HEAD"], check=True)
     for name in (rebuild, run, "HEAD", "warm-lamb", "2"):
-        assert named.version(store, name).version == "2"
+        assert str(named.version(store, name).version) == "2"
     assert kept.of(store, store.find("2")).settings["tune"] == {"trials": 3}
     with pytest.raises(FieldmarkError, match="no version or alias 'HEAD~1'.*git revision"):
         named.version(store, "HEAD~1")
