@@ -1,6 +1,7 @@
 """The configuration: params.yaml over conf/, checked before anything runs.
 
 compose    what a stage may see; schema: names, types and ranges of every section
+composed   what Hydra makes of the files of conf/
 files      which file of conf/ each section uses, and what stands in it
 targets    the objects that `_target_` nodes build
 checks     everything that is checked before a stage runs; messages: how that is said
@@ -25,3 +26,4 @@ from pipeline.config.places import home as home
 from pipeline.config.places import made as made
 from pipeline.config.places import private as private
 from pipeline.config.targets import build as build
+from pipeline.config.targets import target as target

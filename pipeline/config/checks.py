@@ -12,6 +12,7 @@ from pipeline import FieldmarkError, redacted
 from pipeline.config import messages
 from pipeline.config.addresses import check_address, is_address
 from pipeline.config.compose import Config, load, wiring
+from pipeline.config.composed import keep
 from pipeline.config.files import PARAMS, digest, files, read_yaml
 from pipeline.config.places import made
 from pipeline.config.targets import check_name, nodes, target
@@ -27,6 +28,7 @@ def check() -> None:
     version = digest()
     if not CHECKED.exists() or CHECKED.read_text(encoding="utf-8") != version:
         check_targets(load())
+        keep(files(read_yaml(PARAMS)), version)
         made(CHECKED.parent)
         CHECKED.write_text(version, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""params.yaml over conf/: what one stage may see (Hydra composes, pydantic checks).
+"""params.yaml over conf/: what one stage may see (pydantic checks).
 
 conf/ holds every default, params.yaml only what the user turned; dvc.yaml says which sections a
 stage uses. Everything here is relative to the working folder, which DVC sets to the folder of
@@ -17,12 +17,11 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from pipeline import FieldmarkError, redacted
 from pipeline.config import messages, schema
+from pipeline.config.composed import composed
 from pipeline.config.files import (
     CANDIDATES,
-    CONF,
     EXAMPLE,
     PARAMS,
-    check_stands_alone,
     digest,
     files,
     groups,
@@ -106,14 +105,14 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
             f"{EXAMPLES.get(missing[0], '{use: default}')}`"
         )
     used = files(params, given=[name for name, _ in use])
-    composed = _compose(used)
+    sections = composed(used, version)
     values = {name: _plain(name, kind, params[name]) for name, kind in PLAIN.items()}
     values |= {
-        name: _validate(name, schema.GROUPS[group], used[name], composed[name], params[name])
+        name: _validate(name, schema.GROUPS[group], used[name], sections[name], params[name])
         for name, group in groups().items()
     }
     values[CANDIDATES] = {
-        name: _candidate(name, used[f"{CANDIDATES}.{name}"], composed, params)
+        name: _candidate(name, used[f"{CANDIDATES}.{name}"], sections, params)
         for name in params[CANDIDATES]
     }
     return Config(**values)
@@ -156,24 +155,6 @@ def _recorded(value: Any) -> Any:
     return redacted(value) if isinstance(value, str) else value
 
 
-def _compose(used: Mapping[str, Path]) -> dict[str, Any]:
-    for file in used.values():
-        check_stands_alone(file)
-    from hydra import compose, initialize_config_dir  # takes a second to import
-
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        overrides = [_override(place, file) for place, file in used.items()]
-        composed = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
-
-
-def _override(place: str, file: Path) -> str:
-    group = file.parent.name
-    added = "+" if place.startswith(f"{CANDIDATES}.") else ""  # not in the defaults list
-    return f"{added}{group}{'' if place == group else f'@{place}'}={file.stem}"
-
-
 def _plain(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, str) and value.startswith("~"):
         raise FieldmarkError(
@@ -189,14 +170,14 @@ def _plain(name: str, kind: Any, value: Any) -> Any:
 
 
 def _candidate(
-    name: str, file: Path, composed: Mapping[str, Any], params: Mapping[str, Any]
+    name: str, file: Path, sections: Mapping[str, Any], params: Mapping[str, Any]
 ) -> schema.Candidate:
     """Its fit is that of conf/fit/ under the candidate's file under `fit:` in params.yaml under the
     candidate's own: what a person turned wins over any default.
     """
-    base, turned = composed[CANDIDATES][name], params[CANDIDATES][name]
+    base, turned = sections[CANDIDATES][name], params[CANDIDATES][name]
     own = _validate(f"{CANDIDATES}.{name}", schema.CandidateFile, file, base, turned)
-    layers = (composed["fit"], base.get("fit"), params["fit"], turned.get("fit"))
+    layers = (sections["fit"], base.get("fit"), params["fit"], turned.get("fit"))
     fit = {
         key: value
         for layer in layers

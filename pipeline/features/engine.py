@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from pipeline import FieldmarkError, one_line
 from pipeline.compute import timing
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # would tell Google of each conversion
-
-import openvino as ov  # noqa: E402
 
 BATCH = 16
 AHEAD = 4  # batches for each request of the engine, which are done or waiting for those before them
@@ -41,7 +40,7 @@ def name() -> str:
     """The engine and its version: results of two engines differ in the last digits, so caches keep
     them apart.
     """
-    return f"torch-{torch.__version__}-cuda" if _on_gpu() else f"openvino-{ov.__version__}-f32"
+    return f"torch-{torch.__version__}-cuda" if _on_gpu() else f"openvino-{version('openvino')}-f32"
 
 
 def latency_ms(module: nn.Module, size_px: int, runs: int, batch: int = 1) -> float:
@@ -113,6 +112,8 @@ def _outputs(module: nn.Module, batch: np.ndarray, device: str) -> np.ndarray:
 def _run_openvino(
     module: nn.Module, batches: Iterable[np.ndarray], size_px: int
 ) -> Iterator[np.ndarray]:
+    import openvino as ov
+
     compiled = _compile(module, size_px, "THROUGHPUT")
     queue = ov.AsyncInferQueue(compiled)
     queue.set_callback(
@@ -135,6 +136,8 @@ def _run_openvino(
 
 
 def _compile(module: nn.Module, size_px: int, hint: str) -> Any:
+    import openvino as ov
+
     example = torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes to the authors of converters

@@ -2,11 +2,12 @@
 
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 INK, QUIET = "#1b2430", "#5b6675"
@@ -26,7 +27,7 @@ def sheet(
     """
     if not images:
         raise ValueError("a sheet needs at least one image")
-    font = ImageFont.truetype(findfont("DejaVu Sans"), max(9, cell_px // 12))
+    font = ImageFont.truetype(_font_file(), max(9, cell_px // 12))
     gap, line = max(6, cell_px // 16), round(font.size * 1.35)
     lines = [
         [_fitted(printable(text), font, cell_px) for text in caption.split("\n")]
@@ -60,6 +61,13 @@ def thumbnail(image: UInt8[np.ndarray, "_ _ 3"], *, side_px: int) -> bytes:
 def printable(text: str) -> str:
     """The text without control characters, which XML and Pillow reject."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _font_file() -> Path:
+    """DejaVu Sans, which comes with matplotlib; found without importing that."""
+    spec = find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:

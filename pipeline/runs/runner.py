@@ -9,19 +9,17 @@ import importlib
 import inspect
 import json
 import os
-import random
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from pipeline import FieldmarkError, config
+from pipeline.compute import seeding
 from pipeline.repository import state
 from pipeline.runs import lineage, processes, provenance, tracking
 from pipeline.sources import address, obstacles
@@ -53,7 +51,7 @@ def run(stage: str) -> None:
     tags = {"seed": str(cfg.seed), **provenance.code_tags(), **_hashes(wiring)}
     with _alone(stage), tracking.stage_run(stage, tags, cfg.plain(), whole.plain()) as own:
         start = time.perf_counter()
-        _seed(cfg.seed)
+        seeding.seed_all(cfg.seed)
         partial = _fresh(STATE / "partial" / stage)
         if "run_id" in inspect.signature(function).parameters:
             inputs["run_id"] = own
@@ -101,15 +99,6 @@ def _inputs(wiring: dict[str, Any], cfg: config.Config) -> dict[str, Path | str]
         Path(name).with_suffix("").as_posix().replace("/", "_").replace("-", "_"): p
         for name, p in named.items()
     }
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(seed)
 
 
 def _fresh(folder: Path) -> Path:

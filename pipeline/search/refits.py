@@ -17,7 +17,7 @@ from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import memo
 from pipeline.training import refit
-from pipeline.training.classifier import Epoch
+from pipeline.training.epochs import Epoch
 from pipeline.training.network import Network, build
 
 LEVEL = 0.95  # of the interval

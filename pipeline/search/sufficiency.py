@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.utils import get_class
 from jaxtyping import Float
 
+from pipeline import config
 from pipeline.config.schema import Candidate, ModelSearch
 from pipeline.evaluation import intervals
 from pipeline.evaluation.statistics import statistic
@@ -81,7 +81,7 @@ def _measurable(candidates: Mapping[str, Candidate], ranked: pd.DataFrame) -> li
         str(name)
         for name in ranked.loc[ranked["rung"] > 0, "candidate"]
         if candidates[str(name)].frozen
-        and not hasattr(get_class(candidates[str(name)].extractor["_target_"]), "learn")
+        and not hasattr(config.target(candidates[str(name)].extractor, "candidate"), "learn")
     ]
     latency = ranked.set_index("candidate")["latency/p50_ms"]
     return usable[:1] + sorted(usable[1:], key=lambda name: latency[name])[:1]

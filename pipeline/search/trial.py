@@ -17,9 +17,8 @@ from pipeline.config.schema import Candidate
 from pipeline.features import engine, identity, weights
 from pipeline.search import memory
 from pipeline.storage import memo
-from pipeline.training import classifier
 from pipeline.training.augmentation import Policy
-from pipeline.training.classifier import Diverged, Epoch
+from pipeline.training.epochs import Diverged, Epoch, validation
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.samples import Samples
 
@@ -159,7 +158,7 @@ def tried(
 def metrics(outcome: Outcome, data: Data) -> Epoch:
     """The metrics of the validation images at the end of a complete trial."""
     assert outcome.val_logits is not None
-    return classifier.validation(outcome.val_logits, data.val.labels)
+    return validation(outcome.val_logits, data.val.labels)
 
 
 def subset(labels: Int64[np.ndarray, " n"], fraction: float, seed: int) -> Int64[np.ndarray, " m"]:

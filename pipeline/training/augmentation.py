@@ -1,7 +1,7 @@
 """The Albumentations policy: built, serialised, applied. The only `import albumentations`."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline import config
+from pipeline.training.order import Transform
 
 import albumentations as A  # isort: skip  (after config, which says how it is imported)
-
-Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and a seed
 
 
 class Policy:

@@ -1,34 +1,19 @@
 """The LightningModule: loss, optimiser, and validation with the same metrics as the evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float32, Int64
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import FieldmarkError
 from pipeline.config.schema import Fit
-from pipeline.evaluation import metrics
 from pipeline.training import mixing
+from pipeline.training.epochs import Diverged, Epoch, OnEpoch, validation
 
 Batch = Sequence[Tensor]
-Epoch = dict[str, float]
-
-
-class Diverged(FieldmarkError):
-    """A training whose numbers grew beyond all bounds."""
-
-
-def validation(logits: Float32[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"]) -> Epoch:
-    """The metrics of the validation images, by which epochs, candidates and trials are compared."""
-    values = metrics.summary(
-        labels, torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
-    )
-    return {f"val/{key}": values[key] for key in ("accuracy", "f1_macro", "log_loss")}
 
 
 class Classifier(pl.LightningModule):
@@ -52,7 +37,7 @@ class Classifier(pl.LightningModule):
         class_weights: Tensor | None = None,
         backbone: Sequence[Sequence[nn.Module]] = (),
         images: bool = False,
-        on_epoch: Callable[[Epoch], None] | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         super().__init__()
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps

@@ -9,24 +9,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Float32
 from torch import nn
 
 from pipeline import FieldmarkError, config
+from pipeline.compute import seeding
 from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine, learning
 from pipeline.features.stages import Lower, Upper
 from pipeline.storage import memo, table
-from pipeline.training import heads, logistic, loop, solve
+from pipeline.training import heads, logistic, solve
 from pipeline.training.augmentation import Policy
-from pipeline.training.classifier import Epoch, validation
+from pipeline.training.epochs import Epoch, OnEpoch, validation
 from pipeline.training.network import Ensemble, Network, build, logits, mean_logits
 from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
-OnEpoch = Callable[[Epoch], None]
 AT_A_TIME = 64  # images whose views go through stages together
 COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
 # The kinds of head that are solved for at once, and by what; all others learn in steps.
@@ -73,7 +72,7 @@ def fit(
         ]
         return _joined(fits, val, on_epoch)
     train = _counting(train)
-    pl.seed_everything(seed, workers=True, verbose=False)
+    seeding.seed_all(seed)
     network = build(
         candidate, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
     )
@@ -83,6 +82,8 @@ def fit(
     key = _key(candidate, network, train, val, policy, seed)
     if candidate.trained_stages:
         return _fit_stages(candidate, network, train, val, seed, on_epoch, key)
+    from pipeline.training import loop  # with Lightning, which takes seconds to import
+
     history, waited = loop.fit_network(
         network, candidate.fit, train, val, policy, seed, on_epoch, key
     )
@@ -155,6 +156,8 @@ def _fit_head(
     if at_once := AT_ONCE.get(candidate.head.kind):
         notes = at_once(network.head.eval(), candidate, learned, seed)
     else:
+        from pipeline.training import loop  # with Lightning, as above
+
         history = loop.fit_head(network.head, candidate.fit, learned, watched, seed, on_epoch)
     network.eval()
     val_logits = _head_logits(network, watched.features) if watched else None
@@ -173,6 +176,8 @@ def _fit_stages(
     checkpoint: str,
 ) -> Fitted:
     """The last stages and the head, on what the memo keeps of the stages below."""
+    from pipeline.training import loop
+
     assert candidate.trained_stages
     images, n = train + val if val else train, len(train)
     lower = Lower(network.extractor, candidate.trained_stages)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Callable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,13 +18,13 @@ from pipeline.features.stages import Upper, stages
 from pipeline.training import conditions, loaders, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.checkpoint import callbacks_of
-from pipeline.training.classifier import Classifier, Epoch
+from pipeline.training.classifier import Classifier
+from pipeline.training.epochs import Epoch, OnEpoch
 from pipeline.training.loaders import Loader
 from pipeline.training.network import Network
 from pipeline.training.samples import FeatureRows, Samples
 from pipeline.training.solve import Described
 
-OnEpoch = Callable[[Epoch], None]
 logging.getLogger("pytorch_lightning").setLevel(
     logging.WARNING
 )  # its greetings would be repeated for every trial
@@ -82,7 +81,7 @@ def fit_stages(
         nn.Sequential(upper, head),
         settings,
         total_steps=settings.epochs * len(loader),
-        on_epoch=_told(settings.epochs, on_epoch),
+        on_epoch=_printed(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, given),
         backbone=[[stage] for stage in reversed(upper.stages)],
     )
@@ -116,7 +115,7 @@ def fit_network(
         network,
         settings,
         total_steps=settings.epochs * len(loader),
-        on_epoch=_told(settings.epochs, on_epoch),
+        on_epoch=_printed(settings.epochs, on_epoch),
         class_weights=_class_weights(settings, train),
         backbone=stages(network.extractor)
         if settings.stage_lr_decay < 1
@@ -133,14 +132,16 @@ def fit_network(
     return history, loader.waiting_share
 
 
-def _told(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
-    def say(epoch: Epoch) -> None:
+def _printed(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
+    """on_epoch, which also prints the epoch."""
+
+    def print_it(epoch: Epoch) -> None:
         numbers = ", ".join(f"{key} {value:.3f}" for key, value in epoch.items() if key != "epoch")
         print(f"  epoch {int(epoch['epoch']) + 1}/{epochs}: {numbers}", flush=True)
         if on_epoch:
             on_epoch(epoch)
 
-    return say
+    return print_it
 
 
 def _class_weights(settings: Fit, train: Samples) -> torch.Tensor | None:

@@ -1,12 +1,13 @@
 """Which images a step learns from, in which order, and the seed of each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64
 
 Key = tuple[int, int]  # position and seed of one image in one pass
+Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and such a seed
 
 
 class SeededOrder:

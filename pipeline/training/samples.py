@@ -21,8 +21,7 @@ from torch.utils.data import Dataset
 from pipeline.features import cache
 from pipeline.features.cache import Keys
 from pipeline.storage import memo, store, table
-from pipeline.training.augmentation import Transform
-from pipeline.training.order import Key
+from pipeline.training.order import Key, Transform
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pipeline.config.schema import Candidate
 from pipeline.search import extrapolation, trial
 from pipeline.search.trial import Budget, Data
 from pipeline.training import augmentation, samples
-from pipeline.training.classifier import validation
+from pipeline.training.epochs import validation
 from pipeline.training.samples import Samples
 
 PREPROCESS, AUGMENT = Path("data/preprocess"), Path("data/augment")

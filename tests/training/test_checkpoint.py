@@ -9,7 +9,7 @@ import pytest
 from toys import SMALL_CNN, candidate, samples
 
 from pipeline.training import augmentation
-from pipeline.training.classifier import Epoch
+from pipeline.training.epochs import Epoch
 from pipeline.training.fit import Fitted, fit
 
 EIGHT = [0, 1, 0, 1, 0, 1, 0, 1]

@@ -16,7 +16,7 @@ from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate
 from pipeline.training import augmentation, classifier, network
 from pipeline.training.augmentation import Policy
-from pipeline.training.classifier import Diverged, validation
+from pipeline.training.epochs import Diverged, validation
 from pipeline.training.fit import Fitted
 from pipeline.training.fit import fit as fit_candidate
 from pipeline.training.network import logits

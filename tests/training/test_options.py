@@ -13,7 +13,7 @@ from toys import HOG, SMALL_CNN, UNCHANGED, candidate, draw, samples
 
 from pipeline.config.schema import Fit
 from pipeline.training import mixing
-from pipeline.training.classifier import validation
+from pipeline.training.epochs import validation
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.samples import Samples
 
