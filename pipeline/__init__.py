@@ -14,6 +14,7 @@ features/   pretrained networks and classical descriptors as extractors, and wha
 training/   heads, the LightningModule, augmentation, fitting
 search/     comparing candidates, the Optuna study
 evaluation/ metrics, slices, abstention
+robustness/ attacks, corruptions, certificates
 report/     the page that renders them
 exported/   the exported folder: written, loaded and run
 promotion/  gates, the alias `production`, its history; rebuilding an old run

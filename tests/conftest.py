@@ -17,6 +17,8 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from programs import rebuild_environment as rebuild_environment
+from programs import succeed
 from skimage import data as photos
 from sklearn.datasets import load_sample_images
 
@@ -185,21 +187,6 @@ def cache(shared: Path) -> Path:
     return shared / "features"
 
 
-def rebuild_environment(folder: Path, cache: Path) -> dict[str, str]:
-    """The environment of `dvc repro` in a copied project: its own run store, this environment's
-    commands, bytecode beside the code.
-    """
-    ours = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("MLFLOW", "FIELDMARK", "DVC", "PYTHONDONTWRITE"))
-    }
-    # A killed rebuild must compute again, not find another test's features; for forty photos no
-    # process that loads them pays.
-    own = {"FIELDMARK_CACHE": str(cache), "FIELDMARK_WORKERS": "0"}
-    return {**ours, "PATH": f"{Path(os.sys.executable).parent}:{ours['PATH']}", **own}  # type: ignore[attr-defined]
-
-
 def smoke_project(folder: Path) -> Path:
     """A copied project that trains on the forty photos in about a minute."""
     copy_project(folder)
@@ -220,15 +207,7 @@ def built(shared: Path, cache: Path) -> Path:
 
 def _build(folder: Path, cache: Path) -> None:
     smoke_project(folder)
-    done = subprocess.run(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=rebuild_environment(folder, cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = succeed(folder, cache, "dvc", "repro")
     (folder / "repro.err").write_text(done.stderr)
     (folder / "repro.log").write_text(done.stdout)
 

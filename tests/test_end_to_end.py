@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pandas as pd
 import pytest
-from conftest import copy_built, rebuild_environment
+from conftest import copy_built
+from programs import succeed
 
 from pipeline.storage import store, table
 
@@ -77,8 +78,5 @@ def test_a_second_repro_runs_nothing_but_the_check(
     built: Path, cache: Path, tmp_path: Path
 ) -> None:
     folder = copy_built(built, tmp_path / "project")  # other processes read the original
-    environment = rebuild_environment(folder, cache)
-    done = subprocess.run(
-        ["dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
+    done = succeed(folder, cache, "dvc", "repro")
     assert re.findall("Running stage '(.*)'", done.stdout) == ["config"]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SMOKE, copy_built, rebuild_environment
+from conftest import ROOT, SMOKE, copy_built
 from mlflow.tracking import MlflowClient
+from programs import succeed
 
 from pipeline.features import cache as feature_cache
 from pipeline.storage import table
@@ -56,17 +57,7 @@ def committed(built: Path, folder: Path) -> Path:
 
 
 def dvc(folder: Path, cache: Path, *arguments: str) -> str:
-    environment = rebuild_environment(folder, cache)
-    done = subprocess.run(
-        ["dvc", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return succeed(folder, cache, "dvc", *arguments).stdout
 
 
 def shown(folder: Path, cache: Path) -> list[dict[str, str]]:
@@ -112,7 +103,7 @@ def swept(built: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     )
     assert written is not None
     queue = ["bash", "-c", f"{written[1]} -S ++augment.balance_to=0.5,0.25 augment"]
-    subprocess.run(queue, cwd=folder, env=rebuild_environment(folder, cache), check=True)
+    succeed(folder, cache, *queue)
     dvc(folder, cache, "exp", "run", "--run-all", "-j", "2")
     return folder
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import SMOKE, copy_built, rebuild_environment
+from conftest import SMOKE, copy_built
 from dvc.repo import Repo
+from programs import run, succeed
 
 from pipeline import FieldmarkError, config
 
@@ -256,21 +256,14 @@ def repro(folder: Path, cache: Path, *arguments: str) -> dict[str, str]:
     """What `dvc repro` said of each stage that it came by, less the check: ran, is cached, or
     didn't change.
     """
-    environment = {
-        **rebuild_environment(folder, cache),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{cache / 'reruns.db'}",
-    }
-    command = ["dvc", "repro", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    said = re.findall(
+    store = f"sqlite:///{cache / 'reruns.db'}"
+    done = succeed(folder, cache, "dvc", "repro", *arguments, MLFLOW_TRACKING_URI=store)
+    fates_by_stage = re.findall(
         r"^(?:Running stage|Stage) '([\w-]+)'(?: (is cached|didn't change))?",
         done.stdout,
         re.MULTILINE,
     )
-    return {stage: what or "ran" for stage, what in said if stage in STAGES}
+    return {stage: what or "ran" for stage, what in fates_by_stage if stage in STAGES}
 
 
 def fates(ran: str, *, until: str = "export") -> dict[str, str]:
@@ -321,14 +314,7 @@ def test_a_slip_stops_repro_before_any_output_is_removed(
 ) -> None:
     (mine / "params.yaml").write_text(SMOKE.replace(old, new, 1))
     before = sorted((mine / "data").iterdir())
-    done = subprocess.run(
-        ["dvc", "repro"],
-        cwd=mine,
-        env=rebuild_environment(mine, cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(mine, cache, "dvc", "repro")
     assert done.returncode != 0 and said in done.stderr
     assert sorted((mine / "data").iterdir()) == before
 

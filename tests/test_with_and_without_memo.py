@@ -2,14 +2,14 @@
 
 import os
 import re
-import subprocess
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import copy_built, rebuild_environment
+from conftest import copy_built
+from programs import succeed
 
 pytestmark = pytest.mark.slow
 
@@ -39,15 +39,7 @@ def differing(one: Path, other: Path) -> set[str]:
 
 
 def repro(folder: Path, cache: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["dvc", "repro", *arguments],
-        cwd=folder,
-        env=rebuild_environment(folder, cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = succeed(folder, cache, "dvc", "repro", *arguments)
     return done.stdout + done.stderr
 
 

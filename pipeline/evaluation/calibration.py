@@ -64,23 +64,31 @@ def figures(labels: Labels, probs: Probs, bootstrap: Bootstrap, seed: int) -> Fi
 
 
 def before_and_after(
-    labels: Labels, probs: Probs, temperature: float, bootstrap: Bootstrap, seed: int
+    after: Figures,
+    labels: Labels,
+    probs: Probs,
+    temperature: float,
+    bootstrap: Bootstrap,
+    seed: int,
 ) -> pd.DataFrame:
     """Columns figure, before, before_low, before_high, after, after_low, after_high.
 
-    probs: those after the division of the logits by the temperature.
+    probs: those after the division of the logits by the temperature; after: their figures, of
+    headline, by the same bootstrap.
     """
     raw = uncalibrated(probs, temperature)
-    table = pd.DataFrame({"figure": list(COMPARED)})
-    for name, these in {"before": raw, "after": probs}.items():
-        values = summary(labels, these)
-        bounds = intervals.bootstrap(
-            labels, these, metrics=COMPARED, **bootstrap.model_dump(), seed=seed
-        )
-        table[name] = [values[metric] for metric in COMPARED]
-        for i, side in enumerate(("low", "high")):
-            table[f"{name}_{side}"] = [bounds[metric][i] for metric in COMPARED]
-    return table
+    before = summary(labels, raw)
+    bounds = intervals.bootstrap(labels, raw, metrics=COMPARED, **bootstrap.model_dump(), seed=seed)
+    columns = {
+        "figure": list(COMPARED),
+        "before": [before[name] for name in COMPARED],
+        "before_low": [bounds[name][0] for name in COMPARED],
+        "before_high": [bounds[name][1] for name in COMPARED],
+        "after": [after[name].value for name in COMPARED],
+        "after_low": [after[name].low for name in COMPARED],
+        "after_high": [after[name].high for name in COMPARED],
+    }
+    return pd.DataFrame(columns)
 
 
 def uncalibrated(probs: Probs, temperature: float) -> Float[np.ndarray, "n k"]:

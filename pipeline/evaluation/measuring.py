@@ -59,19 +59,20 @@ def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tup
         {name: answers.altered[name] for name in names}
         for names in (alterations.NATURAL, alterations.PARTS)
     )
+    known = headline.figures(labels, probs, bootstrap, seed)
     tables = {
         "per_class": per_class(labels, probs, classes, bootstrap, seed),
         "ranking": ranking.table(labels, probs, classes, bootstrap.level),
         "slices": slices.slices(slices.columns(rows), correct, min_n=min_n),
         "sets": conformal.coverage(labels, probs, sets, classes),
         "calibration": calibration.before_and_after(
-            labels, probs, answers.temperature, bootstrap, seed
+            known, labels, probs, answers.temperature, bootstrap, seed
         ),
         "stability": stability.table(some, plain, natural),
         "context": stability.table(some, plain, parts),
     }
     figures = {
-        **headline.figures(labels, probs, bootstrap, seed),
+        **known,
         **worst_recall(tables["per_class"], min_n),
         **calibration.figures(labels, probs, bootstrap, seed),
         **conformal.figures(tables["sets"], sets),

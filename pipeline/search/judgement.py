@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import softmax
-from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.config.schema import Bootstrap, CrossValidation
 from pipeline.evaluation import intervals
 from pipeline.evaluation.statistics import Statistic, statistic
 from pipeline.search.trial import Data, Outcome
+from pipeline.training.folds import Rows, grouped
 from pipeline.training.samples import Samples
 
 METRICS = ("accuracy", "f1_macro", "log_loss")
-Rows = Int64[np.ndarray, " r"]
 
 
 @dataclass(frozen=True)
@@ -109,20 +108,10 @@ def _statistic(metric: str, judged: Judged) -> Statistic:
 
 
 def _folds(whole: Samples, n_train: int, n_folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    """Rows to learn from and rows to judge. Images of classes of a single group are only learned
-    from; so are those of arrays beyond the first of train, which hold augment's views.
+    """Rows to learn from and rows to judge; those of arrays beyond the first of train, which hold
+    augment's views, are only learned from.
     """
     everyone = np.arange(len(whole))
     photos = (whole.place[:, 0] == 0) | (everyone >= n_train)
     groups = everyone if whole.groups is None else whole.groups
-    labels = whole.labels
-    n_groups = {k: len(np.unique(groups[photos & (labels == k)])) for k in np.unique(labels)}
-    dealt = [k for k, n in n_groups.items() if n > 1]
-    if len(n_groups) < 2 or not dealt:
-        return
-    rows = np.flatnonzero(np.isin(labels, dealt))
-    n_splits = min(n_folds, *(n_groups[k] for k in dealt))
-    dealer = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-    for _, held_out in dealer.split(rows, labels[rows], groups[rows]):
-        away = rows[held_out]
-        yield np.setdiff1d(everyone, away), away[photos[away]]
+    yield from grouped(whole.labels, groups, photos, n_folds, seed)

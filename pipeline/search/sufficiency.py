@@ -60,7 +60,7 @@ def write(
         [row for curve in curves for row in _forecast(curve, settings, seed)], columns=FORECAST
     )
     if names:
-        figures, sentences = _told(curves[0], forecast, metric, settings, seed)
+        figures, sentences = _described(curves[0], forecast, metric, settings, seed)
         figures |= nulls.accuracies(parts)
         sentences += [_stand_in(curves[0], ranked), nulls.sentence(figures)]
     measured = [row for curve in curves for row in _rows(curve)]
@@ -161,7 +161,7 @@ def _rows(curve: _Curve) -> list[dict[str, Any]]:
     ]
 
 
-def _told(
+def _described(
     curve: _Curve, forecast: pd.DataFrame, metric: str, settings: ModelSearch, seed: int
 ) -> tuple[dict[str, float], list[str]]:
     """Figures and sentences about the first curve."""

@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
 from pipeline.config.schema import Candidate, Fit
+from pipeline.training.folds import Rows, grouped
 from pipeline.training.samples import Samples
 from pipeline.training.solve import Described, Notes, class_weights, set_last
 
@@ -23,7 +23,6 @@ FOLDS = 5
 CHOOSE_BY = 10_000  # images by which a strength is chosen, at most
 AT_ONCE = 4096  # rows that are brought to full precision together
 HELD = 40_000_000  # numbers in full precision that are kept between passes over the rows, at most
-Rows = Int64[np.ndarray, " _"]
 Shares = Float32[np.ndarray, "n k"]
 Planes = tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, " k"]]  # and their offsets
 Parts = Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]]  # some rows, and their shares
@@ -101,20 +100,11 @@ def _strengths(
 
 
 def _folds(samples: Samples, some: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    """Rows to learn from and rows to judge; images of classes of a single group are only learned
-    from.
-    """
+    """Of some rows, in order: those to learn from, and those to judge."""
     groups = np.arange(len(samples)) if samples.groups is None else samples.groups
-    labels = samples.labels[some]
-    of_class = {k: len(np.unique(groups[some][labels == k])) for k in np.unique(labels)}
-    judged = [k for k, n in of_class.items() if n > 1]
-    if len(of_class) < 2 or not judged:
-        return
-    rows, rest = some[np.isin(labels, judged)], some[~np.isin(labels, judged)]
-    n_folds = min(FOLDS, *(of_class[k] for k in judged))
-    dealer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for learned, held_out in dealer.split(rows, samples.labels[rows], groups[rows]):
-        yield np.sort(np.concatenate([rows[learned], rest])), rows[held_out]
+    every = np.ones(len(some), bool)
+    for learned, away in grouped(samples.labels[some], groups[some], every, FOLDS, seed):
+        yield some[learned], some[away]
 
 
 def _unseen(

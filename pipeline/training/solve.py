@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Shaped
 from sklearn.svm import LinearSVC
 from torch import nn
 
@@ -22,7 +22,6 @@ FOLDS = 5
 FAINT = 1e-6  # of the largest eigenvalue: directions of a kernel below it are rounding
 CHOOSE_BY = 10_000  # images by which a strength is chosen, at most
 AT_ONCE = 4096  # rows that are in memory in full precision
-Rows = Int64[np.ndarray, " _"]
 Shares = Float32[np.ndarray, "n k"]
 
 

@@ -5,7 +5,6 @@ The person knows the truth. An action is a click that takes an image out of a gr
 labels what is left.
 """
 
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import rebuild_environment
 from fastapi.testclient import TestClient
+from programs import succeed
 from projects import browser_of, write_project
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -84,12 +83,7 @@ def test_five_hundred_digits_from_no_label(
 ) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("ingest: {use: elpv}", "ingest: {use: digits}"))
-    subprocess.run(
-        ["dvc", "repro", "label-check"],
-        cwd=project,
-        env=rebuild_environment(project, cache),
-        check=True,
-    )
+    succeed(project, cache, "dvc", "repro", "label-check")
     found = project / "data" / "label-check"
     rows, seen = table.read(found), np.array(store.read_array(found / "embedding.npy"), np.float32)
     held_out = np.random.default_rng(0).permutation(len(rows))[:1000]

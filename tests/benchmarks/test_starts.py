@@ -5,12 +5,12 @@ be remembered is. Seconds of wall clock and of CPU, stage by stage.
 """
 
 import resource
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from conftest import rebuild_environment, smoke_project
+from conftest import smoke_project
+from programs import succeed
 
 from pipeline import config
 
@@ -21,15 +21,12 @@ def test_the_starts_of_all_stages_together(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = smoke_project(tmp_path / "project")
-    environment = rebuild_environment(folder, cache)
-    subprocess.run(["dvc", "repro"], cwd=folder, env=environment, check=True, capture_output=True)
+    succeed(folder, cache, "dvc", "repro")
     monkeypatch.chdir(folder)
     rows = []
     for stage, node in config.wiring().items():
         before, start = _cpu_seconds(), time.perf_counter()
-        subprocess.run(
-            node["cmd"].split(), cwd=folder, env=environment, check=True, capture_output=True
-        )
+        succeed(folder, cache, *node["cmd"].split())
         rows.append((stage, time.perf_counter() - start, _cpu_seconds() - before))
     rows.append(("together", *(sum(row[i] for row in rows) for i in (1, 2))))
     print(

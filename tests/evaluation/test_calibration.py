@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from pipeline.config.schema import Bootstrap
-from pipeline.evaluation import calibration
+from pipeline.evaluation import calibration, headline
 
 BOOTSTRAP = Bootstrap(n_resamples=200, level=0.9)
 
@@ -68,7 +68,8 @@ def test_the_temperature_is_undone_exactly():
 
 def test_a_temperature_that_helps_lowers_every_figure():
     labels, probs = calibrated(500, seed=3)
-    table = calibration.before_and_after(labels, probs, 3.0, BOOTSTRAP, seed=0)
+    after = headline.figures(labels, probs, BOOTSTRAP, seed=0)
+    table = calibration.before_and_after(after, labels, probs, 3.0, BOOTSTRAP, seed=0)
     assert (table["after"] < table["before"]).all()
     assert (table["after_low"] <= table["after"]).all()
     assert (table["after"] <= table["after_high"]).all()

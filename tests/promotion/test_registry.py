@@ -8,9 +8,10 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 import yaml
-from conftest import copy_built, rebuild_environment
+from conftest import copy_built
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
+from programs import succeed
 
 from pipeline.promotion import gates
 from pipeline.runs import tracking
@@ -106,13 +107,7 @@ def test_old_parameters_register_again_so_that_the_candidate_is_the_model_at_han
         before,
     ):
         params.write_text(text)
-        subprocess.run(
-            ["dvc", "repro"],
-            cwd=folder,
-            env=rebuild_environment(folder, cache),
-            capture_output=True,
-            check=True,
-        )
+        succeed(folder, cache, "dvc", "repro")
     version = candidate(folder)
     run = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(version.run_id)
     assert int(version.version) == 2
@@ -131,14 +126,7 @@ def test_what_the_gate_of_edits_advises_registers_a_version_of_the_new_commit(
     subprocess.run(
         [*git, "commit", "--quiet", "--all", "--message", "what was edited"], cwd=folder, check=True
     )
-    subprocess.run(
-        gates.AGAIN,
-        shell=True,
-        cwd=folder,
-        env=rebuild_environment(folder, cache),
-        capture_output=True,
-        check=True,
-    )
+    succeed(folder, cache, "sh", "-c", gates.AGAIN)
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
     ).stdout.strip()

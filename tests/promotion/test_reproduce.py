@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMOKE, rebuild_environment
+from conftest import ROOT, SMOKE
 from omegaconf import OmegaConf
+from programs import succeed
 from repositories import commit_all, into_sub_folder, owned_by_another
 from typer.testing import CliRunner
 
@@ -39,15 +40,7 @@ stages:
 
 
 def shell(folder: Path, *command: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=rebuild_environment(folder, folder),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    return succeed(folder, folder, *command).stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, rebuild_environment
+from conftest import ROOT
+from programs import succeed
 from repositories import commit_all, git, into_sub_folder, owned_by_another
 from typer.testing import CliRunner
 
@@ -313,9 +314,6 @@ def test_dvc_works_in_a_sub_folder_of_a_repository(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = into_sub_folder(project, monkeypatch)
-    environment = rebuild_environment(inside, inside)
     for command in ("dvc repro config", "dvc status config"):
-        done = subprocess.run(
-            command.split(), cwd=inside, env=environment, capture_output=True, text=True, check=True
-        )
+        done = succeed(inside, inside, *command.split())
     assert done.stdout == "config:\n\talways changed\n"  # and nothing else

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, copy_project, rebuild_environment
+from conftest import ROOT, copy_project
 from omegaconf import OmegaConf
+from programs import succeed
 from repositories import commit_all, git
 
 PARAMS = {
@@ -131,12 +132,8 @@ def test_afterwards_the_configuration_is_in_order_and_dvc_knows_what_is_stale(
     publish(upstream)
     (clone.parent / "my photos" / "cat").mkdir(parents=True)
     assert update(clone).returncode == 0
-    environment = rebuild_environment(clone, clone)
-    environment["PYTHONPATH"] = str(clone)
     for command in ("fieldmark config --check", "dvc repro config", "dvc status"):
-        done = subprocess.run(
-            command.split(), cwd=clone, env=environment, capture_output=True, text=True, check=True
-        )
+        done = succeed(clone, clone, *command.split(), PYTHONPATH=str(clone))
     assert "tune:" in done.stdout and "config:\n\talways changed\n" in done.stdout
 
 

@@ -5,7 +5,6 @@ follows it.
 import io
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, copy_project, rebuild_environment, write_forty_photos
+from conftest import ROOT, copy_project, write_forty_photos
 from fastapi.testclient import TestClient
 from PIL import Image
+from programs import run, succeed
 from projects import browser_of
 from skimage import data as photos
 
@@ -67,8 +67,7 @@ def reviewed(built: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
     assert item["suggested_label"] == label
     decide(page, item["id"], "relabel", label)
     assert page.get("/api/items", params={"kind": "feedback"}).json() == []
-    done = repro(folder, cache, "")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = succeed(folder, cache, "dvc", "repro")
     return Reviewed(folder, before, [first, second, third], item["id"], label, done.stdout)
 
 
@@ -133,16 +132,9 @@ def test_repro_applies_the_decisions_and_the_report_counts_them(reviewed: Review
 def test_decisions_alone_leave_ingest_alone(reviewed: Reviewed, cache: Path) -> None:
     page = browser_of(reviewed.folder, "Ada")
     decide(page, reviewed.decided[2], "drop")
-    told = subprocess.run(
-        ["dvc", "status", "--json"],
-        cwd=reviewed.folder,
-        env=rebuild_environment(reviewed.folder, cache),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    status = succeed(reviewed.folder, cache, "dvc", "status", "--json")
     # The check always runs, and what follows from label-check is run after it.
-    assert [*json.loads(told.stdout)] == ["config", "label-check"]
+    assert [*json.loads(status.stdout)] == ["config", "label-check"]
 
 
 def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(
@@ -165,17 +157,6 @@ def test_a_photo_that_the_model_got_wrong_is_trained_on_by_the_next_repro(
     assert reviewed.objected not in set(table.read(made / "test")["id"])
 
 
-def repro(folder: Path, cache: Path, stage: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["dvc", "repro", *([stage] if stage else [])],
-        cwd=folder,
-        env=rebuild_environment(folder, cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_photos_without_any_label_become_classes(tmp_path: Path, cache: Path) -> None:
     folder = copy_project(tmp_path / "project")
     write_forty_photos(tmp_path / "photos")
@@ -184,7 +165,7 @@ def test_photos_without_any_label_become_classes(tmp_path: Path, cache: Path) ->
     (folder / "params.yaml").write_text(
         params.replace("label_check: {use: default}", "label_check: {use: default, size_px: 64}")
     )
-    early = repro(folder, cache, "preprocess")
+    early = run(folder, cache, "dvc", "repro", "preprocess")
     assert "label some with `fieldmark review`" in early.stderr + early.stdout
     rows = table.read(folder / "data" / "label-check")
     assert (rows["split"] == "").all()
@@ -198,8 +179,7 @@ def test_photos_without_any_label_become_classes(tmp_path: Path, cache: Path) ->
     for id in waiting:
         body = {"ids": [id], "decision": "relabel", "label": truth[id], "new": True}
         assert page.post("/api/decisions", json=body).status_code == 200
-    done = repro(folder, cache, "preprocess")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    succeed(folder, cache, "dvc", "repro", "preprocess")
     assert (
         folder / "data" / "preprocess" / "dev" / "classes.json"
     ).read_text() == '["coffee", "flower", "person", "temple"]\n'

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import yaml
 from conftest import copy_built, rebuild_environment
@@ -228,15 +229,7 @@ def test_what_the_user_can_put_right_is_one_line_without_a_traceback(
     # Its configuration has been checked already, which would take seconds.
     folder = copy_built(built, tmp_path / "project")
     shutil.rmtree(folder / "data" / "preprocess")
-    environment = rebuild_environment(folder, cache)
-    done = subprocess.run(
-        ["fieldmark", "tune"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run(folder, cache, "fieldmark", "tune")
     assert done.returncode == 2
     assert done.stdout == ""
     assert (

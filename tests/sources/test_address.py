@@ -3,7 +3,6 @@
 import functools
 import http.server
 import io
-import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -14,10 +13,11 @@ from urllib.parse import quote
 import fsspec
 import numpy as np
 import pytest
-from conftest import copy_project, rebuild_environment
+from conftest import copy_project
 from omegaconf import OmegaConf
 from PIL import Image
 from ports import free_port
+from programs import succeed
 
 from pipeline import FieldmarkError
 from pipeline.config import Config, schema
@@ -136,19 +136,10 @@ def test_dvc_repro_takes_images_from_a_web_server(web: str, tmp_path: Path) -> N
     (project / "params.yaml").write_text(
         "\n".join(turned.get(line.split(":")[0], line) for line in lines)
     )
-    environment = rebuild_environment(project, tmp_path)
-    subprocess.run(
-        ["dvc", "repro", "-s", "ingest"],
-        cwd=project,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
+    succeed(project, tmp_path, "dvc", "repro", "-s", "ingest")
     assert len(table.read(project / "data" / "ingest")) == 3
-    again = subprocess.run(
-        ["dvc", "status", "ingest"], cwd=project, env=environment, check=True, capture_output=True
-    )
-    assert b"up to date" in again.stdout
+    again = succeed(project, tmp_path, "dvc", "status", "ingest")
+    assert "up to date" in again.stdout
 
 
 def test_a_file_that_the_server_lacks_is_left_out(web: str, tmp_path: Path) -> None:
