@@ -51,7 +51,7 @@ def correlates(rows: pd.DataFrame, *, ignore: Sequence[str], seed: int) -> pd.Da
         dealt = dealer.split(labels, labels, pd.factorize(rows["dup_group"], sort=True)[0])
         folds = [(drawn(known, labels, seed), asked) for known, asked in dealt]
         for name, values in _properties(rows, set(ignore)):
-            lines += [(name, *figures) for figures in _told(values, labels, names, folds, seed)]
+            lines += [(name, *figures) for figures in _figures(values, labels, names, folds, seed)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     return table.sort_values(
         ["auc", "property", "label"], ascending=[False, True, True], ignore_index=True
@@ -103,7 +103,7 @@ def _numbers(column: pd.Series) -> Float64[np.ndarray, " n"] | None:
     return codes.astype(np.float64) if len(kinds) <= MOST_VALUES else None
 
 
-def _told(
+def _figures(
     values: Float64[np.ndarray, " n"],
     labels: Int64[np.ndarray, " n"],
     names: np.ndarray,
