@@ -53,7 +53,6 @@ def run(
     sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     findings = Evidence(
-        project=cfg.name,
         model=winner.title,
         dataset=f"{len(test.rows)} test images of {len(classes)} classes",
         classes=classes,
@@ -64,8 +63,7 @@ def run(
         robustness=robust.figures,
         caveats=[*(each.words for each in aside), *robust.warnings, *cautions],
         facts=known,
-        seed=seed,
-        **lineage.origin(tune),
+        **lineage.origin(tune, cfg),
     )
     evidence.write(findings, out)
     conformal.write(sets, out)
