@@ -62,7 +62,10 @@ def compare(
         ),
     ] = "production",
     second: Annotated[str, typer.Argument(help="Another one.")] = "candidate",
-    html: Annotated[Path | None, typer.Option(help="A file to write it to, as a page.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="A file to write it to, as a page, with the pictures that flipped."),
+    ] = None,
 ) -> None:
     """Two versions side by side: settings, data, figures, and a test on the same images."""
     from pipeline.config import load

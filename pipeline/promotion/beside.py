@@ -1,6 +1,7 @@
 """`fieldmark compare`: two registered versions side by side.
 
-What was turned, which code and data, figures with intervals, and a paired test on the same images.
+What was turned, which code and data, figures with intervals, a paired test on the same images, the
+images that flipped, and what changed in the data.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from rich.table import Table
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.promotion import comparison, kept, named
+from pipeline.promotion import comparison, flips, kept, limits, named
 from pipeline.promotion.kept import Kept
 from pipeline.promotion.registry import answering, connect
+from pipeline.storage import table
 
 WIDTH = 100
+LABELLED = Path("data/label-check")
 
 
 @answering()
@@ -33,9 +36,43 @@ def compare(cfg: Config, first: str, second: str, html: Path | None) -> None:
     console = Console(width=WIDTH, highlight=False, record=html is not None)
     titles = [_title(given, each) for given, each in ((first, one), (second, other))]
     console.print(side_by_side(kept.of(registry, one), kept.of(registry, other), titles))
-    console.print(paired(cfg, one, other), markup=False)
+    both = _answers(cfg, one, other)
+    console.print(both if isinstance(both, str) else paired(cfg, one, other, both), markup=False)
+    pictures = ""
+    if not isinstance(both, str):
+        numbers = {"one": str(one.version), "other": str(other.version)}
+        flipped = flips.flips(both.rows, both.old, both.new)
+        for line in [*flips.in_words(flipped, len(both.rows), numbers), *since(one, both)]:
+            console.print(line, markup=False)
+        pictures = flips.page(flipped, both.images, numbers)
     if html is not None:
-        console.save_html(str(html))
+        page = console.export_html().replace("</body>", f"{pictures}</body>")
+        html.write_text(page, encoding="utf-8", errors="replace")
+
+
+def since(one: ModelVersion, both: comparison.Answers) -> list[str]:
+    """What changed in the data since version `one`, and what of the difference that explains."""
+    before, now = flips.labelled(one.tags), LABELLED
+    if before is None or not (now / table.FILE).exists():
+        return [
+            f"the images that version {one.version} was made from are not in DVC's cache here, so what "
+            f"changed in the data is not known; `dvc fetch` in its commit brings them"
+        ]
+    lines = flips.changes(before, table.read(now, ["id", "label", "split"]))
+    recorded = limits.number(one.tags, "test/accuracy")
+    if recorded is None:
+        return lines
+    labels = both.rows["label"].to_numpy(dtype=object)
+    old, new = (float((answer == labels).mean()) for answer in (both.old, both.new))
+    return [*lines, *flips.explained(recorded, old, new, flips.learned_from(before, both.rows))]
+
+
+def _answers(cfg: Config, one: ModelVersion, other: ModelVersion) -> comparison.Answers | str:
+    """What both say of the test images, or why they cannot be compared."""
+    try:
+        return comparison.answers(cfg, other, one)
+    except FieldmarkError as error:
+        return f"not compared on the same images: {error}"
 
 
 def _title(given: str, version: ModelVersion) -> str:
@@ -45,17 +82,17 @@ def _title(given: str, version: ModelVersion) -> str:
 
 def side_by_side(one: Kept, other: Kept, titles: list[str]) -> Table:
     """A row for each figure, and for each setting, commit and data that differ."""
-    table = Table("", *titles, box=box.SIMPLE_HEAD)
+    sides = Table("", *titles, box=box.SIMPLE_HEAD)
     for name, value in one.figures.items():
-        table.add_row(name, value, other.figures.get(name, "-"))
-    table.add_section()
+        sides.add_row(name, value, other.figures.get(name, "-"))
+    sides.add_section()
     for name, value in one.origin.items():
         theirs = other.origin.get(name, "unknown")
-        table.add_row(name, value, "the same" if value == theirs != "unknown" else theirs)
-    table.add_section()
+        sides.add_row(name, value, "the same" if value == theirs != "unknown" else theirs)
+    sides.add_section()
     for row in turned(one.settings, other.settings):
-        table.add_row(*row)
-    return table
+        sides.add_row(*row)
+    return sides
 
 
 def turned(one: object, other: object, name: str = "") -> Iterator[tuple[str, str, str]]:
@@ -83,12 +120,9 @@ def _short(value: object) -> str:
     return str(value)
 
 
-def paired(cfg: Config, one: ModelVersion, other: ModelVersion) -> str:
+def paired(cfg: Config, one: ModelVersion, other: ModelVersion, both: comparison.Answers) -> str:
     """On which of today's test images one version is right and the other is not, in a sentence."""
-    try:
-        pair = comparison.compare(cfg, other, one)
-    except FieldmarkError as error:
-        return f"not compared on the same images: {error}"
+    pair = both.pair
     worse, better = pair.p_worse, comparison.Pair(pair.n, pair.lost, pair.gained).p_worse
     p = min(1.0, 2 * min(worse, better))
     if p < cfg.promotion.alpha:

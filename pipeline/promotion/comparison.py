@@ -4,10 +4,11 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
+import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from scipy.stats import binomtest
 
@@ -54,8 +55,32 @@ class Served:
     preprocess: dict[str, Any]
 
 
+class Answers(NamedTuple):
+    """The table of the test images, and the class that each version names for each of them."""
+
+    rows: pd.DataFrame
+    images: np.ndarray
+    new: np.ndarray
+    old: np.ndarray
+
+    @property
+    def pair(self) -> Pair:
+        """On how many images only one of the two is right."""
+        labels = self.rows["label"].to_numpy(dtype=object)
+        new, old = self.new == labels, self.old == labels
+        return Pair(len(labels), int((new & ~old).sum()), int((old & ~new).sum()))
+
+
 def compare(cfg: Config, version: ModelVersion, production: ModelVersion) -> Pair:
-    """On which of the test images in data/preprocess/test each version is right.
+    """On how many of the test images in data/preprocess/test only one version is right.
+
+    Raises FieldmarkError that says why they cannot be compared and what to do.
+    """
+    return answers(cfg, version, production).pair
+
+
+def answers(cfg: Config, version: ModelVersion, production: ModelVersion) -> Answers:
+    """What each version says of the test images in data/preprocess/test.
 
     Raises FieldmarkError that says why they cannot be compared and what to do.
     """
@@ -64,7 +89,8 @@ def compare(cfg: Config, version: ModelVersion, production: ModelVersion) -> Pai
             f"there are no test images in {TEST}; `dvc repro preprocess` makes them, then "
             f"promote again"
         )
-    labels = table.read(TEST)["label"].to_numpy(dtype=object)
+    rows = table.read(TEST)
+    labels = rows["label"].to_numpy(dtype=object)
     images = store.read_array(TEST / "images.npy")
     if len(labels) == 0:
         raise FieldmarkError(
@@ -84,8 +110,8 @@ def compare(cfg: Config, version: ModelVersion, production: ModelVersion) -> Pai
                 f"the two versions do not have the same classes ({differing}), so they cannot be "
                 f"compared; {ANYWAY}"
             )
-        new, old = (_predict(served, images) == labels for served in pair)
-    return Pair(len(labels), int((new & ~old).sum()), int((old & ~new).sum()))
+        new, old = (_predict(served, images) for served in pair)
+    return Answers(rows, images, new, old)
 
 
 def _fetch(version: ModelVersion, to: Path) -> Served:
