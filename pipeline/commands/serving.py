@@ -93,6 +93,14 @@ Camera = Annotated[
 EverySeconds = Annotated[
     float, typer.Option(min=0.0, help="Of a video file, one frame every so many seconds.")
 ]
+SmoothSeconds = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        help="Of videos and cameras, the mean of the answers of the last so many seconds; a change "
+        "shows about half of that later. 0: each frame alone.",
+    ),
+]
 MaxMegapixels = Annotated[float, typer.Option(min=0.0, help="A larger image is not read.")]
 MaxFileMegabytes = Annotated[
     float, typer.Option(min=0.0, help="A larger file, unless it is a video, is not read.")
@@ -108,6 +116,7 @@ def predict(
     top: Top = 5,
     camera: Camera = "",
     every_seconds: EverySeconds = 1.0,
+    smooth_seconds: SmoothSeconds = 0.0,
     max_megapixels: MaxMegapixels = 100.0,
     max_file_megabytes: MaxFileMegabytes = 500.0,
 ) -> None:
@@ -122,6 +131,7 @@ def predict(
         out=out,
         top=top,
         every_seconds=every_seconds,
+        smooth_seconds=smooth_seconds,
         max_pixels=round(max_megapixels * 1e6),
         max_bytes=round(max_file_megabytes * 1e6),
     )

@@ -20,6 +20,7 @@ from pipeline.evaluation import (
     metrics,
     ranking,
     slices,
+    smoothing,
     stability,
 )
 from pipeline.evaluation.conformal import Sets
@@ -76,6 +77,7 @@ def measured(answers: Answers, sets: Sets, settings: Evaluate, seed: int) -> tup
         **worst_recall(tables["per_class"], min_n),
         **calibration.figures(labels, probs, bootstrap, seed),
         **conformal.figures(tables["sets"], sets),
+        **smoothing.figures(rows, labels, probs, settings.smooth_seconds),
         **stability.flips(tables["stability"]),
         **stability.context(tables["context"]),
     }

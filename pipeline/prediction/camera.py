@@ -29,9 +29,12 @@ def frames(source: str) -> Iterator[Picture]:
                 f"video file"
             )
         follower.start()
+        began = time.monotonic()
         while (shot := newest.take()) is not None:
             number, bgr = shot
-            yield Picture(f"{name}#frame={number}", cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+            pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+            seconds = time.monotonic() - began
+            yield Picture(f"{name}#frame={number}", pixels, film=name, seconds=seconds)
     finally:
         newest.ended.set()
         if follower.ident is not None:

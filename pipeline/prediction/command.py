@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline import FieldmarkError, config, one_line
+from pipeline.evaluation.smoothing import Trailing
 from pipeline.exported.model import Model, load
 from pipeline.prediction import answers, camera, pictures, writers
 from pipeline.prediction.pictures import Own, Picture
@@ -28,6 +29,7 @@ def predict(
     every_seconds: float,
     max_pixels: int,
     max_bytes: int = bounded.MAX_FILE_BYTES,
+    smooth_seconds: float = 0.0,
 ) -> int:
     """Write answers for the files or for the camera `source`; return how many could not be read.
 
@@ -45,7 +47,9 @@ def predict(
         else pictures.pictures(paths, every_seconds=every_seconds, own=own, **limits)
     )
     few_images = not source and _few(paths)
-    unread = run(named(model, few_images=few_images), shots, write, top=top, live=bool(source))
+    smoothing = Trailing(smooth_seconds) if smooth_seconds else None
+    loaded = named(model, few_images=few_images)
+    unread = run(loaded, shots, write, top=top, live=bool(source), smoothing=smoothing)
     for name, reason in unread:
         print(f"not read: {name}: {reason}", file=sys.stderr)
     if own.left_out:
@@ -93,7 +97,13 @@ def named(model: str, *, few_images: bool = False) -> Model:
 
 
 def run(
-    model: Model, shots: Iterable[Picture], write: writers.Write, *, top: int, live: bool = False
+    model: Model,
+    shots: Iterable[Picture],
+    write: writers.Write,
+    *,
+    top: int,
+    live: bool = False,
+    smoothing: Trailing | None = None,
 ) -> list[tuple[str, str]]:
     """Write one answer per picture, with progress on stderr.
 
@@ -107,7 +117,7 @@ def run(
         tqdm(desc="predict", unit="image", mininterval=1) as progress,
     ):
         for group in groups:
-            for answer, picture in answers.answers(model, group, top=top):
+            for answer, picture in answers.answers(model, group, top=top, smoothing=smoothing):
                 write(answer, picture)
                 progress.update()
                 if answer.error:

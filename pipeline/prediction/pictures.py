@@ -30,11 +30,16 @@ AHEAD = 1  # pictures per core that are decoded in advance; one may take 300 MB
 
 
 class Picture(NamedTuple):
-    """One picture: RGB pixels uint8 (h, w, 3), or the reason why there are none."""
+    """One picture: RGB pixels uint8 (h, w, 3), or the reason why there are none.
+
+    film: the video or camera that it is a frame of, "" for a photo; seconds: since that began.
+    """
 
     name: str
     pixels: np.ndarray | None
     error: str = ""
+    film: str = ""
+    seconds: float = 0.0
 
 
 class Own:
@@ -156,6 +161,9 @@ def _decoded(entry: Item | Skipped, *, max_pixels: int) -> Picture:
     except OSError as problem:
         return Picture(entry.name, None, f"cannot be read: {problem.strerror or problem}")
     try:
-        return Picture(entry.name, images.decode(data, max_pixels=max_pixels))
+        pixels = images.decode(data, max_pixels=max_pixels)
     except images.BadImage as problem:
         return Picture(entry.name, None, signatures.named(data) or str(problem))
+    at = entry.metadata.get("seconds")
+    seconds = at if isinstance(at, float) else 0.0
+    return Picture(entry.name, pixels, film=entry.group, seconds=seconds)

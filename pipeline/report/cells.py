@@ -19,6 +19,7 @@ METRICS = {
     "ece": "calibration error (ECE)",
 }
 SHARES |= {"balanced_accuracy", "top3_accuracy", "largest_class", "worst_recall", "set_coverage"}
+SHARES.add("accuracy_smoothed")
 
 
 @dataclass(frozen=True)

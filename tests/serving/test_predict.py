@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from pipeline import FieldmarkError
 from pipeline.compute import parallel
+from pipeline.evaluation.smoothing import Trailing
 from pipeline.exported import model
 from pipeline.pixels import sheets
 from pipeline.prediction import camera, command, pictures
@@ -248,6 +249,20 @@ def test_a_video_is_sampled(export: Path, tmp_path: Path) -> None:
         ("t=0.500", "green"),
         ("t=1.000", "blue"),
     ]
+
+
+def test_a_single_odd_frame_is_smoothed_away_and_a_change_shows_half_a_window_later(
+    export: Path, tmp_path: Path
+) -> None:
+    """A film of ten frames a second with known content, smoothed over half a second."""
+    file = film(tmp_path / "film.avi", [RED] * 8 + [GREEN] + [RED] * 8 + [BLUE] * 8)
+    frames = shots(file, every_seconds=0.1)
+    calm = [
+        answer.top[0][0]
+        for answer, _ in answers(model.load(export), frames, top=1, smoothing=Trailing(0.5))
+    ]
+    assert calm[:17] == ["red"] * 17
+    assert calm[17:].index("blue") == 2 and set(calm[19:]) == {"blue"}
 
 
 def test_what_is_not_there_is_said_before_any_work(
