@@ -6,10 +6,9 @@ out-of-distribution score.
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline import FieldmarkError
 from pipeline.compute import timing
-from pipeline.config.schema import Candidate, Export
+from pipeline.config.schema import Export
 from pipeline.exported import signature
 from pipeline.exported.engines import Engine, faster, onnx_runtime
 from pipeline.storage import store
@@ -27,7 +26,6 @@ from pipeline.training.network import Network
 
 BATCH = 8
 Images = Sequence[np.ndarray] | np.ndarray
-Thresholds = Mapping[str, Mapping[str, Any]]
 
 
 class Deployed(nn.Module):
@@ -156,45 +154,3 @@ def in_torch(deployed: Deployed, images: Images) -> list[np.ndarray]:
             for part in store.chunks(images, BATCH)
         ]
     return [torch.cat(output).numpy() for output in zip(*parts, strict=True)]
-
-
-def card(
-    winner: Candidate,
-    classes: list[str],
-    size_px: int,
-    tested: Mapping[str, float],
-    thresholds: Thresholds,
-    *,
-    data_hash: str,
-    commit: str,
-) -> str:
-    """The model card (Mitchell et al., FAccT 2019) as Markdown."""
-    low, high = tested["test/accuracy_low"], tested["test/accuracy_high"]
-    abstain, ood, sets = thresholds["abstain"], thresholds["ood"], thresholds["sets"]
-    guarantee = (
-        "with probability {:.0%}".format(1 - abstain["delta"])
-        if abstain["guaranteed"]
-        else "on the validation images only"
-    )
-    return f"""# {winner.title}
-
-- **Input** `images`: uint8, RGB, (n, {size_px}, {size_px}, 3), prepared as `signature.json` says
-- **Output** `probs`: float32, (n, {len(classes)}), calibrated on validation images
-- **Output** `ood`: float32, (n,), how far an image is from the training images
-- **Output** `sketch`: float32, (n, 16), the leading components of its features
-- **Classes**: {", ".join(classes)}
-- **Abstains** below a confidence of {abstain["confidence"]:.3f}: at most {abstain["target_risk"]:.0%} of its answers are wrong, {guarantee};
-  it answered {abstain["val_coverage"]:.0%} of the validation images
-- **Sets** of classes hold the label of {sets["level"]:.0%} of the images{" of each class" if sets["by_class"] else ""};
-  on the test images {tested["test/set_coverage"]:.1%}, with {tested["test/set_size"]:.2f} classes on average
-- **Strange** above a score of {ood["score"]:.2f}: {1 - ood["quantile"]:.0%} of the validation images are
-
-| on {tested["test/n"]:.0f} test images | |
-|---|---|
-| accuracy | {tested["test/accuracy"]:.4f} (interval {low:.4f} to {high:.4f}) |
-| macro F1 | {tested["test/f1_macro"]:.4f} |
-| expected calibration error | {tested["test/ece"]:.4f} |
-
-Trained on data `{data_hash}` with code `{commit}`. Use it only for images like its training images.
-For any other image it also returns probabilities of these classes, and `ood` is not always high.
-"""

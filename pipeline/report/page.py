@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.pixels import sheets
-from pipeline.report import cells
+from pipeline.report import cells, reforms
 from pipeline.report.contents import Report
 from pipeline.report.sections import SECTIONS
 
@@ -24,7 +24,8 @@ PIXELATED_BELOW_PX = 96
 
 
 def write(report: Report, folder: Path) -> None:
-    """report.html in the folder."""
+    """report.html and reforms.md in the folder."""
+    reforms.write(report, folder)
     (folder / "report.html").write_text(render(report), encoding="utf-8")
 
 
