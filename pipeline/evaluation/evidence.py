@@ -7,6 +7,7 @@ The report renders it; whoever judges the model reads it.
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,6 +47,12 @@ class Evidence(BaseModel):
     data_hash: str
     versions: dict[str, str]
     config_yaml: str
+
+
+def of_test_images(classes: list[str], n: int, level: float) -> dict[str, Any]:
+    """The fields of Evidence that say what it was measured on, and the level of its intervals."""
+    dataset = f"{n} test images of {len(classes)} classes"
+    return {"dataset": dataset, "classes": classes, "n_test": n, "level": level}
 
 
 def flat(figures: Figures) -> dict[str, float]:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import betabinom
 
 from pipeline.config.schema import Evaluate
-from pipeline.evaluation import conformal, slices
+from pipeline.evaluation import conformal, places, slices
 from pipeline.evaluation.conformal import ALL
 from pipeline.evaluation.measuring import Answers, Tables
+from pipeline.evaluation.places import Promises
 from pipeline.storage import csvs, table
 
 
@@ -63,7 +64,8 @@ class Facts(Fact):
     label_columns: metadata from which the label follows, so that it makes no slice. doubted: labels
     that label-check doubts, in all and among the test images. leaked: test images with a
     near-duplicate that the model learned from. more_photos: whether more photos would help, in a
-    sentence of model-search, or "". warnings: why figures of robustness are too good.
+    sentence of model-search, or "". warnings: why figures of robustness are too good. promises: what
+    was promised, and what leaving out places gave. place_columns: metadata that may name places.
     """
 
     min_n: int
@@ -78,6 +80,8 @@ class Facts(Fact):
     leaked: int
     more_photos: str = ""
     warnings: list[str] = []
+    promises: Promises | None = None
+    place_columns: list[str] = []
 
 
 def of_classes(per_class: pd.DataFrame, predicted: np.ndarray) -> list[ClassFacts]:
@@ -161,17 +165,21 @@ def gather(
     folders: dict[str, Path],
     settings: Evaluate,
     warnings: Sequence[str] = (),
+    promises: Promises | None = None,
 ) -> Facts:
     """tables: as `measuring.measured` returns them; folders: label_check and model_search; warnings:
-    those of robustness.
+    those of robustness; promises: of training/places.
     """
     rows = answers.rows
+    label_columns = slices.label_columns(rows)
     return Facts(
         min_n=settings.min_slice,
         classes=of_classes(tables["per_class"], answers.probs.argmax(axis=1)),
         weaker=of_slices(tables["slices"]),
         small_slices=slices.too_small(slices.columns(rows), min_n=settings.min_slice),
-        label_columns=slices.label_columns(rows),
+        label_columns=label_columns,
+        promises=promises,
+        place_columns=places.candidates(rows, label_columns),
         sets=of_sets(tables["sets"], settings.conformal.level),
         set_level=settings.conformal.level,
         doubted=int(table.read(folders["label_check"], ["suspect"])["suspect"].sum()),

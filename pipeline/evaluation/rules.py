@@ -28,12 +28,12 @@ class Sentence(BaseModel):
     words: str
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
     digits = 0 if 0.1 <= value <= 0.9 or value in (0, 1) else 1
     return f"{100 * value:.{digits}f}\u202f%"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     named, rest = names[:NAMED], len(names) - NAMED
     if rest > 0:
         return f"{', '.join(named)} and {rest} more"
@@ -55,16 +55,16 @@ def accuracy(figures: Figures, facts: Facts) -> Sentence:
     if low <= guessing and (balanced.low or 0.0) <= chance:
         text = (
             f"The model has learned nothing that shows: {right} of {figure.n} test images are right "
-            f"({_share(figure.value)}), and always answering “{largest}” would reach "
-            f"{_share(guessing)}. The labels may be wrong, or not visible in the photos."
+            f"({share(figure.value)}), and always answering “{largest}” would reach "
+            f"{share(guessing)}. The labels may be wrong, or not visible in the photos."
         )
         return Sentence(kind="beware", words=text)
     kind: Literal["trust", "beware"] = "trust" if low > guessing else "beware"
     compared = "would reach" if low > guessing else "may do as well, at"
     text = (
-        f"On photos like the test images it is right in {_share(figure.value)} of cases "
-        f"({right} of {figure.n}; the interval is {_share(low)} to {_share(high)}). Always "
-        f"answering “{largest}” {compared} {_share(guessing)}."
+        f"On photos like the test images it is right in {share(figure.value)} of cases "
+        f"({right} of {figure.n}; the interval is {share(low)} to {share(high)}). Always "
+        f"answering “{largest}” {compared} {share(guessing)}."
     )
     return Sentence(kind=kind, words=text)
 
@@ -95,7 +95,7 @@ def dead_classes(figures: Figures, facts: Facts) -> Sentence | None:
     dead = [each for each in _judged(facts) if each.recall == 0 or each.high < DEAD_BELOW]
     if not dead:
         return None
-    names = _listed([f"“{each.name}” ({each.n_right} of {each.n} recognised)" for each in dead])
+    names = listed([f"“{each.name}” ({each.n_right} of {each.n} recognised)" for each in dead])
     text = f"It does not know {names}: do not rely on it for that."
     return Sentence(kind="beware", words=text)
 
@@ -109,7 +109,7 @@ def border(figures: Figures, facts: Facts) -> Sentence | None:
         return None
     text = (
         f"The border of the photos alone gives the class away: with the centre blanked it is still "
-        f"right in {_share(alone.value)} of {alone.n} images ({_share(whole.value)} with the whole "
+        f"right in {share(alone.value)} of {alone.n} images ({share(whole.value)} with the whole "
         f"photo). It may look at the surroundings instead of the thing, and fail where they differ."
     )
     return Sentence(kind="beware", words=text)
@@ -136,7 +136,7 @@ def missed(figures: Figures, facts: Facts) -> Sentence | None:
     instead = f", mostly taken for “{worst.confused_with}”" if worst.confused_with else ""
     text = (
         f"{worst.n - worst.n_right} of {worst.n} images of “{worst.name}” are missed{instead}: "
-        f"it recognises {_share(worst.recall)} of them ({_share(worst.low)} to {_share(worst.high)})."
+        f"it recognises {share(worst.recall)} of them ({share(worst.low)} to {share(worst.high)})."
     )
     return Sentence(kind="beware", words=text)
 
@@ -146,10 +146,10 @@ def weak_slices(figures: Figures, facts: Facts) -> Sentence | None:
     if not facts.weaker:
         return None
     parts = [
-        f"{each.name} ({_share(each.accuracy)} of {each.n} right, elsewhere {_share(each.elsewhere)})"
+        f"{each.name} ({share(each.accuracy)} of {each.n} right, elsewhere {share(each.elsewhere)})"
         for each in facts.weaker
     ]
-    text = f"It is weaker where {_listed(parts)}; chance does not explain that."
+    text = f"It is weaker where {listed(parts)}; chance does not explain that."
     return Sentence(kind="beware", words=text)
 
 
@@ -177,10 +177,10 @@ def confidence(figures: Figures, facts: Facts) -> Sentence | None:
     judged = [each for each in facts.sets if each.n >= facts.min_n]
     short = [each for each in judged if each.chance < BY_CHANCE / len(judged)]
     if short:
-        names = _listed([f"“{each.name}” ({_share(each.coverage)})" for each in short])
+        names = listed([f"“{each.name}” ({share(each.coverage)})" for each in short])
         text = (
             f"Its sets of possible classes hold the right one less often than the promised "
-            f"{_share(facts.set_level)} for {names}."
+            f"{share(facts.set_level)} for {names}."
         )
         return Sentence(kind="beware", words=text)
     if not chance:
@@ -213,7 +213,7 @@ def more_photos(figures: Figures, facts: Facts) -> Sentence | None:
     parts = [facts.more_photos] if facts.more_photos else []
     if few:
         parts.append(
-            f"Too few test images to judge {_listed(few)}: at least {facts.min_n} are needed."
+            f"Too few test images to judge {listed(few)}: at least {facts.min_n} are needed."
         )
     return Sentence(kind="next", words=" ".join(parts)) if parts else None
 
@@ -232,6 +232,12 @@ def unmeasured(figures: Figures, facts: Facts) -> Sentence:
         for prefix, what in groups.items()
         if not any(name.startswith(prefix) for name in figures)
     ]
+    if facts.place_columns and "place/accuracy" not in figures:
+        named = listed(facts.place_columns)
+        missing = [
+            f"{what} (set evaluate.places: {named}?)" if "place" in what else what
+            for what in missing
+        ]
     if not facts.more_photos:
         missing.append("whether more photos would help")
     text = (

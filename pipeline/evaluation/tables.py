@@ -3,7 +3,7 @@
 predictions.csv  one row per test image: id, name, label, predicted, correct, suspect, and one
                  probability per class
 per_class.csv, ranking.csv, slices.csv, risk_coverage.csv, sets.csv, calibration.csv,
-stability.csv, context.csv
+stability.csv, context.csv, places.csv
 plots/           confusion.csv (actual, predicted), reliability.csv (low, high, n, confidence,
                  accuracy), roc.csv, precision_recall.csv (see evaluation/ranking), worst.png
 worst.csv        the wrong answers with the highest confidence: name, label, predicted,

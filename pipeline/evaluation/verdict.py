@@ -6,7 +6,7 @@ urgent give way, and stand among the caveats.
 
 from collections.abc import Callable
 
-from pipeline.evaluation import rules
+from pipeline.evaluation import place_rules, rules
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -19,17 +19,20 @@ RULES: tuple[Rule, ...] = (
     rules.leaked,
     rules.dead_classes,
     rules.border,
+    place_rules.new_place,
     rules.masked_defence,
     rules.missed,
     rules.weak_slices,
     rules.unstable,
     rules.confidence,
+    place_rules.promises,
     rules.labels,
     rules.more_photos,
     rules.unmeasured,
 )
 # Where more than MOST have something to say, these give way, the first one first.
 GIVE_WAY = (
+    place_rules.promises,
     rules.confidence,
     rules.unstable,
     rules.more_photos,

@@ -3,49 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pipeline.config.schema import Export
 from pipeline.evaluation import abstention
-from pipeline.exported.signature import SKETCH
-from pipeline.features import cache
 from pipeline.labels import quality
 from pipeline.storage import csvs
-from pipeline.training import density
-from pipeline.training.density import Density
-from pipeline.training.network import Network
 from pipeline.training.samples import Samples
-
-
-def density_of(settings: Export, trained: Network, train: Samples, seed: int) -> Density:
-    """The density of the training images' features."""
-    both = cache.features(trained.extractor, train, symmetry="none", keys=train.keys())
-    features = both[:, 0].astype(np.float32)
-    return density.fit(features, components=settings.ood_components, sketch=SKETCH, seed=seed)
-
-
-def strange(
-    trained: Network, strangeness: Density, images: Samples
-) -> tuple[np.ndarray, np.ndarray]:
-    """Out-of-distribution scores (n,) and sketches (n, 16), from the features of the memo.
-
-    They equal the outputs of the exported file, as far as parity was proved.
-    """
-    with TemporaryDirectory() as folder, torch.inference_mode():
-        features = cache.exact(
-            trained.extractor,
-            images,
-            Path(folder) / "features.npy",
-            symmetry="none",
-            keys=images.keys(),
-        )
-        ood, sketch = strangeness(torch.from_numpy(np.array(features[:, 0])))
-    return ood.numpy(), sketch.numpy()
 
 
 def reference(

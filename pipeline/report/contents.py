@@ -128,6 +128,7 @@ class Report:
     reliability: pd.DataFrame
     risk_coverage: pd.DataFrame
     ranking: pd.DataFrame
+    places: pd.DataFrame
     roc: pd.DataFrame
     precision_recall: pd.DataFrame
     slices: pd.DataFrame

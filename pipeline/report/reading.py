@@ -40,6 +40,7 @@ def report(
         risk_coverage=_table(evaluate / "risk_coverage.csv"),
         confusion=_table(evaluate / "plots" / "confusion.csv"),
         reliability=_table(evaluate / "plots" / "reliability.csv"),
+        places=_table(evaluate / "places.csv"),
         ranking=_table(evaluate / "ranking.csv"),
         roc=_table(evaluate / "plots" / "roc.csv"),
         precision_recall=_table(evaluate / "plots" / "precision_recall.csv"),
@@ -150,7 +151,7 @@ def _illustrated(folder: Path, kind: str) -> Iterator[tuple[dict[str, str], np.n
 def _table(file: Path) -> pd.DataFrame:
     """A table whose names stay text, even where they look like numbers or missing values."""
     text = dict.fromkeys(
-        ("class", "most_confused_with", "slice", "actual", "predicted", "breaks_at"), str
+        ("class", "most_confused_with", "slice", "actual", "predicted", "breaks_at", "place"), str
     )
     return csvs.read(
         file,

@@ -11,39 +11,22 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation import places
 from pipeline.evaluation.stability import in_words
-from pipeline.report import cells, curves, plots, ranking_plots, robustness_plots, study_plots
+from pipeline.report import (
+    cells,
+    curves,
+    plots,
+    ranking_plots,
+    reforms,
+    robustness_plots,
+    study_plots,
+)
 from pipeline.report.contents import Report, Tuning
+from pipeline.report.words import AUDIT_HEADINGS, NAMES, VERDICT
 
 QUARANTINE_ROWS = 20
 TRIAL_ROWS = 5
-AUDIT_HEADINGS = {
-    "kind": "errors",
-    "fraction": "share of labels",
-    "n_planted": "wrong labels",
-    "n_suspect": "doubted labels",
-    "average_precision": "average precision",
-    "random_average_precision": "average precision in a random order",
-}
-NAMES = {
-    "accuracy": "Accuracy",
-    "f1_macro": "Macro F1",
-    "balanced_accuracy": "Balanced accuracy",
-    "top3_accuracy": "Top-3 accuracy",
-    "roc_auc": "ROC AUC",
-    "ece": "Calibration error (ECE)",
-    "ece_by_chance": "ECE that chance explains",
-    "classwise_ece": "Classwise ECE",
-    "classwise_rmse": "Classwise error, debiased",
-    "f1_weighted": "Weighted F1",
-    "mcc": "Matthews’ correlation",
-    "largest_class": "Always the largest class",
-    "worst_recall": "Recall of the worst class",
-    "set_coverage": "Coverage of the sets",
-    "set_size": "Size of a set",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-}
 Values = Mapping[str, Any]
 
 
@@ -54,14 +37,6 @@ class Section:
     id: str
     title: str
     values: Callable[[Report], Values | None]
-
-
-VERDICT = {
-    "trust": "Holds",
-    "beware": "Beware",
-    "next": "Do next",
-    "unmeasured": "Unknown",
-}
 
 
 def verdict(report: Report) -> Values:
@@ -113,6 +88,13 @@ def ranking(report: Report) -> Values | None:
 def slices(report: Report) -> Values | None:
     """Accuracy on parts of the test images."""
     return {"n_weaker": int(report.slices["weaker"].sum())} if len(report.slices) else None
+
+
+def promises(report: Report) -> Values | None:
+    """What abstention and strangeness promise, on known places and on such as were left out."""
+    if report.evidence.facts.promises is None:
+        return None
+    return {"known": places.KNOWN, "new": places.NEW}
 
 
 def robustness(report: Report) -> Values | None:
@@ -196,6 +178,13 @@ def left_out(report: Report) -> Values | None:
     return {"reasons": reasons, "quarantine_rows": QUARANTINE_ROWS}
 
 
+def checklist(report: Report) -> Values:
+    """What a claim from machine learning must answer."""
+    items = reforms.items(report)
+    n_open = sum(not item.answer for item in items)
+    return {"items": items, "n_open": n_open, "source": reforms.SOURCE}
+
+
 def provenance(report: Report) -> Values:
     """What it takes to train this model again."""
     return {}
@@ -208,6 +197,7 @@ SECTIONS = (
     Section("trust", "Errors and trust", trust),
     Section("ranking", "Ranking", ranking),
     Section("sets", "Sets", sets),
+    Section("promises", "Promises", promises),
     Section("slices", "Slices", slices),
     Section("robustness", "Robustness", robustness),
     Section("stability", "Stability", stability),
@@ -218,6 +208,7 @@ SECTIONS = (
     Section("tuning", "Tuning", tuning),
     Section("training", "Training", training),
     Section("left-out", "Left out", left_out),
+    Section("reforms", "Checklist", checklist),
     Section("made", "How this was made", provenance),
 )
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import FieldmarkError
-from pipeline.config import Config
 from pipeline.runs import provenance, tracking
 
 LOCK = Path("dvc.lock")
@@ -73,14 +72,10 @@ def show() -> None:
     Console(highlight=False).print(table)
 
 
-def origin(tune: Path, cfg: Config) -> dict[str, Any]:
-    """Of a trained model: the project, the seed, the commit, the hash of the data, the versions, the
-    configuration.
-    """
+def origin(tune: Path) -> dict[str, Any]:
+    """Of a trained model: the commit, the hash of the data, the versions, the configuration."""
     commit, versions = provenance.code_in_words()
     return {
-        "project": cfg.name,
-        "seed": cfg.seed,
         "git_commit": commit,
         "data_hash": outputs().get("data/ingest", "unknown"),
         "versions": versions,

@@ -8,7 +8,8 @@ sets.json        the thresholds of conformal sets, for export (evaluation/confor
 *.csv, worst.npy, plots/
                  the tables and pictures behind the figures (evaluation/tables), and what attacks,
                  corruptions and noise leave (robustness/measure)
-report.html      all of that as one page that opens by itself (report/page)
+report.html      all of that as one page that opens by itself; reforms.md: the checklist of
+                 report/reforms
 """
 
 from pathlib import Path
@@ -24,17 +25,20 @@ from pipeline.evaluation import (
     tables,
     verdict,
 )
+from pipeline.evaluation import places as promised
 from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage, tracking
-from pipeline.training import answers, network
+from pipeline.training import answers, augmentation, network, places
 
 
 def run(
     cfg: Config,
     *,
     preprocess_test: Path,
+    preprocess_dev: Path,
+    augment: Path,
     tune: Path,
     ingest_quarantine: Path,
     label_check: Path,
@@ -47,23 +51,26 @@ def run(
     test = answers.of_test_images(trained, preprocess_test, classes, settings.altered_images, seed)
     sets = conformal.from_validation(tune, classes, **settings.conformal.model_dump())
     figures, measured = measuring.measured(test, sets, settings, seed)
+    how = places.How(winner, *augmentation.read(augment), cfg.export, cfg.tune.refit, seed)
+    folders = {"preprocess_dev": preprocess_dev, "augment": augment, "tune": tune}
+    measured["places"], promises = places.measured(trained, test, how, settings, **folders)
+    figures |= promised.figures(measured["places"])
     earlier = {"label_check": label_check, "model_search": model_search}
     robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
-    known = facts.gather(test, measured, earlier, settings, warnings=robust.warnings)
+    known = facts.gather(test, measured, earlier, settings, robust.warnings, promises)
     sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     findings = Evidence(
+        project=cfg.name,
         model=winner.title,
-        dataset=f"{len(test.rows)} test images of {len(classes)} classes",
-        classes=classes,
-        n_test=len(test.rows),
-        level=settings.bootstrap.level,
         verdict=sentences,
         figures=figures,
         robustness=robust.figures,
         caveats=[*(each.words for each in aside), *robust.warnings, *cautions],
         facts=known,
-        **lineage.origin(tune, cfg),
+        seed=seed,
+        **evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level),
+        **lineage.origin(tune),
     )
     evidence.write(findings, out)
     conformal.write(sets, out)

@@ -1,4 +1,5 @@
-"""export: data/tune + data/preprocess/dev + data/evaluate/metrics.json -> data/export, registered.
+"""export: data/tune + data/preprocess/dev + data/evaluate (evidence, sets, metrics) ->
+data/export, registered.
 
 model.onnx         uint8 images (n, size_px, size_px, 3) -> the outputs of exported/signature
 signature.json     names, dtypes and shapes of inputs and outputs, class names, preprocessing
@@ -15,12 +16,13 @@ import json
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.exported import reference, write
-from pipeline.exported.signature import signature
+from pipeline.evaluation.evidence import Evidence
+from pipeline.exported import card, reference, write
+from pipeline.exported.signature import SKETCH, signature
 from pipeline.exported.tags import tags
 from pipeline.runs import lineage, provenance, tracking
 from pipeline.storage import store
-from pipeline.training import network, samples
+from pipeline.training import network, samples, strangeness
 
 
 def run(
@@ -29,6 +31,7 @@ def run(
     preprocess_dev: Path,
     tune: Path,
     evaluate_metrics: Path,
+    evaluate_evidence: Path,
     evaluate_sets: Path,
     label_check_metrics: Path,
     out: Path,
@@ -37,10 +40,11 @@ def run(
     trained, winner, classes, size_px = network.load(tune)
     images = store.read_array(preprocess_dev / "images.npy")
     train, val = (samples.load(preprocess_dev, classes, split=name) for name in ("train", "val"))
-    strangeness = reference.density_of(cfg.export, trained, train, cfg.seed)
-    deployed = write.Deployed(trained, strangeness)
+    strange_to = strangeness.density_of(cfg.export, trained, train, cfg.seed, sketch=SKETCH)
+    deployed = write.Deployed(trained, strange_to)
     checked = write.write_checked(deployed, classes, size_px, cfg.export, images, out)
-    rows = reference.reference(*reference.strange(trained, strangeness, val), val, tune, classes)
+    scored = strangeness.strange(trained, strange_to, val)
+    rows = reference.reference(*scored, val, tune, classes)
     rows.to_parquet(out / "reference.parquet", index=False)
     sets = json.loads(evaluate_sets.read_bytes())
     thresholds = reference.thresholds(cfg.export, rows, sets)
@@ -53,10 +57,9 @@ def run(
     leaks = json.loads(label_check_metrics.read_bytes())["leaks"]
     code, outputs = provenance.code_tags(), lineage.outputs()
     commit, data_hash = provenance.in_words(code), outputs.get("data/ingest", "unknown")
-    card = write.card(
-        winner, classes, size_px, tested, thresholds, data_hash=data_hash, commit=commit
-    )
-    (out / "card.md").write_text(card, encoding="utf-8")
+    known = Evidence.model_validate_json(evaluate_evidence.read_bytes())
+    text = card.card(winner, size_px, known, thresholds, data_hash=data_hash, commit=commit)
+    (out / "card.md").write_text(text, encoding="utf-8")
     record = tags(code, outputs, cfg.seed, tested, checked, leaks, tune)
     tracking.register(out, cfg.name, tags=record)
     return {**checked, "size_mb": (out / "model.onnx").stat().st_size / 1e6}

@@ -17,6 +17,8 @@ SETTINGS = Evaluate(
     conformal=Conformal(level=0.9, by_class=True),
     worst=0,
     min_slice=20,
+    places=None,
+    smooth_seconds=0.0,
     altered_images=60,
     robustness=None,
 )

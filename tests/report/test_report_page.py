@@ -15,6 +15,7 @@ from pipeline.evaluation import (
     facts,
     measuring,
     metrics,
+    places,
     ranking,
     slices,
     stability,
@@ -122,6 +123,14 @@ def full() -> report.Report:
                 doubted=1,
                 doubted_test=1,
                 leaked=0,
+                promises=places.Promises(
+                    target_risk=0.05,
+                    column=EVIL,
+                    n=1,
+                    worst=EVIL,
+                    worst_accuracy=0.5,
+                    left_out=[EVIL],
+                ),
             ),
             seed=3,
             git_commit="abc123",
@@ -148,6 +157,10 @@ def full() -> report.Report:
         ranking=ranking.table(labels, probs, CLASSES, 0.9),
         roc=ranking.roc(labels, probs, CLASSES),
         precision_recall=ranking.precision_recall(labels, probs, CLASSES),
+        places=places.table(
+            places.Held(places.KNOWN, correct, correct, ~correct),
+            [places.Held(EVIL, correct, correct, ~correct)],
+        ),
         slices=slices.slices(pd.DataFrame({"camera": [EVIL] * 6}), correct, min_n=1),
         robustness=ROBUSTNESS,
         robustness_classes=pd.DataFrame({"class": [EVIL], "n": [6], "accuracy": [0.25]}),
@@ -384,7 +397,7 @@ def test_sections_without_content_are_left_out(full):
         robustness=full.robustness[:0],
     )
     ids = {value for name, value in Page(render(bare)).attributes if name == "id"}
-    always = {"verdict", "classes", "trust", "sets", "stability"}
+    always = {"verdict", "classes", "trust", "sets", "stability", "promises", "reforms"}
     assert ids == always | {"labels", "candidates", "tuning", "made"}
 
 

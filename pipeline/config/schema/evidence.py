@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -93,6 +94,12 @@ class Evaluate(Section):
     """Mistakes shown in the report."""
     min_slice: PositiveInt
     """Classes and slices with fewer test images are too small to judge."""
+    places: str | None
+    """Column of the metadata that names camera, site, patient or style, or `group`: each of its values
+    is left out of the training in turn, and judged as a place never seen. null: not measured.
+    """
+    smooth_seconds: NonNegativeFloat
+    """Of frames of videos, also the accuracy after smoothing over so many seconds; 0: not measured."""
     altered_images: PositiveInt
     """Test images, drawn at random, that are also judged shifted, turned and in parts."""
     robustness: Robustness | None
