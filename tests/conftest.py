@@ -149,6 +149,7 @@ candidates:
   small_cnn: {use: small_cnn, extractor: {input_px: 32, width: 8, blocks: 2}}
   hog: {use: hog, extractor: {input_px: 64}}
 fit: {use: default, epochs: 3, batch_size: 16, min_steps: 0}
+defense: {use: none}
 model_search: {use: default, rungs: [{train_fraction: 0.5}], indistinct: 1.0, latency_runs: 3, batch_runs: 1, latency_budget_ms: 1000, cross_validation: {below: 0}, sufficiency: {draws: 1, fractions: [0.25, 0.5, 1.0]}}
 tune: {use: default, trials: 3, startup_trials: 2, refit_seeds: 1}
 evaluate: {use: quick, bootstrap: {n_resamples: 200}, min_slice: 2, altered_images: 8, robustness: {attacks: {images: 4, radii: [4.0], steps: 2}, corruptions: {images: 2}}}

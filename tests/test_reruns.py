@@ -40,6 +40,7 @@ USED_BY = {
     "augment": {"augment"},
     "candidates": {"model-search"},
     "fit": {"model-search"},
+    "defense": {"model-search"},
     "model_search": {"model-search"},
     "tune": {"tune"},
     "evaluate": {"evaluate"},

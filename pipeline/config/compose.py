@@ -38,6 +38,7 @@ EXAMPLES = {
     "seed": "0",
     "images": "data/images",
     "blur_faces": "false",
+    "defense": "{use: none}",
     CANDIDATES: EXAMPLE,
 }
 
@@ -56,6 +57,7 @@ class Config:
     augment: schema.Augment
     candidates: dict[str, schema.Candidate]
     fit: schema.Fit
+    defense: schema.Defense
     model_search: schema.ModelSearch
     tune: schema.Tune
     evaluate: schema.Evaluate
@@ -112,7 +114,7 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
         for name, group in groups().items()
     }
     values[CANDIDATES] = {
-        name: _candidate(name, used[f"{CANDIDATES}.{name}"], sections, params)
+        name: _candidate(name, used[f"{CANDIDATES}.{name}"], sections, params, values["defense"])
         for name in params[CANDIDATES]
     }
     return Config(**values)
@@ -170,7 +172,11 @@ def _plain(name: str, kind: Any, value: Any) -> Any:
 
 
 def _candidate(
-    name: str, file: Path, sections: Mapping[str, Any], params: Mapping[str, Any]
+    name: str,
+    file: Path,
+    sections: Mapping[str, Any],
+    params: Mapping[str, Any],
+    defense: schema.Defense,
 ) -> schema.Candidate:
     """Its fit is that of conf/fit/ under the candidate's file under `fit:` in params.yaml under the
     candidate's own: what a person turned wins over any default.
@@ -184,7 +190,9 @@ def _candidate(
         for key, value in (layer or {}).items()
         if value is not None and key != "use"
     }
-    return schema.Candidate.model_validate({**own.model_dump(), "name": name, "fit": fit})
+    return schema.Candidate.model_validate(
+        {**own.model_dump(), "name": name, "fit": fit, "defense": defense}
+    )
 
 
 def _validate(

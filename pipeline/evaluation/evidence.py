@@ -33,6 +33,7 @@ class Evidence(BaseModel):
 
     project: str
     model: str
+    defense: str = "none"
     dataset: str
     classes: list[str]
     n_test: int

@@ -55,6 +55,7 @@ def _details(
 - **Output** `sketch`: float32, (n, 16), the leading components of its features
 - **Classes**: {", ".join(evidence.classes)}
 - **Kind**: {winner.title}, head {winner.head.kind}{"" if winner.frozen else "; the whole network was trained"}
+- **Defence** in training: {evidence.defense}
 - **Made** from data `{data_hash}` with code `{commit}`, seed {evidence.seed}
 - **Who made it, licence, and whom to ask**: {A_PERSON}"""
 

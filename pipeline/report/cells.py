@@ -89,3 +89,10 @@ def _float_format(column: pd.Series) -> str:
     if sizes.between(0, 0.01, inclusive="neither").any():
         return ".2g"
     return ".3f" if sizes.max() <= 1 else ".1f"
+
+
+def strongest(attacks: pd.DataFrame) -> pd.DataFrame:
+    """Clean against robust accuracy: what is left after all attacks at each radius, 0 being clean."""
+    last = attacks.drop_duplicates("severity", keep="last")
+    columns = ["severity", "n", "accuracy", "low", "high", "balanced_accuracy", "largest_class"]
+    return last[columns].rename(columns={"severity": "radius"})

@@ -103,13 +103,14 @@ def robustness(report: Report) -> Values | None:
     if rows.empty:
         return None
     attacks, corruptions = (rows[rows["threat"] == threat] for threat in ("attack", "corruption"))
-    beside = rows[rows["threat"].isin(["attack alone", "certificate"])]
+    beside = rows[rows["threat"].isin(["attack alone", "patch", "certificate"])]
     return {
         "curve": robustness_plots.curves(attacks) if len(attacks) else None,
         "corruptions": robustness_plots.corruptions(corruptions) if len(corruptions) else None,
         "attacks": attacks.drop(columns=["threat", "largest_class"]),
         "beside": beside.drop(columns=["threat", "largest_class"]),
         "largest": rows["largest_class"].max(),
+        "strongest": cells.strongest(attacks),
     }
 
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from pipeline.config.schema import Attacks
 from pipeline.features import identity
 from pipeline.robustness import views
-from pipeline.robustness.attacks import losses
+from pipeline.robustness.attacks import autoattack, losses
 from pipeline.robustness.attacks.apgd import apgd
 from pipeline.robustness.attacks.fgsm import fgsm
+from pipeline.robustness.attacks.patch import patch
 from pipeline.robustness.attacks.pgd import pgd
 from pipeline.robustness.attacks.square import square
 from pipeline.robustness.attacks.steps import Model
@@ -28,6 +29,7 @@ from pipeline.robustness.sample import Labels, Stands
 from pipeline.storage import memo
 
 AT_ONCE = 16  # images times views whose gradient is in memory
+KEPT = 64  # images whose outcome is remembered together
 CODE = ("pipeline.robustness.adversarial",)
 Attack = Callable[..., Tensor]  # of model, images, labels, radius and generator
 
@@ -91,6 +93,25 @@ def all_views(settings: Attacks) -> Plan:
     return Plan("PGD, margin, all views", attack, details, all_views=True)
 
 
+def standard() -> Plan:
+    """AutoAttack of the library, through every view: it does not take a network that draws one."""
+    details = (
+        f"{autoattack.LIBRARY} {autoattack.installed()}, standard version, gradient of all views"
+    )
+    return Plan("AutoAttack", autoattack.autoattack, details, all_views=True)
+
+
+def stuck_on(settings: Attacks) -> Plan:
+    """A square patch of any colours, at a random place of each image."""
+    area, steps, places = settings.patch_area, settings.patch_steps, settings.patch_places
+    details = (
+        f"a square of {area:.1%} of the pixels, any colours, the best of {places} random places, "
+        f"PGD of {steps} steps on the margin"
+    )
+    attack = partial(_patch, area=area, steps=steps, places=places)
+    return Plan("Patch", attack, details)
+
+
 def unbounded(settings: Attacks) -> Plan:
     """An attack that may turn an image into any other, so that no answer should stay."""
     attack = partial(pgd, steps=2 * settings.steps, loss=losses.margin)
@@ -105,6 +126,8 @@ class Target:
         self.images = images
         self.weights = identity.fingerprint(network)
         self.clean = self._right(torch.from_numpy(images).float(), np.arange(len(images)))
+        with torch.inference_mode():
+            self.n_classes = int(network(torch.from_numpy(images[:1])).shape[1])
 
     def curve(self, radii: list[float], planned: list[Plan]) -> Iterator[Outcome]:
         """Every attack at every radius, on what stood before."""
@@ -126,7 +149,14 @@ class Target:
         return Outcome(plan, radius, stands, as_file)
 
     def attacked(self, plan: Plan, radius: float, rows: np.ndarray) -> memo.Arrays:
-        """stands and as_file of these rows; from the memo, where it has them."""
+        """stands and as_file of these rows; from the memo, where it has them: some at a time, so that
+        a long attack that was killed goes on.
+        """
+        starts = range(0, max(len(rows), 1), KEPT)
+        parts = [self._kept(plan, radius, rows[start : start + KEPT]) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _kept(self, plan: Plan, radius: float, rows: np.ndarray) -> memo.Arrays:
         asked = {
             "plan": [plan.name, plan.details, plan.restarts],
             "radius": radius,
@@ -172,3 +202,18 @@ def _fgsm(
     model: Model, images: Tensor, labels: Tensor, *, radius: float, generator: torch.Generator
 ) -> Tensor:
     return fgsm(model, images, labels, radius=radius)
+
+
+def _patch(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    radius: float,
+    generator: torch.Generator,
+    area: float,
+    steps: int,
+    places: int,
+) -> Tensor:
+    """No radius bounds its colours."""
+    return patch(model, images, labels, area=area, steps=steps, places=places, generator=generator)

@@ -7,6 +7,7 @@ from pipeline.config.schema import Attacks
 from pipeline.evaluation.figures import Figure
 from pipeline.robustness import adversarial, masking, views
 from pipeline.robustness.adversarial import Outcome, Target
+from pipeline.robustness.attacks import autoattack
 from pipeline.robustness.attacks.steps import WHITE
 from pipeline.robustness.findings import WILSON, Findings, classes, row
 from pipeline.robustness.sample import Labels
@@ -42,15 +43,57 @@ def measure(
         warnings += masking.without_bound(
             target.alone(adversarial.unbounded(settings), WHITE, left).stands, len(images)
         )
-    beside = square + whole
-    return _rows(target, curve, beside) + Findings(
-        figures=_figures(target, curve, beside), warnings=warnings + _all_views(curve, whole)
+    library, notes = _standard(target, settings)
+    beside = square + whole + library
+    found = _rows(target, curve, beside) + Findings(
+        figures=_figures(target, curve, beside),
+        warnings=warnings + _all_views(curve, whole),
+        notes=notes,
     )
+    return found + _patched(target, settings)
 
 
 def _some(target: Target, plan: adversarial.Plan, settings: Attacks, size: int) -> list[Outcome]:
     rows = np.arange(min(size, len(target.labels)))
     return [target.alone(plan, settings.radius, rows)] if len(rows) else []
+
+
+def _standard(target: Target, settings: Attacks) -> tuple[list[Outcome], list[str]]:
+    """AutoAttack of the library on the first images, or why it was not run."""
+    if not settings.auto_attack_images:
+        return [], []
+    if target.n_classes < autoattack.LEAST_CLASSES:
+        return [], [
+            f"AutoAttack needs {autoattack.LEAST_CLASSES} classes, and there are {target.n_classes}: "
+            "the attacks of the table are an ensemble of our own (PGD with both losses, Auto-PGD and "
+            "Square), and no AutoAttack."
+        ]
+    if not autoattack.installed():
+        return [], [
+            f"AutoAttack was not run: the library {autoattack.LIBRARY} is not installed. "
+            "`uv pip install '.[attacks]'` installs it; then `dvc repro --force --single-item "
+            "evaluate`."
+        ]
+    return _some(target, adversarial.standard(), settings, settings.auto_attack_images), []
+
+
+def _patched(target: Target, settings: Attacks) -> Findings:
+    """What a patch on each of the first images leaves; its severity is its share of the pixels."""
+    rows = np.arange(min(settings.patch_images, len(target.labels)))
+    if not len(rows):
+        return Findings()
+    outcome = target.alone(adversarial.stuck_on(settings), WHITE, rows)
+    plan, labels, area = outcome.plan, target.labels[rows], settings.patch_area
+    numbers = row("patch", plan.name, area, outcome.stands, labels, plan.details, outcome.as_file)
+    figure = Figure(
+        value=float(outcome.stands.mean()),
+        n=len(rows),
+        method=f"{plan.details}; {WILSON}",
+        meaning="accuracy where somebody puts a sticker into the picture, made for that picture",
+        low=float(str(numbers["low"])),
+        high=float(str(numbers["high"])),
+    )
+    return Findings([numbers], figures={"robustness/patch": figure})
 
 
 def _rows(target: Target, curve: list[Outcome], beside: list[Outcome]) -> Findings:

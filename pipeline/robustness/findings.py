@@ -28,7 +28,8 @@ WILSON = f"Wilson interval, {LEVEL:.0%}"
 @dataclass(frozen=True)
 class Findings:
     """`rows` have COLUMNS, `breaking` the columns of natural.breaking_points; `by_class` has method,
-    severity, class (its number), n, accuracy, low and high.
+    severity, class (its number), n, accuracy, low and high. `warnings`: why figures are too good;
+    `notes`: what was not measured.
     """
 
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Findings:
     breaking: pd.DataFrame | None = None
     figures: dict[str, Figure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
@@ -44,6 +46,7 @@ class Findings:
             self.breaking if other.breaking is None else other.breaking,
             self.figures | other.figures,
             self.warnings + other.warnings,
+            self.notes + other.notes,
         )
 
     def values(self) -> dict[str, float]:

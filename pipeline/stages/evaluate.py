@@ -63,10 +63,11 @@ def run(
     findings = Evidence(
         project=cfg.name,
         model=winner.title,
+        defense=winner.defended,
         verdict=sentences,
         figures=figures,
         robustness=robust.figures,
-        caveats=[*(each.words for each in aside), *robust.warnings, *cautions],
+        caveats=[*(each.words for each in aside), *robust.warnings, *robust.notes, *cautions],
         facts=known,
         seed=seed,
         **evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level),

@@ -17,6 +17,7 @@ from pipeline import config
 from pipeline.config.schema import Fit
 from pipeline.storage import store
 from pipeline.training.classifier import Classifier
+from pipeline.training.defenses.collapse import Watch
 
 
 def callbacks_of(settings: Fit, checkpoint: str, validated: bool) -> list[pl.Callback]:
@@ -76,11 +77,13 @@ class Checkpoint(pl.Callback):
 def _parts(trainer: pl.Trainer) -> dict[str, Any]:
     """What holds a state beside the module."""
     watching = trainer.early_stopping_callbacks
+    collapse = [each for each in trainer.callbacks if isinstance(each, Watch)]  # type: ignore[attr-defined]
     return {
         "optimizer": trainer.optimizers[0],
         "schedule": trainer.lr_scheduler_configs[0].scheduler,
         "precision": trainer.precision_plugin,
         **({"patience": watching[0]} if watching else {}),
+        **({"collapse": collapse[0]} if collapse else {}),
     }
 
 

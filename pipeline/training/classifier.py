@@ -7,10 +7,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.config.schema import Fit
 from pipeline.training import mixing
+from pipeline.training.defenses.objectives import Objective
+from pipeline.training.defenses.wanted import Wanted
 from pipeline.training.epochs import Diverged, Epoch, OnEpoch, validation
 
 Batch = Sequence[Tensor]
@@ -22,8 +23,9 @@ class Classifier(pl.LightningModule):
 
     x is what `net` takes; with a view axis, (n, v, d), the logits are averaged over it. backbone:
     stages, the last one first, that learn at fit.backbone_lr_scale of the rate and less; images:
-    whether x are images. on_epoch sees
-    each epoch's numbers and may raise to stop the training. With fit.ema_decay the running average
+    whether x are images. objective: the loss of a step, where it is not that of x as it stands.
+    on_epoch sees each epoch's numbers, and what was `noted` meanwhile, and may raise to stop the
+    training. With fit.ema_decay the running average
     of the weights is validated, and is what `net` holds in the end. Raises Diverged at the end of
     the first epoch whose loss or logits are no finite numbers.
     """
@@ -37,15 +39,18 @@ class Classifier(pl.LightningModule):
         class_weights: Tensor | None = None,
         backbone: Sequence[Sequence[nn.Module]] = (),
         images: bool = False,
+        objective: Objective | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
         super().__init__()
         self.net, self.fit_settings, self.total_steps = net, fit, total_steps
         self.backbone, self.images, self.on_epoch = backbone, images, on_epoch
+        self.objective = objective
         self.class_weights = class_weights
         self.average = mixing.average(net, fit.ema_decay) if fit.ema_decay else None
         self.mix = mixing.mixer(fit.mixup, fit.cutmix) if images else None
         self.history: list[Epoch] = []
+        self.noted: Epoch = {}
         self._losses: list[Tensor] = []
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -53,10 +58,9 @@ class Classifier(pl.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         return _averaged(self.net(x))
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, number: int) -> Tensor:
         x, targets, _labels, *weights = batch
-        if self.fit_settings.start_px and self.images:
-            x = mixing.shrunk(x, self.fit_settings, self.current_epoch)
+        x = self.seen(x)
         if self.class_weights is not None or self.mix:
             # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the
             # rare class
@@ -68,12 +72,20 @@ class Classifier(pl.LightningModule):
                 x, counted = self.mix(x, counted)
             share = counted.sum(1)
             targets, weights = counted / share[:, None], [share]
-        smoothing, how = self.fit_settings.label_smoothing, "none" if weights else "mean"
-        loss = F.cross_entropy(self(x), targets, label_smoothing=smoothing, reduction=how)
-        if weights:
-            loss = (loss * weights[0]).mean()
+        wanted = Wanted(targets, weights[0] if weights else None, self.fit_settings.label_smoothing)
+        if self.objective:
+            done = self.current_epoch / self.fit_settings.epochs + number / self.total_steps
+            loss = self.objective(self.net, x, wanted, done)
+        else:
+            loss = wanted.loss(self(x))
         self._losses.append(loss.detach())
         return loss
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What this epoch learns from: smaller images in the first ones, with fit.start_px."""
+        if self.fit_settings.start_px and self.images:
+            return mixing.shrunk(images, self.fit_settings, self.current_epoch)
+        return images
 
     def on_fit_start(self) -> None:
         if self.fit_settings.channels_last and self.images:
@@ -98,6 +110,7 @@ class Classifier(pl.LightningModule):
         epoch = {
             "epoch": float(self.current_epoch),
             "train/loss": float(torch.stack(self._losses).mean()),
+            **self.noted,
         }
         self._losses.clear()
         if not np.isfinite(epoch["train/loss"]) or not all(

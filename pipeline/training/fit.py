@@ -21,6 +21,7 @@ from pipeline.features.stages import Lower, Upper
 from pipeline.storage import memo, table
 from pipeline.training import heads, logistic, solve
 from pipeline.training.augmentation import Policy
+from pipeline.training.defenses import distillation, reach
 from pipeline.training.epochs import Epoch, OnEpoch, validation
 from pipeline.training.network import Ensemble, Network, build, logits, mean_logits
 from pipeline.training.samples import Samples
@@ -63,7 +64,7 @@ def fit(
     machine.
 
     Weights count in the loss and in balanced class weights, not in validation. Raises
-    FieldmarkError where all are 0.
+    FieldmarkError where all are 0, and Undefendable where the candidate's defence cannot be had.
     """
     if candidate.members:
         fits = [
@@ -71,12 +72,9 @@ def fit(
             for member in candidate.members
         ]
         return _joined(fits, val, on_epoch)
+    reach.check_learns(candidate)
     train = _counting(train)
-    seeding.seed_all(seed)
-    network = build(
-        candidate, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
-    )
-    learning.learn(network.extractor, train, train.keys(), seed)
+    network = _begun(candidate, train, symmetry, seed)
     if candidate.frozen:
         return _fit_head(candidate, network, train, val, seed, on_epoch)
     key = _key(candidate, network, train, val, policy, seed)
@@ -84,10 +82,30 @@ def fit(
         return _fit_stages(candidate, network, train, val, seed, on_epoch, key)
     from pipeline.training import loop  # with Lightning, which takes seconds to import
 
-    history, waited = loop.fit_network(
-        network, candidate.fit, train, val, policy, seed, on_epoch, key
-    )
+    how = (policy, seed)
+    settings, defense = candidate.fit, candidate.defense
+    if defense.temperature:
+
+        def teach() -> Network:
+            loop.fit_network(network, settings, train, val, *how, None, key, defense)
+            return network.eval()
+
+        targets = distillation.soft_targets(teach, train, defense.temperature, key)
+        train = replace(train, targets=targets)
+        network = _begun(candidate, train, symmetry, seed)
+        key = _key(candidate, network, train, val, policy, seed)
+    history, waited = loop.fit_network(network, settings, train, val, *how, on_epoch, key, defense)
     return Fitted(network.eval(), history, logits(network, val) if val else None, waited)
+
+
+def _begun(candidate: Candidate, train: Samples, symmetry: str, seed: int) -> Network:
+    """The network before it is trained, with the random state that follows from the seed."""
+    seeding.seed_all(seed)
+    network = build(
+        candidate, n_classes=train.targets.shape[1], size_px=train[0].shape[0], symmetry=symmetry
+    )
+    learning.learn(network.extractor, train, train.keys(), seed)
+    return network
 
 
 def _joined(fits: list[Fitted], val: Samples | None, on_epoch: OnEpoch | None) -> Fitted:
@@ -124,6 +142,7 @@ def _key(
     state = network.state_dict()
     asked = {
         "fit": candidate.fit.model_dump(),
+        "defense": candidate.defense.model_dump(),
         "trained_stages": candidate.trained_stages,
         "printed": str(network),
         "names": [*state],

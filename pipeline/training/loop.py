@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Fit
+from pipeline.config.schema import Defense, Fit
 from pipeline.features.backbones import SmallCNN
 from pipeline.features.engine import plainly
 from pipeline.features.stages import Upper, stages
@@ -19,12 +20,16 @@ from pipeline.training import conditions, loaders, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.checkpoint import callbacks_of
 from pipeline.training.classifier import Classifier
+from pipeline.training.defenses import reach
+from pipeline.training.defenses.collapse import Watch
+from pipeline.training.defenses.objectives import objective
 from pipeline.training.epochs import Epoch, OnEpoch
 from pipeline.training.loaders import Loader
 from pipeline.training.network import Network
 from pipeline.training.samples import FeatureRows, Samples
 from pipeline.training.solve import Described
 
+UNDEFENDED = Defense(kind="none")
 logging.getLogger("pytorch_lightning").setLevel(
     logging.WARNING
 )  # its greetings would be repeated for every trial
@@ -101,9 +106,10 @@ def fit_network(
     seed: int,
     on_epoch: OnEpoch | None,
     checkpoint: str = "",
+    defense: Defense = UNDEFENDED,
 ) -> tuple[list[Epoch], float]:
     """Train extractor and head together on the images under the policy; also returns the share of
-    the time in which it waited for images.
+    the time in which it waited for images. Raises Undefendable where the defence cannot be had.
 
     checkpoint: a name by the content of all that decides on the training; where one was killed,
     it goes on.
@@ -111,6 +117,13 @@ def fit_network(
     extractor = network.extractor
     input_px = extractor.input_px if isinstance(extractor, SmallCNN) else None
     loader, val_loader = loaders.of_images(train, val, policy, input_px, settings, seed)
+    accelerator, size_px = os.environ.get("FIELDMARK_ACCELERATOR", "auto"), train[0].shape[0]
+    if defense.kind != "none":
+        gpu = conditions.on_gpu(accelerator)
+        device = str(torch.accelerator.current_accelerator()) if gpu else "cpu"
+        reach.check_gradient(defense, network, size_px)
+        n_images = settings.epochs * len(loader) * min(settings.batch_size, len(train))
+        reach.announce(defense, network, n_images, size_px, input_px, device)
     module = Classifier(
         network,
         settings,
@@ -121,12 +134,12 @@ def fit_network(
         if settings.stage_lr_decay < 1
         else [[network.extractor]],
         images=True,
+        objective=None if defense.kind == "none" else objective(defense, size_px),
     )
-    accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
+    precision = conditions.precision(accelerator)
+    watch = [Watch(defense, size_px)] if defense.kind == "fast" else []
     with plainly():
-        history = _train(
-            module, loader, val_loader, accelerator, conditions.precision(accelerator), checkpoint
-        )
+        history = _train(module, loader, val_loader, accelerator, precision, checkpoint, watch)
     if loader.used:
         print(f"  waited for images {loader.waiting_share:.0%} of the time", flush=True)
     return history, loader.waiting_share
@@ -156,6 +169,7 @@ def _train(
     accelerator: str,
     precision: str,
     checkpoint: str = "",
+    watch: Sequence[pl.Callback] = (),
 ) -> list[Epoch]:
     """Lightning leaves each part in the mode it finds: what was built in evaluation mode would
     learn no statistics.
@@ -175,7 +189,7 @@ def _train(
                 if conditions.on_gpu(accelerator)
                 else True,  # some backward passes have no such form on a GPU
                 gradient_clip_val=settings.gradient_clip or None,
-                callbacks=callbacks_of(settings, checkpoint, val_loader is not None),
+                callbacks=[*callbacks_of(settings, checkpoint, val_loader is not None), *watch],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

@@ -26,9 +26,11 @@ def refitted(
     """The final network and its temperature, in the precision that the network keeps it in.
 
     on: `dev` fits on train and val together, `train` on train alone. val_logits: of val, by a
-    network that was fitted on train alone; the temperature comes from them.
+    network that was fitted on train alone; the temperature comes from them. It is 1 after
+    distillation, whose answers are meant as they come (Papernot et al., S&P 2016, section IV).
     """
-    degrees = temperature(val_logits, val.targets)
+    distilled = best.defense.kind == "distillation"
+    degrees = 1.0 if distilled else temperature(val_logits, val.targets)
     learned, watched = (train + val, None) if on == "dev" else (train, val)
     final = fit(best, learned, watched, symmetry=symmetry, policy=policy, seed=seed).network
     final.temperature.fill_(degrees)  # type: ignore[operator]

@@ -34,6 +34,20 @@ def test_params_yaml_overrides_conf() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_the_defence_reaches_every_candidate() -> None:
+    turn("defense: {use: fast, radius: 8.0}")
+    candidates = config.load("candidates").candidates.values()
+    assert {(each.defense.kind, each.defense.radius) for each in candidates} == {("fast", 8.0)}
+
+
+@pytest.mark.usefixtures("project")
+def test_a_defence_with_a_setting_of_another_one_is_a_slip() -> None:
+    turn("defense: {use: noise, radius: 8.0}")
+    with pytest.raises(FieldmarkError, match="defense: .*kind noise has no radius; it has sigma"):
+        config.load()
+
+
+@pytest.mark.usefixtures("project")
 def test_use_selects_another_file_of_the_group() -> None:
     turn("embedding: {use: resnet50}")
     assert config.load().embedding.extractor["name"] == "resnet50.a1_in1k"

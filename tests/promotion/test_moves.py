@@ -1,5 +1,6 @@
 """The alias `production`: what lets it move, what does not, and what stays on record."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -81,6 +82,38 @@ def test_each_gate_refuses_on_its_own(
         f"refused: {gate}",
     )
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+FLOOR, CEILING = "robustness/adversarial_linf1", "stability/flips_shift_2px"
+MEASURED = {FLOOR: 0.5, CEILING: 0.02}
+
+
+def with_limits(cfg: config.Config) -> config.Config:
+    """A floor under attacks, and a ceiling of answers that flip under a shift of two pixels."""
+    limits = {"floors": {FLOOR: 0.4}, "ceilings": {CEILING: 0.05}}
+    sections = {name: getattr(cfg, name) for name in ("blur_faces", "preprocess", "export")}
+    return config.Config(**sections, promotion=cfg.promotion.model_copy(update=limits))
+
+
+@pytest.mark.parametrize(
+    ("figures", "gate"),
+    [
+        ({**MEASURED, FLOOR: 0.3}, FLOOR),
+        ({CEILING: 0.02}, FLOOR),
+        ({**MEASURED, CEILING: 0.08}, CEILING),
+        ({FLOOR: 0.5}, CEILING),
+    ],
+    ids=["missed", "not measured", "flips too often", "flips not measured"],
+)
+def test_limits_of_robustness_and_stability_refuse_and_let_the_sound_version_pass(
+    figures: dict[str, float], gate: str, cfg: config.Config, tmp_path: Path
+) -> None:
+    register(tmp_path, metrics=json.dumps(MEASURED))
+    moves.promote(with_limits(cfg))
+    register(tmp_path, metrics=json.dumps(figures))
+    with pytest.raises(FieldmarkError, match=re.escape(gate)):
+        moves.promote(with_limits(cfg))
+    assert production() == "1"
 
 
 @pytest.mark.parametrize("tag", FAILING)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.features.backbones import SmallCNN
+from pipeline.robustness.attacks.pgd import pgd
 
 SIZE_PX = 16
 
@@ -32,11 +33,14 @@ def tensors(n: int, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def trained(n_classes: int = 3, noise: float = 0.0, scale: float = 1.0) -> nn.Sequential:
+def trained(
+    n_classes: int = 3, noise: float = 0.0, scale: float = 1.0, radius: float = 0.0, seed: int = 0
+) -> nn.Sequential:
     """A network in evaluation mode. noise: of the pixels while it learns; scale: of its logits,
-    which at 1e4 are as distillation at a high temperature leaves them.
+    which at 1e4 are as distillation at a high temperature leaves them; radius: it learns from images
+    that PGD changed by so much.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     body = SmallCNN(input_px=SIZE_PX, width=8, blocks=2)
     network = nn.Sequential(body, nn.Linear(32, n_classes))
     images, labels = tensors(600, n_classes, seed=1)
@@ -44,6 +48,10 @@ def trained(n_classes: int = 3, noise: float = 0.0, scale: float = 1.0) -> nn.Se
     for _ in range(40):
         rows = torch.randperm(len(images))[:128]
         noisy = images[rows] + noise * torch.randn_like(images[rows])
+        if radius:
+            generator = torch.Generator().manual_seed(int(rows[0]))
+            how = {"radius": radius, "steps": 3, "generator": generator}
+            noisy = pgd(network, images[rows], labels[rows], **how)
         optimizer.zero_grad()
         F.cross_entropy(network(noisy), labels[rows]).backward()
         optimizer.step()

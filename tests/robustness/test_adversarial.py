@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Attacks
 from pipeline.robustness import adversarial, curves, masking
+from pipeline.robustness.attacks import autoattack
 from pipeline.robustness.sample import stratified
 from pipeline.robustness.views import n_views, random_view, single
 from pipeline.training.network import Network
@@ -27,6 +28,11 @@ SETTINGS = Attacks(
     square_images=18,
     square_queries=100,
     radius=16.0,
+    auto_attack_images=0,
+    patch_images=12,
+    patch_area=0.1,
+    patch_steps=6,
+    patch_places=2,
 )
 IMAGES, LABELS = gratings(36, 3, seed=2)
 
@@ -67,6 +73,15 @@ def test_accuracy_falls_with_the_radius_and_with_each_further_attack():
     assert {row["class"] for row in findings.by_class} == {0, 1, 2}
 
 
+def test_a_patch_has_its_threat_model_beside_its_figure():
+    findings = curves.measure(trained(), IMAGES, LABELS, SETTINGS, seed=0)
+    figure = findings.figures["robustness/patch"]
+    assert figure.n == 12 and figure.value < 1
+    assert "10.0% of the pixels, any colours, the best of 2 random places" in figure.method
+    rows = findings.table().set_index("threat")
+    assert rows.loc["patch", "accuracy"] == figure.value
+
+
 def test_a_sound_network_is_not_accused_of_hiding_its_gradients():
     assert curves.measure(trained(), IMAGES, LABELS, SETTINGS, seed=0).warnings == []
 
@@ -74,6 +89,16 @@ def test_a_sound_network_is_not_accused_of_hiding_its_gradients():
 def test_a_network_trained_with_noise_is_not_accused_either():
     noisy = trained(noise=20.0)
     assert curves.measure(noisy, IMAGES, LABELS, SETTINGS, seed=0).warnings == []
+
+
+def test_a_network_trained_on_attacked_images_is_not_accused_and_stands_more():
+    plain, defended = (
+        curves.measure(trained(radius=radius), IMAGES, LABELS, SETTINGS, seed=0)
+        for radius in (0.0, 12.0)
+    )
+    assert defended.warnings == []
+    name = "robustness/adversarial_linf8"
+    assert defended.figures[name].value > plain.figures[name].value + 0.2
 
 
 def test_a_layer_that_rounds_its_input_is_exposed():
@@ -131,6 +156,26 @@ def test_nothing_is_attacked_twice(monkeypatch):
         curves.measure(trained(), IMAGES, LABELS, SETTINGS, seed=1)
 
 
+def test_an_attack_that_was_killed_goes_on_with_the_images_that_are_left(monkeypatch):
+    monkeypatch.setattr(adversarial, "KEPT", 12)
+    attack, attacked = adversarial.Target._attack, []
+
+    def killed(self, plan, radius, rows):
+        if len(attacked) == 2:
+            raise KeyboardInterrupt
+        attacked.append(rows)
+        return attack(self, plan, radius, rows)
+
+    monkeypatch.setattr(adversarial.Target, "_attack", killed)
+    target = adversarial.Target(trained(), IMAGES, LABELS, seed=0)
+    plan, rows = adversarial.plans(SETTINGS)[1], np.arange(36)
+    with pytest.raises(KeyboardInterrupt):
+        target.attacked(plan, 2.0, rows)
+    attacked.clear()
+    assert len(target.attacked(plan, 2.0, rows)["stands"]) == 36
+    assert [part.tolist() for part in attacked] == [[*range(24, 36)]]
+
+
 def averaged() -> Network:
     body, head = trained()
     return Network(deepcopy(body), nn.Sequential(deepcopy(head)), "flip").eval()
@@ -171,3 +216,18 @@ def test_a_sample_has_the_shares_of_the_classes(size):
     assert np.abs(shares - [0.6, 0.3, 0.1]).max() < 1 / len(rows)
     assert rows.tolist() != sorted(rows.tolist())
     assert rows.tolist() != stratified(labels, size, seed=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "version", "words"),
+    [(3, "0.2.0", "needs 4 classes, and there are 3"), (4, "", "uv pip install '.[attacks]'")],
+)
+def test_where_autoattack_cannot_be_had_that_is_said(n_classes, version, words, monkeypatch):
+    monkeypatch.setattr(autoattack, "installed", lambda: version)
+    settings = SETTINGS.model_copy(
+        update={"auto_attack_images": 4, "radii": [16.0], "patch_images": 0, "square_images": 0}
+    )
+    images, labels = gratings(12, n_classes, seed=2)
+    findings = curves.measure(trained(n_classes), images, labels, settings, seed=0)
+    assert words in findings.notes[0] and findings.warnings == []
+    assert "AutoAttack" not in set(findings.table()["method"])

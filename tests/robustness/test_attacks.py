@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from pipeline.robustness.attacks import losses
 from pipeline.robustness.attacks.apgd import apgd, checkpoints
+from pipeline.robustness.attacks.autoattack import autoattack
 from pipeline.robustness.attacks.fgsm import fgsm
+from pipeline.robustness.attacks.patch import patch
 from pipeline.robustness.attacks.pgd import pgd
 from pipeline.robustness.attacks.square import square
 from pipeline.robustness.attacks.steps import anywhere
@@ -153,3 +155,37 @@ def test_gradients_of_the_weights_are_left_alone():
     network.zero_grad(set_to_none=True)  # its training may have left some
     pgd(network, images, labels, radius=RADIUS, steps=2, generator=seeded())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_patch_changes_one_square_of_the_stated_area_and_nothing_outside():
+    images, labels = tensors(12, 3, seed=3)
+    attacked = patch(trained(), images, labels, area=0.1, steps=6, places=2, generator=seeded())
+    changed = (attacked != images).any(3)
+    rows, columns = changed.any(2).sum(1), changed.any(1).sum(1)
+    assert int(rows.max()) <= 5 and int(columns.max()) <= 5  # 0.1 of 16 x 16 is 5 x 5
+    assert float(attacked.min()) >= 0 and float(attacked.max()) <= 255
+
+
+def test_a_patch_by_gradient_beats_one_of_random_colours_and_more_places_help():
+    images, labels = tensors(60, 3, seed=3)
+    network = trained()
+    left = [
+        float((network(attacked).argmax(1) == labels).float().mean())
+        for steps, places in ((1, 1), (10, 1), (10, 4))
+        for attacked in [
+            patch(network, images, labels, area=0.1, steps=steps, places=places, generator=seeded())
+        ]
+    ]
+    assert left[0] > left[1] >= left[2]
+
+
+def test_the_librarys_autoattack_leaves_no_more_than_ours_and_stays_in_the_ball():
+    pytest.importorskip("pyautoattack")
+    images, labels = tensors(8, 4, seed=3)
+    network, before = trained(4), torch.get_rng_state()
+    attacked = autoattack(network, images, labels, radius=16.0, generator=seeded())
+    ours = ATTACKS["pgd, margin"](network, images, labels, radius=16.0)
+    left = [int((network(some).argmax(1) == labels).sum()) for some in (attacked, ours)]
+    assert left[0] <= left[1]
+    assert float((attacked - images).abs().max()) <= 16.0 + 1e-4
+    assert torch.equal(torch.get_rng_state(), before)

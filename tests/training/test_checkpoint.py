@@ -12,11 +12,13 @@ from pipeline.training import augmentation
 from pipeline.training.epochs import Epoch
 from pipeline.training.fit import Fitted, fit
 
+FAST = {"kind": "fast", "radius": 8.0, "ramp": 0.3, "steps": 2, "step": 1.25, "fall": 0.01}
 EIGHT = [0, 1, 0, 1, 0, 1, 0, 1]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "average": {"ema_decay": 0.9, "mixup": 0.4, "min_steps": 10},
     "patient": {"patience": 3, "class_weights": "balanced"},
+    "fast": {"defense": FAST},
 }
 KILLED = """
 import os, sys

@@ -1,7 +1,7 @@
 """What conf/ and params.yaml may say: names, types, ranges and meanings. The values stand in conf/
 alone.
 
-data, models, search, evidence, service: the sections, by who reads them; section: what they share
+data, models, defense, search, evidence, service: the sections, by who reads them; section: what they share
 """
 
 from pipeline.config.schema.data import Audit as Audit
@@ -16,6 +16,7 @@ from pipeline.config.schema.data import LabelCheck as LabelCheck
 from pipeline.config.schema.data import Outliers as Outliers
 from pipeline.config.schema.data import Preprocess as Preprocess
 from pipeline.config.schema.data import Quality as Quality
+from pipeline.config.schema.defense import Defense as Defense
 from pipeline.config.schema.evidence import Attacks as Attacks
 from pipeline.config.schema.evidence import Bootstrap as Bootstrap
 from pipeline.config.schema.evidence import Conformal as Conformal
@@ -53,6 +54,7 @@ GROUPS: dict[str, type[Section]] = {
     "augment": Augment,
     "candidate": CandidateFile,
     "fit": Fit,
+    "defense": Defense,
     "model_search": ModelSearch,
     "tune": Tune,
     "evaluate": Evaluate,

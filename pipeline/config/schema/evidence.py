@@ -41,6 +41,18 @@ class Attacks(Section):
     """Questions it may ask for each image."""
     radius: PositiveFloat
     """Radius of the black-box attack and of the attack through all views, 0 to 255."""
+    auto_attack_images: NonNegativeInt
+    """Images of the standard AutoAttack of a library, at `radius`, where there are four classes or
+    more; 0: it is not run.
+    """
+    patch_images: NonNegativeInt
+    """Images that a patch is put on, a square of any colours; 0: none."""
+    patch_area: float = Field(gt=0, lt=1)
+    """Share of the pixels that the patch covers."""
+    patch_steps: PositiveInt
+    """Steps that its colours are searched in."""
+    patch_places: PositiveInt
+    """Random places that are tried for each image; the worst counts."""
 
 
 class Corruptions(Section):
@@ -151,7 +163,7 @@ class Promotion(Section):
     max_leaks: NonNegativeInt
     """Groups of images that may stand on both sides of the split."""
     floors: dict[str, float | None]
-    """Least values of other figures by name, for example robust/pgd_linf8: 0.3; null is none. A
+    """Least values of other figures by name, for example robustness/adversarial_linf1: 0.3; null is none. A
     figure that was not measured fails.
     """
     ceilings: dict[str, float | None]

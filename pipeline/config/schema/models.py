@@ -10,6 +10,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from pipeline.config.schema.defense import Defense
 from pipeline.config.schema.section import Metric, Section
 
 
@@ -189,10 +190,17 @@ class Candidate(Parts):
     """How it is fitted, in full."""
     members: list["Candidate"] = []
     """Of an ensemble: the candidates whose probabilities are averaged; it has no head of its own."""
+    defense: Defense = Defense(kind="none")
+    """What it is trained to withstand."""
+
+    @property
+    def defended(self) -> str:
+        """The defence in words, `none` without one; of an ensemble those of its members."""
+        return "; ".join({m.defended: 0 for m in self.members}) or self.defense.title
 
     @property
     def title(self) -> str:
-        """What people call it: the network or descriptor, and how it is used."""
+        """What people call it: the network or descriptor, how it is used, and its defence."""
         if self.members:
             return f"mean of {'; '.join(member.title for member in self.members)}"
         parts = self.extractor.get("extractors", [self.extractor])
@@ -203,7 +211,8 @@ class Candidate(Parts):
             how = f", last {self.trained_stages} stages fine-tuned"
         heads = {"svm": " + SVM", "svm_rbf": " + RBF SVM", "logistic": " + logistic regression"}
         head = heads.get(self.head.kind, "")
-        return f"{' and '.join(kinds)}{how}{head}"
+        defense = f", {self.defense.title}" if self.defense.kind != "none" else ""
+        return f"{' and '.join(kinds)}{how}{head}{defense}"
 
 
 class Tune(Section):
