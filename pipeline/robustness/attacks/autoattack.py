@@ -59,4 +59,5 @@ def autoattack(
             attack.n_target_classes = min(AT_MOST, others)
         attacked, _ = ensemble.run_standard_evaluation(pixels, labels, batch_size=len(images))
     back = attacked.permute(0, 2, 3, 1) * WHITE
-    return (images + (back - images).clamp(-radius, radius)).clamp(0.0, WHITE)
+    within: Images = (images + (back - images).clamp(-radius, radius)).clamp(0.0, WHITE)
+    return within
