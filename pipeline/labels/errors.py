@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
 from jaxtyping import Bool, Float, Float64, Int64
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from pipeline.labels import scores
 from pipeline.labels.folds import AT_ONCE, LEARN, StratifiedGroups, drawn, scaled
 from pipeline.storage import memo, store, table
 
@@ -141,11 +141,10 @@ def suspects(
 ) -> pd.DataFrame:
     """One row an image: suspect, suspect_score and suggested class.
 
-    The score is how far the probabilities are from what was said: 1 minus that of the label, and
-    where labels are graded the total variation distance from the shares, which is the same for a
-    certain one. pred_probs must be out of fold. At most max_fraction of the images are suspect, the
-    highest scores first (on a tie the earlier row). A uniform row is never suspect, and its own
-    label is suggested.
+    The score is how far the probabilities are from what was said: see scores.doubt, and where labels are
+    graded the total variation distance from the shares. pred_probs must be out of fold. At most
+    max_fraction of the images are suspect, the highest scores first (on a tie the earlier row). A
+    uniform row is never suspect, and its own label is suggested.
     """
     labels, shares = labelling.labels, labelling.shares
     if len(labels) == 0:
@@ -154,7 +153,7 @@ def suspects(
         )
     informed = np.ptp(pred_probs, axis=1) > 0
     if shares is None:
-        score = 1 - get_label_quality_scores(labels, pred_probs, method="self_confidence")
+        score = scores.doubt(labels, pred_probs)
     else:
         score = np.abs(shares - pred_probs).sum(axis=1).clip(0, 2) / 2
     suspect = _issues(labels, pred_probs, informed)

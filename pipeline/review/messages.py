@@ -36,8 +36,8 @@ class Item(BaseModel):
         "far, where no label is given"
     )
     suspect_score: float = Field(
-        description="0 to 1; how little a model of the other images agrees with the label: 1 "
-        "minus its probability, where it is certain"
+        description="0 to 1; how little a model of the other images agrees with the label, by its "
+        "probability and by how far the likeliest other class is ahead"
     )
     kinds: list[str]
     predicted: str = Field(
