@@ -141,10 +141,9 @@ def suspects(
 ) -> pd.DataFrame:
     """One row an image: suspect, suspect_score and suggested class.
 
-    The score is how far the probabilities are from what was said: see scores.doubt, and where labels are
-    graded the total variation distance from the shares. pred_probs must be out of fold. At most
-    max_fraction of the images are suspect, the highest scores first (on a tie the earlier row). A
-    uniform row is never suspect, and its own label is suggested.
+    The score is how far the probabilities are from what was said: see scores.doubt. pred_probs must
+    be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
+    the earlier row). A uniform row is never suspect, and its own label is suggested.
     """
     labels, shares = labelling.labels, labelling.shares
     if len(labels) == 0:
@@ -152,10 +151,7 @@ def suspects(
             {"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels}
         )
     informed = np.ptp(pred_probs, axis=1) > 0
-    if shares is None:
-        score = scores.doubt(labels, pred_probs)
-    else:
-        score = np.abs(shares - pred_probs).sum(axis=1).clip(0, 2) / 2
+    score = scores.doubt(labels, pred_probs, shares)
     suspect = _issues(labels, pred_probs, informed)
     return pd.DataFrame(
         {
