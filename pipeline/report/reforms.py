@@ -103,7 +103,8 @@ def _reproducing(report: Report) -> Answers:
         "2a": f"The images in use have the hash {evidence.data_hash} in dvc.lock. Whether others may "
         f"have them, a person must add.",
         "2b": f"git commit {evidence.git_commit}.",
-        "2c": f"{libraries}. requirements.lock pins every library by its hash.",
+        "2c": f"{libraries}. requirements.lock pins every library by its hash; the "
+        f"record of the run in MLflow names the machine.",
         "2d": "README.md of that commit.",
         "2e": "`make repro` in a clone of that commit with these images; "
         "`fieldmark reproduce VERSION` does it for a registered version.",
@@ -169,8 +170,8 @@ def _judging(report: Report) -> Answers:
     return {
         "7a": "Accuracy beside balanced accuracy, F1, Matthews' correlation, ROC area, average "
         "precision and calibration, over all images and class by class: rare classes count.",
-        "7b": f"Every figure has a {evidence.level:.0%} interval: shares that of Wilson, the others "
-        f"by bootstrap over test images; accuracy {cells.share(accuracy.value)} "
+        "7b": f"Figures of merit have {evidence.level:.0%} intervals: shares that of Wilson, most others by "
+        f"bootstrap over test images; accuracy {cells.share(accuracy.value)} "
         f"({cells.share(accuracy.low or 0.0)} to {cells.share(accuracy.high or 1.0)}).",
         "7c": "Slices: Fisher's exact test with Holm's correction. Versions on the same images: exact "
         "McNemar test. Tuned against untuned: Student's t with the variance of Nadeau and Bengio.",
