@@ -39,7 +39,7 @@ def attempt(objective: Objective, question: Question) -> FrozenTrial:
     """The trial as it ended: complete, or stopped, also where the training diverged.
 
     Its user attributes are history (the numbers of each epoch), why (it was stopped), seconds,
-    and whether it was remembered.
+    the share of them in which it waited for images, where it did, and whether it was remembered.
     """
     asked, settings = question.asked, question.settings
     candidate = space.chosen(question.winner, asked.params)
@@ -95,6 +95,7 @@ def _ended(
             "history": outcome.history,
             "why": outcome.why,
             "seconds": outcome.train_seconds,
+            **({"waiting_share": outcome.waiting_share} if outcome.waiting_share >= 0 else {}),
             "remembered": outcome.remembered,
         },
     )

@@ -26,7 +26,8 @@ def log_trial(
     name = f"trial {trial.number}"
     with tracking.trial_run(run_id, name, {**settings, **candidate.model_dump()}) as own:
         tracking.log_history(ended["history"], own)
-        tracking.log_metrics({"train_seconds": ended["seconds"]}, run_id=own)
+        waited = {key: ended[key] for key in ("waiting_share",) if key in ended}
+        tracking.log_metrics({"train_seconds": ended["seconds"], **waited}, run_id=own)
         tags = {"trial.state": "complete" if complete else "pruned"}
         tracking.tag({**tags, "trial.remembered": str(ended["remembered"]).lower()}, own)
     result = f"{metric} {trial.value:.4f}" if complete else f"stopped {ended['why']}"

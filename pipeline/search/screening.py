@@ -197,5 +197,6 @@ def _costs(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "size_mb": outcomes[0].size_mb,
         "train_seconds": sum(outcome.train_seconds for outcome in outcomes),
         "peak_mb": max(outcome.peak_mb for outcome in outcomes),
+        "waiting_share": outcomes[0].waiting_share,  # for MLflow alone
     }
     return {name: value for name, value in costs.items() if not np.isnan(value)}

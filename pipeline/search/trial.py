@@ -68,7 +68,8 @@ class Outcome:
     why says the reason of the last two, which have no logits. Two outcomes are equal also where
     their costs differ, which are measured: seconds to train, the most megabytes of this process
     meanwhile, milliseconds for an image alone and in a batch of BATCH (NaN: not measured), megabytes
-    of the network; or in whether they were remembered.
+    of the network, the share of the training in which it waited for images; or in whether they were
+    remembered.
     """
 
     end: Literal["complete", "stopped", "diverged"]
@@ -80,6 +81,7 @@ class Outcome:
     latency_ms: float = float("nan")
     batch_ms: float = float("nan")
     size_mb: float = float("nan")
+    waiting_share: float = float("nan")
     remembered: bool = False
 
     def __eq__(self, other: object) -> bool:
@@ -180,7 +182,10 @@ def _within(candidate: Candidate, budget: Budget) -> Candidate:
 
 def _cost(fitted: Fitted, images: Samples, budget: Budget) -> dict[str, Any]:
     weights, size_px = fitted.network.state_dict().values(), images[0].shape[0]
-    cost: dict[str, Any] = {"size_mb": sum(t.numel() * t.element_size() for t in weights) / 1e6}
+    cost: dict[str, Any] = {
+        "size_mb": sum(t.numel() * t.element_size() for t in weights) / 1e6,
+        "waiting_share": fitted.waiting_share,
+    }
     if budget.latency_runs:
         cost["latency_ms"] = engine.latency_ms(fitted.network, size_px, budget.latency_runs)
     if budget.batch_runs:

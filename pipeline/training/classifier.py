@@ -1,6 +1,7 @@
 """The LightningModule: loss, optimiser, and validation with the same metrics as the evaluation."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pipeline.config.schema import Fit
-from pipeline.training import mixing
+from pipeline.training import dealt, mixing
 from pipeline.training.defenses.objectives import Objective
 from pipeline.training.defenses.wanted import Wanted
 from pipeline.training.epochs import Diverged, Epoch, OnEpoch, validation
@@ -59,27 +60,34 @@ class Classifier(pl.LightningModule):
         return _averaged(self.net(x))
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
+        if dealt.world() == 1:
+            loss = self._loss(batch, number, self.mix)
+        else:
+            with dealt.Dealt(len(batch[0]), batch[0].device) as part:
+                mix = partial(part.mixed, self.mix) if self.mix else None
+                loss = self._loss(batch, number, mix) * part.share
+        self._losses.append(loss.detach())
+        return loss
+
+    def _loss(self, batch: Batch, number: int, mix: mixing.Mixer | None) -> Tensor:
         x, targets, _labels, *weights = batch
         x = self.seen(x)
-        if self.class_weights is not None or self.mix:
+        if self.class_weights is not None or mix:
             # not cross_entropy's: those weigh what smoothing adds, too, until all images are of the
             # rare class
             counted = (
                 targets if self.class_weights is None else targets * self.class_weights.to(x.device)
             )
             counted = counted * weights[0][:, None] if weights else counted
-            if self.mix:
-                x, counted = self.mix(x, counted)
+            if mix:
+                x, counted = mix(x, counted)
             share = counted.sum(1)
             targets, weights = counted / share[:, None], [share]
         wanted = Wanted(targets, weights[0] if weights else None, self.fit_settings.label_smoothing)
         if self.objective:
             done = self.current_epoch / self.fit_settings.epochs + number / self.total_steps
-            loss = self.objective(self.net, x, wanted, done)
-        else:
-            loss = wanted.loss(self(x))
-        self._losses.append(loss.detach())
-        return loss
+            return self.objective(self.net, x, wanted, done)
+        return wanted.loss(self(x))
 
     def seen(self, images: Tensor) -> Tensor:
         """What this epoch learns from: smaller images in the first ones, with fit.start_px."""
@@ -107,12 +115,12 @@ class Classifier(pl.LightningModule):
         self._labels.append(labels.cpu())
 
     def on_train_epoch_end(self) -> None:
-        epoch = {
-            "epoch": float(self.current_epoch),
-            "train/loss": float(torch.stack(self._losses).mean()),
-            **self.noted,
-        }
+        losses = dealt.gathered(float(torch.stack(self._losses).mean()))
+        mean = sum(losses) / len(losses)
+        epoch = {"epoch": float(self.current_epoch), "train/loss": mean, **self.noted}
         self._losses.clear()
+        self._logits = [part for parts in dealt.gathered(self._logits) for part in parts]
+        self._labels = [part for parts in dealt.gathered(self._labels) for part in parts]
         if not np.isfinite(epoch["train/loss"]) or not all(
             part.isfinite().all() for part in self._logits
         ):
@@ -125,7 +133,8 @@ class Classifier(pl.LightningModule):
         if self._logits:
             epoch.update(self._validated())
         if self.fit_settings.patience:
-            self.log_dict({key: value for key, value in epoch.items() if key.startswith("val/")})
+            watched = {key: value for key, value in epoch.items() if key.startswith("val/")}
+            self.log_dict(watched, sync_dist=True)
         self.reported(epoch)
 
     def reported(self, epoch: Epoch) -> None:

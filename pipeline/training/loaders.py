@@ -15,6 +15,7 @@ from pipeline.compute import parallel
 from pipeline.config.schema import Fit
 from pipeline.training import augmentation, samples
 from pipeline.training.augmentation import Policy
+from pipeline.training.devices import ALONE, Place
 from pipeline.training.order import SeededOrder
 from pipeline.training.samples import FeatureRows, ImageRows, Samples
 from pipeline.training.solve import Described
@@ -65,19 +66,22 @@ def of_images(
     input_px: int | None,
     settings: Fit,
     seed: int,
+    place: Place = ALONE,
 ) -> tuple[Loader, Loader | None]:
     """Training images under the policy, and validation images as they stand; both averaged down to
     input_px where the extractor would do so.
     """
     rows = ImageRows(train, augmentation.shrunk(policy, input_px))
-    loader = _of_rows(rows, order_of(train.labels, settings, seed))
+    loader = _of_rows(rows, order_of(train.labels, settings, seed, place))
     if not val:
         return loader, None
-    unshuffled = SeededOrder(len(val), settings.batch_size, seed, shuffle=False)
+    unshuffled = SeededOrder(
+        len(val), settings.batch_size, seed, shuffle=False, rank=place.rank, world=place.world
+    )
     return loader, _of_rows(ImageRows(val, augmentation.shrunk(None, input_px)), unshuffled)
 
 
-def order_of(labels: np.ndarray, settings: Fit, seed: int) -> SeededOrder:
+def order_of(labels: np.ndarray, settings: Fit, seed: int, place: Place = ALONE) -> SeededOrder:
     """The order of training images, each epoch of as many steps as fit.min_steps asks for."""
     steps = -(-settings.min_steps // settings.epochs)
     chances = None
@@ -85,7 +89,14 @@ def order_of(labels: np.ndarray, settings: Fit, seed: int) -> SeededOrder:
         counts = np.bincount(labels)
         chances = 1 / (counts[labels] * np.count_nonzero(counts))
     return SeededOrder(
-        len(labels), settings.batch_size, seed, shuffle=True, steps=steps, chances=chances
+        len(labels),
+        settings.batch_size,
+        seed,
+        shuffle=True,
+        steps=steps,
+        chances=chances,
+        rank=place.rank,
+        world=place.world,
     )
 
 

@@ -3,11 +3,11 @@
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -16,13 +16,14 @@ from pipeline.config.schema import Defense, Fit
 from pipeline.features.backbones import SmallCNN
 from pipeline.features.engine import plainly
 from pipeline.features.stages import Upper, stages
-from pipeline.training import conditions, loaders, solve
+from pipeline.training import conditions, devices, loaders, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.checkpoint import callbacks_of
 from pipeline.training.classifier import Classifier
 from pipeline.training.defenses import reach
 from pipeline.training.defenses.collapse import Watch
 from pipeline.training.defenses.objectives import objective
+from pipeline.training.devices import ALONE, Place
 from pipeline.training.epochs import Epoch, OnEpoch
 from pipeline.training.loaders import Loader
 from pipeline.training.network import Network
@@ -30,9 +31,8 @@ from pipeline.training.samples import FeatureRows, Samples
 from pipeline.training.solve import Described
 
 UNDEFENDED = Defense(kind="none")
-logging.getLogger("pytorch_lightning").setLevel(
-    logging.WARNING
-)  # its greetings would be repeated for every trial
+for name in ("pytorch_lightning", "lightning_fabric"):  # greetings, repeated for every trial
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def fit_head(
@@ -112,11 +112,31 @@ def fit_network(
     the time in which it waited for images. Raises Undefendable where the defence cannot be had.
 
     checkpoint: a name by the content of all that decides on the training; where one was killed,
-    it goes on.
+    it goes on. Several devices and nodes share each batch, see devices, save under a defence.
     """
+    told = _printed(settings.epochs, on_epoch)
+    given = (network, settings, train, val, policy, seed, checkpoint, defense)
+    if defense.kind != "none":
+        return _fit_network(*given, told, ALONE)
+    with devices.together(partial(_fit_network, *given, None)) as place:
+        return _fit_network(*given, told, place)
+
+
+def _fit_network(
+    network: Network,
+    settings: Fit,
+    train: Samples,
+    val: Samples | None,
+    policy: Policy,
+    seed: int,
+    checkpoint: str,
+    defense: Defense,
+    on_epoch: OnEpoch | None,
+    place: Place,
+) -> tuple[list[Epoch], float]:
     extractor = network.extractor
     input_px = extractor.input_px if isinstance(extractor, SmallCNN) else None
-    loader, val_loader = loaders.of_images(train, val, policy, input_px, settings, seed)
+    loader, val_loader = loaders.of_images(train, val, policy, input_px, settings, seed, place)
     accelerator, size_px = os.environ.get("FIELDMARK_ACCELERATOR", "auto"), train[0].shape[0]
     if defense.kind != "none":
         gpu = conditions.on_gpu(accelerator)
@@ -128,7 +148,7 @@ def fit_network(
         network,
         settings,
         total_steps=settings.epochs * len(loader),
-        on_epoch=_printed(settings.epochs, on_epoch),
+        on_epoch=on_epoch,
         class_weights=_class_weights(settings, train),
         backbone=stages(network.extractor)
         if settings.stage_lr_decay < 1
@@ -139,8 +159,9 @@ def fit_network(
     precision = conditions.precision(accelerator)
     watch = [Watch(defense, size_px)] if defense.kind == "fast" else []
     with plainly():
-        history = _train(module, loader, val_loader, accelerator, precision, checkpoint, watch)
-    if loader.used:
+        how = (accelerator, precision, checkpoint, watch, place)
+        history = _train(module, loader, val_loader, *how)
+    if loader.used and place.rank == 0:
         print(f"  waited for images {loader.waiting_share:.0%} of the time", flush=True)
     return history, loader.waiting_share
 
@@ -170,6 +191,7 @@ def _train(
     precision: str,
     checkpoint: str = "",
     watch: Sequence[pl.Callback] = (),
+    place: Place = ALONE,
 ) -> list[Epoch]:
     """Lightning leaves each part in the mode it finds: what was built in evaluation mode would
     learn no statistics.
@@ -181,10 +203,8 @@ def _train(
             trainer = pl.Trainer(
                 max_epochs=settings.epochs,
                 accelerator=accelerator,
-                devices=1,
                 precision=precision,  # type: ignore[arg-type]
-                # one process, also where a cluster's variables speak of several tasks
-                plugins=LightningEnvironment(),
+                **devices.strategy(place),
                 deterministic="warn"
                 if conditions.on_gpu(accelerator)
                 else True,  # some backward passes have no such form on a GPU

@@ -6,6 +6,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float64
 
+from pipeline import FieldmarkError
+from pipeline.training import dealt
+
 Key = tuple[int, int]  # position and seed of one image in one pass
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and such a seed
 
@@ -16,7 +19,8 @@ class SeededOrder:
 
     An epoch is one pass, or `steps` batches where these are more: then it goes on in the next pass
     where the one before it ended. chances: how likely each image is drawn; then a pass draws as
-    many images as there are, some several times.
+    many images as there are, some several times. Of `world` processes that train together, the one
+    of this rank gets its part of each batch. Raises FieldmarkError where a batch has fewer images.
     """
 
     def __init__(
@@ -28,11 +32,19 @@ class SeededOrder:
         shuffle: bool,
         steps: int = 0,
         chances: Float64[np.ndarray, " n"] | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.n, self.seed, self.shuffle, self.chances = n, seed, shuffle, chances
         self.batches = max(1, -(-n // batch_size))  # of a pass
         self.steps = max(steps, self.batches)
         self.epoch = 0
+        self.rank, self.world = rank, world
+        if world > 1 and n // self.batches < world:
+            raise FieldmarkError(
+                f"a batch has {n // self.batches} images, too few for {world} devices: lower "
+                "FIELDMARK_DEVICES or raise fit.batch_size"
+            )
 
     def __len__(self) -> int:
         return self.steps
@@ -51,14 +63,15 @@ class SeededOrder:
         """
         first = self.epoch * self.steps
         self.epoch += 1
-        borders = [*pairwise(np.linspace(0, self.n, self.batches + 1).astype(int))]
+        borders = [*pairwise(np.linspace(0, self.n, self.batches + 1).astype(int).tolist())]
         keys, current = list[Key](), -1
         for step in range(first, first + self.steps):
             turn, batch = divmod(step, self.batches)
             if turn != current:
                 keys, current = self._keys(turn), turn
             start, end = borders[batch]
-            yield keys[start:end]
+            first_mine, end_mine = dealt.borders(end - start, self.world)[self.rank]
+            yield keys[start + first_mine : start + end_mine]
 
     def _keys(self, turn: int) -> list[Key]:
         random = np.random.default_rng([self.seed, turn])
