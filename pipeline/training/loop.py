@@ -139,11 +139,8 @@ def _fit_network(
     loader, val_loader = loaders.of_images(train, val, policy, input_px, settings, seed, place)
     accelerator, size_px = os.environ.get("FIELDMARK_ACCELERATOR", "auto"), train[0].shape[0]
     if defense.kind != "none":
-        gpu = conditions.on_gpu(accelerator)
-        device = str(torch.accelerator.current_accelerator()) if gpu else "cpu"
-        reach.check_gradient(defense, network, size_px)
         n_images = settings.epochs * len(loader) * min(settings.batch_size, len(train))
-        reach.announce(defense, network, n_images, size_px, input_px, device)
+        _announce(defense, network, n_images, size_px, input_px, accelerator)
     module = Classifier(
         network,
         settings,
@@ -164,6 +161,20 @@ def _fit_network(
     if loader.used and place.rank == 0:
         print(f"  waited for images {loader.waiting_share:.0%} of the time", flush=True)
     return history, loader.waiting_share
+
+
+def _announce(
+    defense: Defense,
+    network: Network,
+    n_images: int,
+    size_px: int,
+    input_px: int | None,
+    accelerator: str,
+) -> None:
+    gpu = conditions.on_gpu(accelerator)
+    device = str(torch.accelerator.current_accelerator()) if gpu else "cpu"
+    reach.check_gradient(defense, network, size_px)
+    reach.announce(defense, network, n_images, size_px, input_px, device)
 
 
 def _printed(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
