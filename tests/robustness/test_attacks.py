@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.robustness.attacks import losses
 from pipeline.robustness.attacks.apgd import apgd, checkpoints
-from pipeline.robustness.attacks.autoattack import autoattack
+from pipeline.robustness.attacks.autoattack import Unit, autoattack
 from pipeline.robustness.attacks.fgsm import fgsm
 from pipeline.robustness.attacks.patch import patch
 from pipeline.robustness.attacks.pgd import pgd
@@ -179,6 +179,7 @@ def test_a_patch_by_gradient_beats_one_of_random_colours_and_more_places_help():
     assert left[0] > left[1] >= left[2]
 
 
+@pytest.mark.slow
 def test_the_librarys_autoattack_leaves_no_more_than_ours_and_stays_in_the_ball():
     pytest.importorskip("pyautoattack")
     images, labels = tensors(8, 4, seed=3)
@@ -189,3 +190,11 @@ def test_the_librarys_autoattack_leaves_no_more_than_ours_and_stays_in_the_ball(
     assert left[0] <= left[1]
     assert float((attacked - images).abs().max()) <= 16.0 + 1e-4
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_library_gets_gradients_in_the_order_that_it_reads_them_in():
+    """Its attack FAB failed where an image withstood all before it."""
+    images, labels = tensors(4, 4, seed=3)
+    pixels = (images.permute(0, 3, 1, 2) / 255).contiguous().requires_grad_(True)
+    F.cross_entropy(Unit(trained(4))(pixels), labels).backward()
+    assert pixels.grad.is_contiguous() and pixels.grad.any()

@@ -25,7 +25,7 @@ def installed() -> str:
         return ""
 
 
-class _Unit(nn.Module):
+class Unit(nn.Module):
     """The model on images (n, 3, h, w) in 0 to 1."""
 
     def __init__(self, model: Model) -> None:
@@ -33,7 +33,10 @@ class _Unit(nn.Module):
         self.answer = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.answer(images.permute(0, 2, 3, 1) * WHITE)
+        pixels = images * WHITE
+        if pixels.requires_grad:
+            pixels.register_hook(Tensor.contiguous)  # the library takes no other gradient
+        return self.answer(pixels.permute(0, 2, 3, 1))
 
 
 def autoattack(
@@ -44,12 +47,12 @@ def autoattack(
     """
     from pyautoattack import AutoAttack
 
-    pixels = images.permute(0, 3, 1, 2) / WHITE
+    pixels = (images.permute(0, 3, 1, 2) / WHITE).contiguous()
     with torch.no_grad():
         others = model(images[:1]).shape[1] - 1
     with torch.random.fork_rng():
         ensemble = AutoAttack(
-            _Unit(model),
+            Unit(model),
             eps=radius / WHITE,
             norm="Linf",
             seed=generator.initial_seed(),
