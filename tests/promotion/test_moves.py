@@ -91,7 +91,7 @@ MEASURED = {FLOOR: 0.5, CEILING: 0.02}
 def with_limits(cfg: config.Config) -> config.Config:
     """A floor under attacks, and a ceiling of answers that flip under a shift of two pixels."""
     limits = {"floors": {FLOOR: 0.4}, "ceilings": {CEILING: 0.05}}
-    sections = {name: getattr(cfg, name) for name in ("blur_faces", "preprocess", "export")}
+    sections = {name: getattr(cfg, name) for name in ("name", "blur_faces", "preprocess")}
     return config.Config(**sections, promotion=cfg.promotion.model_copy(update=limits))
 
 
