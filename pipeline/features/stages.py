@@ -7,8 +7,9 @@ w width, d and e features.
 
 from itertools import zip_longest
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Float16, Float32
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,6 +18,7 @@ from pipeline.features.backbones import Concatenated, Pretrained
 
 ROWS = ("blocks", "stages", "features", "layers")  # how libraries name a row of stages
 PROBE_PX = 64
+AT_A_TIME = 64  # images whose views go through stages together
 ALIKE = 0.01  # of the largest feature: how far half precision may take the two parts from the whole
 
 
@@ -108,6 +110,12 @@ class Upper(nn.Module):
             maps += [x] if tapped else []
         features = [rows[:, : self.n_pooled], *([self.pooled(maps)] if maps else [])]
         return torch.cat(features, dim=1).reshape(*kept.shape[:-1], -1)
+
+    @torch.inference_mode()
+    def of_kept(self, kept: Float16[np.ndarray, "n v d"]) -> Float32[np.ndarray, "n v e"]:
+        """The features of what was kept, a part at a time."""
+        parts = [kept[start : start + AT_A_TIME] for start in range(0, len(kept), AT_A_TIME)]
+        return np.concatenate([self.eval()(torch.from_numpy(p).float()).numpy() for p in parts])
 
     def train(self, mode: bool = True) -> "Upper":
         super().train(mode)

@@ -27,7 +27,6 @@ from pipeline.training.network import Ensemble, Network, build, logits, mean_log
 from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
-AT_A_TIME = 64  # images whose views go through stages together
 COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
 # The kinds of head that are solved for at once, and by what; all others learn in steps.
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
@@ -80,22 +79,7 @@ def fit(
     key = _key(candidate, network, train, val, policy, seed)
     if candidate.trained_stages:
         return _fit_stages(candidate, network, train, val, seed, on_epoch, key)
-    from pipeline.training import loop  # with Lightning, which takes seconds to import
-
-    how = (policy, seed)
-    settings, defense = candidate.fit, candidate.defense
-    if defense.temperature:
-
-        def teach() -> Network:
-            loop.fit_network(network, settings, train, val, *how, None, key, defense)
-            return network.eval()
-
-        targets = distillation.soft_targets(teach, train, defense.temperature, key)
-        train = replace(train, targets=targets)
-        network = _begun(candidate, train, symmetry, seed)
-        key = _key(candidate, network, train, val, policy, seed)
-    history, waited = loop.fit_network(network, settings, train, val, *how, on_epoch, key, defense)
-    return Fitted(network.eval(), history, logits(network, val) if val else None, waited)
+    return _fit_images(candidate, network, train, val, (symmetry, policy, seed), on_epoch, key)
 
 
 def _begun(candidate: Candidate, train: Samples, symmetry: str, seed: int) -> Network:
@@ -106,6 +90,34 @@ def _begun(candidate: Candidate, train: Samples, symmetry: str, seed: int) -> Ne
     )
     learning.learn(network.extractor, train, train.keys(), seed)
     return network
+
+
+def _fit_images(
+    candidate: Candidate,
+    network: Network,
+    train: Samples,
+    val: Samples | None,
+    how: tuple[str, Policy, int],
+    on_epoch: OnEpoch | None,
+    key: str,
+) -> Fitted:
+    from pipeline.training import loop  # with Lightning, which takes seconds to import
+
+    symmetry, policy, seed = how
+    settings, defense = candidate.fit, candidate.defense
+    if defense.temperature:
+
+        def teach() -> Network:
+            loop.fit_network(network, settings, train, val, policy, seed, None, key, defense)
+            return network.eval()
+
+        targets = distillation.soft_targets(teach, train, defense.temperature, key)
+        train = replace(train, targets=targets)
+        network = _begun(candidate, train, symmetry, seed)
+        key = _key(candidate, network, train, val, policy, seed)
+    given = (network, settings, train, val, policy, seed)
+    history, waited = loop.fit_network(*given, on_epoch, key, defense)
+    return Fitted(network.eval(), history, logits(network, val) if val else None, waited)
 
 
 def _joined(fits: list[Fitted], val: Samples | None, on_epoch: OnEpoch | None) -> Fitted:
@@ -210,22 +222,14 @@ def _fit_stages(
             keys=images.keys(),
             dtype=np.float16,
         )
-        heads.standardise(network.head, _above(upper, kept[:n, :1]))
+        heads.standardise(network.head, upper.of_kept(kept[:n, :1]))
         learned, watched = Described(kept[:n], train), Described(kept[n:], val) if val else None
         history = loop.fit_stages(
             upper, network.head, candidate.fit, learned, watched, seed, on_epoch, checkpoint
         )
         network.eval()
-        above = _above(upper, watched.features) if watched else None
-        del kept, learned, watched
+        above = upper.of_kept(watched.features) if watched else None
     return Fitted(network, history, None if above is None else _head_logits(network, above))
-
-
-@torch.inference_mode()
-def _above(upper: Upper, kept: np.ndarray) -> np.ndarray:
-    """The features (n, v, d) of what was kept, a part at a time."""
-    parts = [kept[start : start + AT_A_TIME] for start in range(0, len(kept), AT_A_TIME)]
-    return np.concatenate([upper.eval()(torch.from_numpy(p).float()).numpy() for p in parts])
 
 
 def _counting(train: Samples) -> Samples:
