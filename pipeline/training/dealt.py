@@ -7,14 +7,14 @@ process, m images of all.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from pipeline.training.order import borders
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -22,11 +22,6 @@ Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 def world() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def borders(m: int, parts: int) -> list[tuple[int, int]]:
-    """Where each process's part of so many images begins and ends."""
-    return [*pairwise(np.linspace(0, m, parts + 1).astype(int).tolist())]
 
 
 def gathered(mine: Any) -> list[Any]:

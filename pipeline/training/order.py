@@ -7,10 +7,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from pipeline import FieldmarkError
-from pipeline.training import dealt
 
 Key = tuple[int, int]  # position and seed of one image in one pass
 Transform = Callable[[np.ndarray, int], np.ndarray]  # of an image and such a seed
+
+
+def borders(m: int, parts: int) -> list[tuple[int, int]]:
+    """Where each part of so many images begins and ends."""
+    return [*pairwise(np.linspace(0, m, parts + 1).astype(int).tolist())]
 
 
 class SeededOrder:
@@ -63,14 +67,14 @@ class SeededOrder:
         """
         first = self.epoch * self.steps
         self.epoch += 1
-        borders = [*pairwise(np.linspace(0, self.n, self.batches + 1).astype(int).tolist())]
+        batches = borders(self.n, self.batches)
         keys, current = list[Key](), -1
         for step in range(first, first + self.steps):
             turn, batch = divmod(step, self.batches)
             if turn != current:
                 keys, current = self._keys(turn), turn
-            start, end = borders[batch]
-            first_mine, end_mine = dealt.borders(end - start, self.world)[self.rank]
+            start, end = batches[batch]
+            first_mine, end_mine = borders(end - start, self.world)[self.rank]
             yield keys[start + first_mine : start + end_mine]
 
     def _keys(self, turn: int) -> list[Key]:
