@@ -38,6 +38,7 @@ def measure(
     n_whole = settings.all_views_images if views.n_views(network) > 1 else 0
     whole = _some(target, adversarial.all_views(settings), settings, n_whole)
     warnings = masking.warnings(zero, curve, square[0] if square else None)
+    warnings += masking.all_views(curve, whole)
     left = np.flatnonzero(curve[-1].stands)
     if len(left):
         warnings += masking.without_bound(
@@ -47,7 +48,7 @@ def measure(
     beside = square + whole + library
     found = _rows(target, curve, beside) + Findings(
         figures=_figures(target, curve, beside),
-        warnings=warnings + _all_views(curve, whole),
+        warnings=warnings,
         notes=notes,
     )
     return found + _patched(target, settings)
@@ -144,17 +145,3 @@ def _figures(target: Target, curve: list[Outcome], beside: list[Outcome]) -> dic
             high=float(str(numbers["high"])),
         )
     return figures
-
-
-def _all_views(curve: list[Outcome], whole: list[Outcome]) -> list[str]:
-    """Where the attack through all views changes answers that steps on one view at a time left."""
-    for attack in whole:
-        same = [o.stands[: len(attack.stands)] for o in _last(curve) if o.radius == attack.radius]
-        if same and attack.stands.sum() < same[0].sum():
-            return [
-                f"At radius {attack.radius:g} attacks on one view at a time leave "
-                f"{same[0].mean():.0%} of {len(attack.stands)} images right, the attack through "
-                f"all averaged views {attack.stands.mean():.0%}: averaging hides the weakness. The "
-                "lower figure counts."
-            ]
-    return []

@@ -63,6 +63,23 @@ def without_bound(stands: Stands, n: int) -> list[str]:
     ]
 
 
+def all_views(outcomes: Sequence[Outcome], whole: Sequence[Outcome]) -> list[str]:
+    """Where the attack through all views, on the first of the images, changes many answers that steps
+    on one view at a time left.
+    """
+    for attack in whole:
+        same = [outcome for outcome in outcomes if outcome.radius == attack.radius]
+        left = same[-1].stands[: len(attack.stands)] if same else np.zeros(0, bool)
+        if len(left) and _much(left & ~attack.stands):
+            return [
+                f"At radius {attack.radius:g} attacks on one view at a time leave {left.mean():.0%} of "
+                f"{len(left)} images right, the attack through all averaged views only "
+                f"{(left & attack.stands).mean():.0%}: averaging hides the weakness. The lower figure "
+                "counts."
+            ]
+    return []
+
+
 def _zero(share: float) -> list[str]:
     if share <= MOST_ZERO:
         return []

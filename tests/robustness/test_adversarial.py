@@ -137,6 +137,19 @@ def test_a_black_box_that_beats_all_gradients_is_a_warning():
     assert masking.warnings(0.0, [stood], equal) == []
 
 
+@pytest.mark.parametrize(("changed", "accused"), [(1, 0), (8, 1)])
+def test_an_attack_through_all_views_is_a_warning_where_it_changes_many_answers(changed, accused):
+    everywhere = np.ones(24, bool)
+    whole = everywhere.copy()
+    whole[:changed] = False
+    plan = adversarial.all_views(SETTINGS)
+    before, after = (
+        adversarial.Outcome(plan, 1.0, stands, stands) for stands in (everywhere, whole)
+    )
+    warnings = masking.all_views([before], [after])
+    assert len(warnings) == accused and all("averaging hides" in words for words in warnings)
+
+
 def test_an_attack_without_a_bound_that_leaves_much_is_a_warning():
     assert "no model can earn" in masking.without_bound(np.ones(12, bool), 60)[0]
     assert masking.without_bound(np.zeros(12, bool), 60) == []
