@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.evaluation import verdict
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -54,6 +55,24 @@ def of_test_images(classes: list[str], n: int, level: float) -> dict[str, Any]:
     """The fields of Evidence that say what it was measured on, and the level of its intervals."""
     dataset = f"{n} test images of {len(classes)} classes"
     return {"dataset": dataset, "classes": classes, "n_test": n, "level": level}
+
+
+def concluded(
+    figures: Figures, robustness: Figures, facts: Facts, remarks: list[str], about: dict[str, Any]
+) -> Evidence:
+    """The evidence with its verdict; the sentences that gave way come before the remarks.
+
+    about: the other fields of Evidence.
+    """
+    sentences, aside = verdict.sentences({**figures, **robustness}, facts)
+    return Evidence(
+        figures=figures,
+        robustness=robustness,
+        facts=facts,
+        verdict=sentences,
+        caveats=[*(each.words for each in aside), *remarks],
+        **about,
+    )
 
 
 def flat(figures: Figures) -> dict[str, float]:

@@ -23,10 +23,8 @@ from pipeline.evaluation import (
     measuring,
     outcome,
     tables,
-    verdict,
 )
 from pipeline.evaluation import places as promised
-from pipeline.evaluation.evidence import Evidence
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage, tracking
@@ -58,21 +56,12 @@ def run(
     earlier = {"label_check": label_check, "model_search": model_search}
     robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
     known = facts.gather(test, measured, earlier, settings, robust.warnings, promises)
-    sentences, aside = verdict.sentences({**figures, **robust.figures}, known)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
-    findings = Evidence(
-        project=cfg.name,
-        model=winner.title,
-        defense=winner.defended,
-        verdict=sentences,
-        figures=figures,
-        robustness=robust.figures,
-        caveats=[*(each.words for each in aside), *robust.warnings, *robust.notes, *cautions],
-        facts=known,
-        seed=seed,
-        **evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level),
-        **lineage.origin(tune),
-    )
+    remarks = [*robust.warnings, *robust.notes, *cautions]
+    about = evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level)
+    about |= {"project": cfg.name, "model": winner.title, "defense": winner.defended, "seed": seed}
+    about |= lineage.origin(tune)
+    findings = evidence.concluded(figures, robust.figures, known, remarks, about)
     evidence.write(findings, out)
     conformal.write(sets, out)
     tables.write(preprocess_test, test, measured, settings, out)

@@ -129,5 +129,5 @@ def _all(part: Tensor, m: int) -> list[Tensor]:
 
 
 def _summed(mine: Tensor) -> Tensor:
-    total: Tensor = _Summed.apply(mine)  # type: ignore[no-untyped-call]
+    total: Tensor = _Summed.apply(mine)
     return total

@@ -215,7 +215,7 @@ def test_a_network_that_averages_views_is_judged_by_all_of_them():
 
 
 def test_below_one_grey_level_nothing_survives_a_file():
-    settings = SETTINGS.model_copy(update={"radii": [0.49], "square_images": 0})
+    settings = SETTINGS.model_copy(update={"radii": [0.49], "square_images": 0, "patch_images": 0})
     table = curves.measure(trained(), IMAGES, LABELS, settings, seed=0).table()
     assert set(table["as_file"]) == {table["as_file"].iloc[0]}
 

@@ -35,7 +35,8 @@ class Unit(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = images * WHITE
         if pixels.requires_grad:
-            pixels.register_hook(Tensor.contiguous)  # the library takes no other gradient
+            # the library takes no other gradient
+            pixels.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
         return self.answer(pixels.permute(0, 2, 3, 1))
 
 
