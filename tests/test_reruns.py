@@ -42,9 +42,9 @@ USED_BY = {
     "fit": {"model-search"},
     "defense": {"model-search"},
     "model_search": {"model-search"},
-    "tune": {"tune"},
+    "tune": {"tune", "evaluate"},
     "evaluate": {"evaluate"},
-    "export": {"export"},
+    "export": {"evaluate", "export"},
     # What runs beside the pipeline re-runs none of it.
     "promotion": set(),
     "serving": set(),

@@ -106,7 +106,7 @@ def test_one_call_writes_all_tables_with_the_names_of_the_classes(tmp_path):
     names = ["up", "slanted", "flat"]
     findings = measure.robustness(trained(), IMAGES, LABELS, names, settings, 0, tmp_path)
     table = pd.read_csv(tmp_path / "robustness.csv")
-    assert set(table["threat"]) == {"attack", "corruption", "certificate"}
+    assert set(table["threat"]) == {"attack", "corruption", "certificate", "patch"}
     assert table[["n", "accuracy", "low", "high", "balanced_accuracy"]].notna().all(axis=None)
     assert set(pd.read_csv(tmp_path / "robustness_classes.csv")["class"]) == set(names)
     assert len(pd.read_csv(tmp_path / "breaking_points.csv")) == len(KINDS)
@@ -115,6 +115,7 @@ def test_one_call_writes_all_tables_with_the_names_of_the_classes(tmp_path):
         "robustness/corruption_accuracy",
         "robustness/worst_corruption",
         "robustness/certified_l2_8",
+        "robustness/patch",
     }
 
 

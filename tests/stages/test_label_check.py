@@ -94,7 +94,7 @@ def configured(**changes: Any) -> Config:
         "fractions": {"train": 0.6, "val": 0.2, "test": 0.2},
         **changes,
     }
-    made = candidate({**HOG, "input_px": 32}).model_dump(exclude={"name"})
+    made = candidate({**HOG, "input_px": 32}).model_dump(exclude={"name", "members", "defense"})
     embedding = schema.CandidateFile.model_validate(made)
     return Config(
         seed=0,

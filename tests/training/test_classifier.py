@@ -34,9 +34,9 @@ def batch(targets: list[list[float]]) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_the_backbone_learns_at_its_own_rate() -> None:
     net = Halves()
-    module = classifier(net, lr=0.1, backbone=net.backbone, backbone_lr_scale=0.01)
+    module = classifier(net, lr=0.1, backbone=[[net.backbone]], backbone_lr_scale=0.01)
     optimizer: Any = module.configure_optimizers()["optimizer"]
-    head, backbone = optimizer.param_groups
+    backbone, head = optimizer.param_groups
     assert [id(p) for p in head["params"]] == [id(p) for p in net.head.parameters()]
     assert [id(p) for p in backbone["params"]] == [id(p) for p in net.backbone.parameters()]
     assert [head["max_lr"], backbone["max_lr"]] == pytest.approx([0.1, 0.001])

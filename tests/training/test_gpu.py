@@ -32,8 +32,9 @@ def on_gpu(
 ) -> Classifier:
     winner = candidate(features, head=head, average_views=True)
     network = build(winner, n_classes=3, size_px=PX, symmetry=symmetry)
+    weights, backbone = torch.ones(3), [[network.extractor]]
     module = Classifier(
-        network, winner.fit, total_steps=4, class_weights=torch.ones(3), backbone=network.extractor
+        network, winner.fit, total_steps=4, class_weights=weights, backbone=backbone, images=True
     )
     for part in module.modules():  # what .to("cuda") does, which fake tensors do not take
         part._parameters |= {
