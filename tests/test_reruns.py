@@ -112,8 +112,10 @@ def in_conf(text: str, place: Place) -> str:
 def edited(file: Path, text: str) -> Iterator[None]:
     before = file.read_text()
     file.write_text(text)
-    yield
-    file.write_text(before)
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 def changed(repo: Repo) -> set[str]:
