@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,18 @@ def composed(used: Mapping[str, Path], version: str) -> dict[str, Any]:
     if kept.get("version") == version and kept.get("files") == _names(used):
         sections: dict[str, Any] = kept["sections"]
         return sections
-    for file in used.values():
+    return _by_hydra(tuple(used.items()), version)
+
+
+@lru_cache(maxsize=1)
+def _by_hydra(used: tuple[tuple[str, Path], ...], version: str) -> dict[str, Any]:
+    """version: the same files may have changed. Asked twice where `keep` follows `composed`."""
+    for _, file in used:
         check_stands_alone(file)
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        overrides = [_override(place, file) for place, file in used.items()]
+        overrides = [_override(place, file) for place, file in used]
         whole = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
     assert isinstance(whole, dict)
     return {str(key): value for key, value in whole.items()}

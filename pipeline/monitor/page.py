@@ -30,7 +30,7 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
     """The page as a route; it shows the watcher's last look, and asks for a new one where there are
     records that this look lacks. It never waits long for the store.
     """
-    routes = APIRouter()
+    routes, project = APIRouter(), config.project()
 
     @routes.get(
         "/monitor",
@@ -42,14 +42,22 @@ def router(watcher: Watcher, recorder: Recorder) -> APIRouter:
         if last is None or recorder.last_put > last.summary.until:
             watcher.look_again(PATIENCE_S)
         return HTMLResponse(
-            render(watcher.last, every_s=watcher.cfg.every_s, lost=recorder.lost, paused=paused),
+            render(
+                watcher.last,
+                every_s=watcher.cfg.every_s,
+                project=project,
+                lost=recorder.lost,
+                paused=paused,
+            ),
             headers=HEADERS,
         )
 
     return routes
 
 
-def render(look: Look | None, *, every_s: float, lost: int = 0, paused: bool = False) -> str:
+def render(
+    look: Look | None, *, every_s: float, project: str, lost: int = 0, paused: bool = False
+) -> str:
     """The page as HTML; without a look it says so.
 
     It reloads itself unless it is `paused`, for people who read slowly or use a screen reader.
@@ -61,7 +69,7 @@ def render(look: Look | None, *, every_s: float, lost: int = 0, paused: bool = F
         paused=paused,
         words=WORDS,
         fewest=FEWEST,
-        project=config.project(),
+        project=project,
     )
 
 

@@ -5,16 +5,17 @@ too slow on record is measured again, here and now, in turns with the one in pro
 import json
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 
 from pipeline import FieldmarkError, one_line
+from pipeline.compute import timing
 from pipeline.compute.parallel import N_CORES
 from pipeline.config.schema import Promotion
 from pipeline.exported import engines
@@ -85,7 +86,8 @@ def in_turns(versions: Sequence[ModelVersion]) -> list[float]:
         medians = np.full((TURNS, len(loaded)), np.inf)
         for turn in range(TURNS):
             for i, (engine, image) in enumerate(loaded):
-                medians[turn, i] = _median_ms(engine, image)
+                times = timing.milliseconds(partial(engine.run, image), CALLS)
+                medians[turn, i] = np.median(times)
         best: list[float] = medians.min(axis=0).tolist()
         return best
 
@@ -102,12 +104,3 @@ def _load(version: ModelVersion, to: Path) -> tuple[engines.Engine, np.ndarray]:
         raise FieldmarkError(
             f"files of version {version.version} are missing ({one_line(error)})"
         ) from error
-
-
-def _median_ms(engine: engines.Engine, image: np.ndarray) -> float:
-    times = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        engine.run(image)
-        times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times))

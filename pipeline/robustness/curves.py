@@ -9,7 +9,14 @@ from pipeline.robustness import adversarial, masking, views
 from pipeline.robustness.adversarial import Outcome, Target
 from pipeline.robustness.attacks import autoattack
 from pipeline.robustness.attacks.steps import WHITE
-from pipeline.robustness.findings import WILSON, Findings, classes, row
+from pipeline.robustness.findings import (
+    Findings,
+    balanced,
+    classes,
+    figure,
+    largest_class,
+    row,
+)
 from pipeline.robustness.sample import Labels
 
 CLEAN = "no attack"
@@ -86,15 +93,9 @@ def _patched(target: Target, settings: Attacks) -> Findings:
     outcome = target.alone(adversarial.stuck_on(settings), WHITE, rows)
     plan, labels, area = outcome.plan, target.labels[rows], settings.patch_area
     numbers = row("patch", plan.name, area, outcome.stands, labels, plan.details, outcome.as_file)
-    figure = Figure(
-        value=float(outcome.stands.mean()),
-        n=len(rows),
-        method=f"{plan.details}; {WILSON}",
-        meaning="accuracy where somebody puts a sticker into the picture, made for that picture",
-        low=float(str(numbers["low"])),
-        high=float(str(numbers["high"])),
-    )
-    return Findings([numbers], figures={"robustness/patch": figure})
+    meaning = "accuracy where somebody puts a sticker into the picture, made for that picture"
+    left = figure(outcome.stands, plan.details, meaning)
+    return Findings([numbers], figures={"robustness/patch": left})
 
 
 def _rows(target: Target, curve: list[Outcome], beside: list[Outcome]) -> Findings:
@@ -130,18 +131,11 @@ def _figures(target: Target, curve: list[Outcome], beside: list[Outcome]) -> dic
         for other in beside:
             if other.radius == last.radius and other.stands.mean() < strongest.stands.mean():
                 strongest, method = other, f"{other.plan.name} alone ({other.plan.details})"
-        numbers = row(
-            "", "", last.radius, strongest.stands, target.labels[: len(strongest.stands)], ""
-        )
-        figures[f"robustness/adversarial_linf{last.radius:g}"] = Figure(
-            value=float(strongest.stands.mean()),
-            n=len(strongest.stands),
-            method=f"L-infinity, radius {last.radius:g} of 255: {method}; balanced "
-            f"{numbers['balanced_accuracy']:.3f}, largest class {numbers['largest_class']:.3f}; "
-            f"{WILSON}",
-            meaning="accuracy under the strongest attack that was tried; a stronger one may leave "
-            "less",
-            low=float(str(numbers["low"])),
-            high=float(str(numbers["high"])),
+        labels = target.labels[: len(strongest.stands)]
+        figures[f"robustness/adversarial_linf{last.radius:g}"] = figure(
+            strongest.stands,
+            f"L-infinity, radius {last.radius:g} of 255: {method}; balanced "
+            f"{balanced(strongest.stands, labels):.3f}, largest class {largest_class(labels):.3f}",
+            "accuracy under the strongest attack that was tried; a stronger one may leave less",
         )
     return figures

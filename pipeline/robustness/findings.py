@@ -81,9 +81,22 @@ def row(
         "high": high,
         "balanced_accuracy": balanced(stands, labels),
         "as_file": float((stands if as_file is None else as_file).mean()),
-        "largest_class": float(np.bincount(labels).max() / len(labels)),
+        "largest_class": largest_class(labels),
         "details": details,
     }
+
+
+def figure(stands: Stands, method: str, meaning: str) -> Figure:
+    """The share of answers that stand, with the interval that its method ends with."""
+    low, high = wilson(int(stands.sum()), len(stands))
+    return Figure(
+        value=float(stands.mean()),
+        n=len(stands),
+        method=f"{method}; {WILSON}",
+        meaning=meaning,
+        low=low,
+        high=high,
+    )
 
 
 def classes(
@@ -102,3 +115,8 @@ def classes(
 def balanced(stands: Stands, labels: Labels) -> float:
     """Mean over the classes of the share of their images."""
     return float(np.mean([stands[labels == label].mean() for label in np.unique(labels)]))
+
+
+def largest_class(labels: Labels) -> float:
+    """What always answering the largest class would reach."""
+    return float(np.bincount(labels).max() / len(labels))

@@ -8,7 +8,7 @@ from pipeline.evaluation.figures import Figure
 from pipeline.features import identity
 from pipeline.robustness import views
 from pipeline.robustness.certificate import ceiling, certified
-from pipeline.robustness.findings import WILSON, Findings, row
+from pipeline.robustness.findings import Findings, figure, row
 from pipeline.robustness.sample import Labels
 from pipeline.storage import memo
 
@@ -43,22 +43,20 @@ def measure(
         row("certificate", "randomized smoothing", radius, radii >= radius, labels, details)
         for radius in [0.0, *sorted(settings.radii)]
     ]
-    return Findings(rows, figures=_figure(rows, limit, details))
+    return Findings(rows, figures=_figures(radii, settings, limit, details))
 
 
-def _figure(rows: list[dict[str, object]], limit: float, details: str) -> dict[str, Figure]:
+def _figures(
+    radii: np.ndarray, settings: Smoothing, limit: float, details: str
+) -> dict[str, Figure]:
     """At the largest radius that the number of copies can certify."""
-    within = [row for row in rows if 0 < float(str(row["severity"])) <= limit]
+    within = [radius for radius in settings.radii if 0 < radius <= limit]
     if not within:
         return {}
-    last = within[-1]
-    figure = Figure(
-        value=float(str(last["accuracy"])),
-        n=int(str(last["n"])),
-        method=f"randomized smoothing, {details}; {WILSON}",
-        meaning=f"share of images whose label provably stays under noise, whatever changes by "
-        f"{last['severity']:g} in all (L2, of 255)",
-        low=float(str(last["low"])),
-        high=float(str(last["high"])),
+    last = max(within)
+    meaning = (
+        f"share of images whose label provably stays under noise, whatever changes by {last:g} in all "
+        "(L2, of 255)"
     )
-    return {f"robustness/certified_l2_{last['severity']:g}": figure}
+    certified_there = figure(radii >= last, f"randomized smoothing, {details}", meaning)
+    return {f"robustness/certified_l2_{last:g}": certified_there}

@@ -179,8 +179,7 @@ def _fit_head(
 ) -> Fitted:
     images = train + val if val else train
     both = cache.features(network.extractor, images, symmetry=network.symmetry, keys=images.keys())
-    learned = Described(both[: len(train)], train)
-    watched = Described(both[len(train) :], val) if val else None
+    learned, watched = _parted(both, train, val)
     heads.standardise(network.head, learned.features)
     history: list[Epoch] = []
     notes = None
@@ -197,6 +196,14 @@ def _fit_head(
     return Fitted(network, history, val_logits)
 
 
+def _parted(
+    features: np.ndarray, train: Samples, val: Samples | None
+) -> tuple[Described, Described | None]:
+    """What is learned from and what is watched, of features of both, one after the other."""
+    n = len(train)
+    return Described(features[:n], train), Described(features[n:], val) if val else None
+
+
 def _fit_stages(
     candidate: Candidate,
     network: Network,
@@ -210,7 +217,7 @@ def _fit_stages(
     from pipeline.training import loop
 
     assert candidate.trained_stages
-    images, n = train + val if val else train, len(train)
+    images = train + val if val else train
     lower = Lower(network.extractor, candidate.trained_stages)
     upper = Upper(lower, train[0].shape[0])
     with TemporaryDirectory(dir=config.made(config.cache_folder())) as folder:
@@ -222,8 +229,8 @@ def _fit_stages(
             keys=images.keys(),
             dtype=np.float16,
         )
-        heads.standardise(network.head, upper.of_kept(kept[:n, :1]))
-        learned, watched = Described(kept[:n], train), Described(kept[n:], val) if val else None
+        learned, watched = _parted(kept, train, val)
+        heads.standardise(network.head, upper.of_kept(learned.features[:, :1]))
         history = loop.fit_stages(
             upper, network.head, candidate.fit, learned, watched, seed, on_epoch, checkpoint
         )

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -54,13 +55,7 @@ def fit_head(
         None if given.weights is None else np.repeat(given.weights, views),
     )
     loader, val_loader = loaders.of_features(rows, val, settings, seed)
-    module = Classifier(
-        head,
-        settings,
-        total_steps=settings.epochs * len(loader),
-        on_epoch=on_epoch,
-        class_weights=_class_weights(settings, given),
-    )
+    module = _classifier(head, settings, given, loader, on_epoch=on_epoch)
     with conditions.one_thread():
         # a head is too small to gain from a GPU or from half precision
         return _train(module, loader, val_loader, "cpu", "32-true")
@@ -82,12 +77,12 @@ def fit_stages(
     given = train.samples
     rows = FeatureRows(train.features, given.targets, given.labels, given.weights, draw=True)
     loader, val_loader = loaders.of_features(rows, val, settings, seed)
-    module = Classifier(
+    module = _classifier(
         nn.Sequential(upper, head),
         settings,
-        total_steps=settings.epochs * len(loader),
+        given,
+        loader,
         on_epoch=_printed(settings.epochs, on_epoch),
-        class_weights=_class_weights(settings, given),
         backbone=[[stage] for stage in reversed(upper.stages)],
     )
     accelerator = os.environ.get("FIELDMARK_ACCELERATOR", "auto")
@@ -141,12 +136,12 @@ def _fit_network(
     if defense.kind != "none":
         n_images = settings.epochs * len(loader) * min(settings.batch_size, len(train))
         _announce(defense, network, n_images, size_px, input_px, accelerator)
-    module = Classifier(
+    module = _classifier(
         network,
         settings,
-        total_steps=settings.epochs * len(loader),
+        train,
+        loader,
         on_epoch=on_epoch,
-        class_weights=_class_weights(settings, train),
         backbone=stages(network.extractor)
         if settings.stage_lr_decay < 1
         else [[network.extractor]],
@@ -189,9 +184,18 @@ def _printed(epochs: int, on_epoch: OnEpoch | None) -> OnEpoch:
     return print_it
 
 
-def _class_weights(settings: Fit, train: Samples) -> torch.Tensor | None:
+def _classifier(
+    net: nn.Module, settings: Fit, train: Samples, loader: Loader, **others: Any
+) -> Classifier:
+    """What learns from the samples, over all batches of all epochs; others: see Classifier."""
     weights = solve.class_weights(settings, train)
-    return None if weights is None else torch.from_numpy(weights)
+    return Classifier(
+        net,
+        settings,
+        total_steps=settings.epochs * len(loader),
+        class_weights=None if weights is None else torch.from_numpy(weights),
+        **others,
+    )
 
 
 def _train(

@@ -84,7 +84,9 @@ def test_every_record_is_counted_once_everywhere_and_can_be_shown(
             <= version.latency_ms.get("p95", 0)
             <= version.latency_ms.get("p99", 0)
         )
-    page = render(Look(summary=found, alerts=alerts.find(found, MONITOR)), every_s=60.0)
+    page = render(
+        Look(summary=found, alerts=alerts.find(found, MONITOR)), every_s=60.0, project="fieldmark"
+    )
     assert "<b>&" not in page
     assert Summary.model_validate_json(found.model_dump_json()) == found
 
@@ -95,7 +97,9 @@ def test_every_record_is_counted_once_everywhere_and_can_be_shown(
 )
 def test_latency_is_told_in_few_figures(ms: float, told: str) -> None:
     found = summed(served(3, latency_ms=ms))
-    page = render(Look(summary=found, alerts=[]), every_s=60.0).replace("\u202f", " ")
+    page = render(Look(summary=found, alerts=[]), every_s=60.0, project="fieldmark").replace(
+        "\u202f", " "
+    )
     assert f"<dd>{told}</dd>" in page
 
 

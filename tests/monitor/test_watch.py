@@ -124,7 +124,7 @@ def test_the_page_tells_the_alert_and_loads_nothing(watcher: Watcher, recorder: 
 
 def test_the_curves_can_be_read_as_numbers(watcher: Watcher) -> None:
     assert watcher.last is not None
-    shown = page.render(watcher.last, every_s=60.0)
+    shown = page.render(watcher.last, every_s=60.0, project="fieldmark")
     for version in watcher.last.summary.versions:
         table = (
             shown.partition(f"<h2>Version {version.version}<")[2]
@@ -186,7 +186,9 @@ def test_a_store_that_is_away_stops_neither_page_nor_scrape(tmp_path: Path) -> N
     registry = CollectorRegistry()
     gauges.collect(registry, watcher)
     assert generate_latest(registry) == b""
-    assert "their store cannot be reached" in page.render(watcher.last, every_s=60.0)
+    assert "their store cannot be reached" in page.render(
+        watcher.last, every_s=60.0, project="fieldmark"
+    )
 
 
 def test_the_thread_looks_by_itself_and_ends(store: str) -> None:
