@@ -164,7 +164,7 @@ def _behind(row: Mapping[Hashable, Any], name: str) -> int:
     return round(row["answered"] * row["n"]) if name == "wrong" else int(row["n"])
 
 
-def _row(held: Held) -> list[str | float]:
+def _row(held: Held) -> list[str | int | float]:
     counts = [
         (held.correct.sum(), len(held.correct)),
         (held.answered.sum(), len(held.answered)),

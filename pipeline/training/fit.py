@@ -179,7 +179,7 @@ def _fit_head(
 ) -> Fitted:
     images = train + val if val else train
     both = cache.features(network.extractor, images, symmetry=network.symmetry, keys=images.keys())
-    learned, watched = _parted(both, train, val)
+    learned, watched = solve.parted(both, train, val)
     heads.standardise(network.head, learned.features)
     history: list[Epoch] = []
     notes = None
@@ -194,14 +194,6 @@ def _fit_head(
     if notes is not None:
         history = _judged(val_logits, val, notes, on_epoch)
     return Fitted(network, history, val_logits)
-
-
-def _parted(
-    features: np.ndarray, train: Samples, val: Samples | None
-) -> tuple[Described, Described | None]:
-    """What is learned from and what is watched, of features of both, one after the other."""
-    n = len(train)
-    return Described(features[:n], train), Described(features[n:], val) if val else None
 
 
 def _fit_stages(
@@ -229,7 +221,7 @@ def _fit_stages(
             keys=images.keys(),
             dtype=np.float16,
         )
-        learned, watched = _parted(kept, train, val)
+        learned, watched = solve.parted(kept, train, val)
         heads.standardise(network.head, upper.of_kept(learned.features[:, :1]))
         history = loop.fit_stages(
             upper, network.head, candidate.fit, learned, watched, seed, on_epoch, checkpoint

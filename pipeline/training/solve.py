@@ -33,6 +33,14 @@ class Described:
     samples: Samples
 
 
+def parted(
+    features: np.ndarray, train: Samples, val: Samples | None
+) -> tuple[Described, Described | None]:
+    """What is learned from and what is watched, of features of both, one after the other."""
+    n = len(train)
+    return Described(features[:n], train), Described(features[n:], val) if val else None
+
+
 def class_weights(settings: Fit, train: Samples) -> Float32[np.ndarray, " k"] | None:
     """How much each class counts in the loss; None where all images count the same."""
     if settings.class_weights == "none":
