@@ -17,6 +17,10 @@ from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
 
 FILE = "evidence.json"
+# What also changes where nothing that was measured does. It stands in a file of its own, so that export,
+# which depends on evidence.json, does not run again after an edit of the report.
+ORIGIN_FILE = "origin.json"
+ORIGIN = {"git_commit", "data_hash", "versions", "config_yaml"}
 SUMMARY = "summary.json"  # what `dvc metrics show` and `dvc exp show` have columns for
 SUMMARISED = ("accuracy", "f1_macro", "ece")
 # What a person compares between two versions; everything else stands in evidence.json beside it.
@@ -45,10 +49,10 @@ class Evidence(BaseModel):
     facts: Facts
     verdict: list[Sentence]
     seed: int
-    git_commit: str
-    data_hash: str
-    versions: dict[str, str]
-    config_yaml: str
+    git_commit: str = ""
+    data_hash: str = ""
+    versions: dict[str, str] = {}
+    config_yaml: str = ""
 
 
 def of_test_images(classes: list[str], n: int, level: float) -> dict[str, Any]:
@@ -91,11 +95,16 @@ def flat(figures: Figures) -> dict[str, float]:
 
 
 def write(evidence: Evidence, folder: Path) -> None:
-    """evidence.json in the folder. Raises ValueError for a figure that is no number."""
+    """evidence.json and origin.json in the folder. Raises ValueError for a figure that is no
+    number.
+    """
     for name, figure in (evidence.figures | evidence.robustness).items():
         if not math.isfinite(figure.value):
             raise ValueError(f"{name} is {figure.value}")
-    (folder / FILE).write_text(evidence.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    measured = evidence.model_dump_json(indent=1, exclude=ORIGIN)
+    origin = evidence.model_dump_json(indent=1, include=ORIGIN)
+    for name, text in ((FILE, measured), (ORIGIN_FILE, origin)):
+        (folder / name).write_text(f"{text}\n", encoding="utf-8")
     summary = json.dumps(summarised(evidence.figures), indent=1)
     (folder / SUMMARY).write_text(f"{summary}\n", encoding="utf-8")
 
@@ -110,4 +119,5 @@ def summarised(figures: Figures) -> dict[str, float]:
 
 def read(folder: Path) -> Evidence:
     """The evidence that `write` left in the folder."""
-    return Evidence.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
+    parts = (json.loads((folder / name).read_bytes()) for name in (FILE, ORIGIN_FILE))
+    return Evidence.model_validate({key: value for part in parts for key, value in part.items()})

@@ -18,6 +18,7 @@ from pipeline.robustness.findings import (
     row,
 )
 from pipeline.robustness.sample import Labels
+from pipeline.storage import memo
 
 CLEAN = "no attack"
 NO_GRADIENT = (
@@ -34,7 +35,7 @@ def measure(
     the black box alone over the radii.
     """
     target = Target(network, images, labels, seed)
-    zero, zero_margin = masking.zero_gradients(network, images, labels, seed)
+    zero, zero_margin = _zero_gradients(target)
     if zero_margin == 1:
         curve = list(target.curve(settings.radii, [adversarial.black_box(settings)]))
         return _rows(target, curve, []) + Findings(
@@ -59,6 +60,19 @@ def measure(
         notes=notes,
     )
     return found + _patched(target, settings)
+
+
+def _zero_gradients(target: Target) -> tuple[float, float]:
+    """See masking.zero_gradients; remembered."""
+    images, labels = target.images, target.labels
+    asked = {"zero gradients of": target.weights, "seed": target.seed}
+    key = memo.key(asked, images, labels, code=(masking.__name__,), libraries=("torch",))
+    zero, zero_margin = memo.array(
+        "robustness",
+        key,
+        lambda: np.array(masking.zero_gradients(target.network, images, labels, target.seed)),
+    ).tolist()
+    return zero, zero_margin
 
 
 def _some(target: Target, plan: adversarial.Plan, settings: Attacks, size: int) -> list[Outcome]:

@@ -2,7 +2,7 @@
 data/evaluate.
 
 evidence.json    every figure with its interval, n, method and meaning, and the verdict
-                 (evaluation/evidence)
+                 (evaluation/evidence); origin.json: the code, data and settings behind it
 summary.json     the few that `dvc metrics show` lists
 sets.json        the thresholds of conformal sets, for export (evaluation/conformal)
 *.csv, worst.npy, plots/
