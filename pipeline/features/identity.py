@@ -35,10 +35,11 @@ def fingerprint(module: nn.Module) -> str:
 
 def plain_settings(module: nn.Module) -> dict[str, dict[str, Any]]:
     """Numbers and names that an extractor holds, and those that it is made of, if they are ours."""
+    ours = code(module)
     return {
         name: {k: v for k, v in vars(part).items() if isinstance(v, PLAIN)}
         for name, part in module.named_modules()
-        if type(part).__module__ in code(module)
+        if type(part).__module__ in ours
     }
 
 
