@@ -118,7 +118,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
             metric=settings["metric"],
             direction=settings["direction"],
             importance=csvs.read(tune / "importance.csv"),
-            remarks=[settings["comparison"]["sentence"], *settings["edges"]],
+            remarks=[*settings["cut"], settings["comparison"]["sentence"], *settings["edges"]],
         ),
         "history": history if len(history) > 1 else None,
     }

@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config.schema import Candidate
+from pipeline.config.schema import Candidate, Tune
 from pipeline.runs import tracking
 from pipeline.search import space
 from pipeline.storage import csvs
@@ -39,26 +39,44 @@ def log_trial(
 
 
 def write_study(
-    study: optuna.Study, winner: Candidate, metric: str, comparison: dict[str, Any], out: Path
+    study: optuna.Study,
+    winner: Candidate,
+    settings: Tune,
+    comparison: dict[str, Any],
+    out: Path,
 ) -> dict[str, float]:
     """How the search went, and whether it helped; returns how many trials ended, and how many of
     them were pruned.
     """
+    trials = study.get_trials(deepcopy=False)
     columns = ("number", "state", "value", "params")
     csvs.write(study.trials_dataframe(columns), out / "trials.csv")
+    cut = cut_short(len(trials), winner, settings)
+    print(*cut, sep="\n", end="\n" if cut else "", flush=True)
     judged = {
-        "metric": metric,
+        "metric": f"val/{settings.metric}",
         "direction": study.direction.name.lower(),
         "edges": space.edges(winner, study.best_params),
+        "cut": cut,
         "comparison": comparison,
     }
     (out / "search.json").write_text(
         json.dumps(judged, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     csvs.write(importance(study), out / "importance.csv")
-    trials = study.get_trials(deepcopy=False)
     pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
     return {"n_trials": float(len(trials)), "n_pruned": float(pruned)}
+
+
+def cut_short(n_trials: int, winner: Candidate, settings: Tune) -> list[str]:
+    """A sentence where the time that was given ended the search before all its trials."""
+    total = settings.trials if winner.space else 1
+    if n_trials >= total:
+        return []
+    return [
+        f"tune.budget_minutes = {settings.budget_minutes:g} ended the search after {n_trials} of "
+        f"{total} trials. With more time `dvc repro -f tune` goes on from there."
+    ]
 
 
 def plotted(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,6 +7,7 @@ written yet is in the memo. So it ends as an undisturbed one, wherever its trial
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -21,7 +22,13 @@ from pipeline.search.engines import Engine
 from pipeline.storage.code import code_hash
 
 OnEnd = Callable[[FrozenTrial], None]
-LATER = {"trials", "refit", "refit_seeds", "keep_untuned"}  # settings that decide on no trial
+LATER = {
+    "trials",
+    "budget_minutes",
+    "refit",
+    "refit_seeds",
+    "keep_untuned",
+}  # settings that decide on no trial
 
 
 def search(
@@ -38,8 +45,10 @@ def search(
     objective: (candidate, report=...) -> outcome; `report` says of each epoch's numbers why the trial
     should be stopped. It is pickled where FIELDMARK_ENGINE is not local. about: names all else that
     decides on its outcomes, such as the images. on_end: called with each trial, in order, also
-    those that had ended before. Raises FieldmarkError where no trial was complete.
+    those that had ended before. `settings.budget_minutes` ends it after the batch in which they are
+    spent. Raises FieldmarkError where no trial was complete.
     """
+    end = time.monotonic() + 60 * (settings.budget_minutes or float("inf"))
     total = settings.trials if winner.space else 1
     study = name(winner, settings, seed, about)
     with studies.opened(study, asking.direction(settings)) as kept:
@@ -49,7 +58,7 @@ def search(
             on_end(trial)
 
         def run(engine: Engine, until: int) -> None:
-            while len(ended) < until:
+            while len(ended) < until and (not ended or time.monotonic() < end):
                 questions = _questions(winner, settings, ended, total, seed)
                 for trial in engine(partial(attempt, objective), questions):
                     _keep(kept, trial)

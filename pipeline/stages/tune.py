@@ -63,4 +63,4 @@ def run(
     OmegaConf.save(OmegaConf.create(best.model_dump(exclude_none=True)), out / "best.yaml")
     csvs.write(pd.DataFrame(final.history), out / "history.csv")
     comparison = helped.plain(cfg.tune.metric)
-    return {**final.metrics, **records.write_study(study, winner, metric, comparison, out)}
+    return {**final.metrics, **records.write_study(study, winner, cfg.tune, comparison, out)}

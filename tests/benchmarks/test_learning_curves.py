@@ -25,7 +25,7 @@ from pipeline.training.epochs import validation
 from pipeline.training.samples import Samples
 
 PREPROCESS, AUGMENT = Path("data/preprocess"), Path("data/augment")
-SIZES = (10, 25, 50, 100)
+SIZES = (10, 20, 25, 50, 100)
 SPLITS = int(os.environ.get("FIELDMARK_SPLITS", "5"))
 
 

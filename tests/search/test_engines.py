@@ -36,6 +36,7 @@ SETTINGS = Tune.model_validate(
         "startup_trials": 3,
         "batch": 4,
         "pruner": "asha",
+        "budget_minutes": None,
         "prune_after_epochs": 1,
         "threads": 1,
         "refit": "train",

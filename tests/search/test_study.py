@@ -9,7 +9,7 @@ from toys import HOG, candidate
 
 from pipeline import FieldmarkError
 from pipeline.config.schema import Candidate, Tune
-from pipeline.search import asking, space, studies
+from pipeline.search import asking, records, space, studies
 from pipeline.search import study as search
 from pipeline.search.attempts import Objective
 from pipeline.search.trial import Outcome, Report
@@ -36,6 +36,7 @@ def winner(space: dict[str, Any] = SPACE, **changes: Any) -> Candidate:
 def settings(**changes: Any) -> Tune:
     usual = {
         "trials": 9,
+        "budget_minutes": None,
         "metric": "log_loss",
         "sampler": "tpe",
         "startup_trials": 3,
@@ -166,6 +167,20 @@ def test_the_number_of_trials_is_the_total(
     assert (len(asked), len(study.trials)) == (2, 6)
     elsewhere(tmp_path / "at once", monkeypatch)
     assert run(tune=settings(trials=6, batch=batch))[1][4:] == asked
+
+
+def test_a_search_ends_with_the_batch_in_which_its_minutes_are_spent_and_goes_on_with_more() -> (
+    None
+):
+    hurried = settings(budget_minutes=1e-6)
+    study, _ = run(tune=hurried)
+    n = len(study.trials)
+    assert n == 1
+    (sentence,) = records.cut_short(n, winner(), hurried)
+    assert "budget_minutes = 1e-06" in sentence and "1 of 9 trials" in sentence
+    whole, asked = run()
+    assert (len(whole.trials), len(asked)) == (9, 8)
+    assert records.cut_short(9, winner(), hurried) == []
 
 
 def test_a_search_that_is_made_shorter_is_the_first_part_of_the_longer_one() -> None:

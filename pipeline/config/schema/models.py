@@ -218,6 +218,10 @@ class Candidate(Parts):
 class Tune(Section):
     trials: PositiveInt
     """Trials in total; a killed search goes on to this number."""
+    budget_minutes: PositiveFloat | None
+    """Minutes after which no further batch of trials is begun. null: no end. The result depends on
+    the machine's speed.
+    """
     metric: Metric
     """What trials are compared by, on the validation images."""
     sampler: Literal["tpe", "gp", "random"]
