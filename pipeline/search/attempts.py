@@ -1,21 +1,19 @@
 """One trial of a study, from what was asked to how it ended: what runs on an engine."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import threadpool_limits
 
 from pipeline.compute import parallel
 from pipeline.config.schema import Candidate, Tune
 from pipeline.search import space
 from pipeline.search.asking import Pruning
 from pipeline.search.trial import Outcome, Report
+from pipeline.training.conditions import computing_with
 
 
 @runtime_checkable
@@ -64,18 +62,6 @@ def threads(candidate: Candidate, settings: Tune) -> int:
     A head is too small to gain from several. tune.threads is for whole networks.
     """
     return 1 if candidate.frozen else settings.threads or parallel.N_CORES
-
-
-@contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """torch and the linear algebra of numpy with so many threads."""
-    before = torch.get_num_threads()
-    with threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def _ended(

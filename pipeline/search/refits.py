@@ -12,11 +12,12 @@ from scipy import stats
 
 from pipeline.config.schema import Candidate, Tune
 from pipeline.search import engines, space, trial
-from pipeline.search.attempts import computing_with, threads
+from pipeline.search.attempts import threads
 from pipeline.search.screening import LARGER_IS_BETTER
 from pipeline.search.trial import Budget, Data
 from pipeline.storage import memo
 from pipeline.training import refit
+from pipeline.training.conditions import computing_with
 from pipeline.training.epochs import Epoch
 from pipeline.training.network import Network, build
 

@@ -45,13 +45,11 @@ def search(
     objective: (candidate, report=...) -> outcome; `report` says of each epoch's numbers why the trial
     should be stopped. It is pickled where FIELDMARK_ENGINE is not local. about: names all else that
     decides on its outcomes, such as the images. on_end: called with each trial, in order, also
-    those that had ended before. `settings.budget_minutes` ends it after the batch in which they are
-    spent. Raises FieldmarkError where no trial was complete.
+    those that had ended before. Raises FieldmarkError where no trial was complete.
     """
     end = time.monotonic() + 60 * (settings.budget_minutes or float("inf"))
     total = settings.trials if winner.space else 1
-    study = name(winner, settings, seed, about)
-    with studies.opened(study, asking.direction(settings)) as kept:
+    with studies.opened(name(winner, settings, seed, about), asking.direction(settings)) as kept:
         ended = kept.get_trials()[:total]
         for trial in ended:
             trial.user_attrs["remembered"] = True
@@ -67,8 +65,8 @@ def search(
 
         with engines.local.opened() as here:  # it fills the memo with features that others use
             run(here, until=1)
-        work_s = (total - len(ended)) * _mean_seconds(ended)
         if len(ended) < total:
+            work_s = (total - len(ended)) * _mean_seconds(ended)
             with engines.opened(threads(winner, settings), work_s) as engine:
                 run(engine, until=total)
     _check(ended)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.utils import deterministic
 
 from pipeline import FieldmarkError
@@ -56,16 +57,19 @@ def determinism() -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Its steps are so short that several threads gain little, and wait for each other whenever
+def computing_with(threads: int) -> Iterator[None]:
+    """torch and the linear algebra of numpy and scipy with so many threads.
+
+    Steps of a head are so short that several threads gain nothing, and wait for each other whenever
     something else runs.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(threads):
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pipeline.config.schema import Candidate
 from pipeline.features import cache, engine, learning
 from pipeline.features.stages import Lower, Upper
 from pipeline.storage import memo, table
-from pipeline.training import heads, logistic, solve
+from pipeline.training import conditions, heads, logistic, solve
 from pipeline.training.augmentation import Policy
 from pipeline.training.defenses import distillation, reach
 from pipeline.training.epochs import Epoch, OnEpoch, validation
@@ -184,7 +184,8 @@ def _fit_head(
     history: list[Epoch] = []
     notes = None
     if at_once := AT_ONCE.get(candidate.head.kind):
-        notes = at_once(network.head.eval(), candidate, learned, seed)
+        with conditions.computing_with(1):  # several would mostly wait for each other
+            notes = at_once(network.head.eval(), candidate, learned, seed)
     else:
         from pipeline.training import loop  # with Lightning, as above
 

@@ -56,7 +56,7 @@ def fit_head(
     )
     loader, val_loader = loaders.of_features(rows, val, settings, seed)
     module = _classifier(head, settings, given, loader, on_epoch=on_epoch)
-    with conditions.one_thread():
+    with conditions.computing_with(1):
         # a head is too small to gain from a GPU or from half precision
         return _train(module, loader, val_loader, "cpu", "32-true")
 

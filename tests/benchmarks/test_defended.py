@@ -130,7 +130,7 @@ def cells() -> Data:
         ]
     )
     train, test = parts(images, labels, 1968, 656)
-    return Data(train, test, 56, 8, 4.0, (0.25, 0.5, 0.75, 1.0, 1.5, 2.0), flips)
+    return Data(train, test, 56, 8, 4.0, (1.0, 2.0, 2.5, 3.0, 3.5, 4.0), flips)
 
 
 def trained(data: Data, kind: str) -> tuple[Network, float]:

@@ -33,11 +33,11 @@ from pipeline.config.schema.models import FitChanges as FitChanges
 from pipeline.config.schema.models import Head as Head
 from pipeline.config.schema.models import Parts as Parts
 from pipeline.config.schema.models import Range as Range
-from pipeline.config.schema.models import Tune as Tune
 from pipeline.config.schema.search import CrossValidation as CrossValidation
 from pipeline.config.schema.search import ModelSearch as ModelSearch
 from pipeline.config.schema.search import Rung as Rung
 from pipeline.config.schema.search import Sufficiency as Sufficiency
+from pipeline.config.schema.search import Tune as Tune
 from pipeline.config.schema.section import Metric as Metric
 from pipeline.config.schema.section import Section as Section
 from pipeline.config.schema.service import Drift as Drift

@@ -1,6 +1,6 @@
-"""The section model_search: how candidates are compared."""
+"""The sections model_search and tune: how candidates are compared, and how the winner is tuned."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -93,3 +93,42 @@ class ModelSearch(Section):
             raise ValueError(
                 "rungs: all candidates start on the first one: leave out its candidates"
             )
+
+
+class Tune(Section):
+    trials: PositiveInt
+    """Trials in total; a killed search goes on to this number."""
+    budget_minutes: PositiveFloat | None
+    """Minutes after which no further batch of trials is begun. null: no end. The result depends on
+    the machine's speed.
+    """
+    metric: Metric
+    """What trials are compared by, on the validation images."""
+    sampler: Literal["tpe", "gp", "random"]
+    """How hyperparameters are chosen: tpe (tree-structured Parzen estimator), gp (Gaussian process)
+    or random.
+    """
+    startup_trials: PositiveInt
+    """Random trials before the sampler learns, and before anything is pruned."""
+    batch: PositiveInt
+    """Trials that are chosen at once, after the configuration itself: so many may run at the same
+    time. More learn later from each other.
+    """
+    pruner: Literal["none", "median", "asha", "hyperband"]
+    """Which trials are stopped early: none, those worse than the median, or all but the best third
+    after 1, 3, 9, ... times prune_after_epochs (asha; hyperband starts at several of them).
+    """
+    prune_after_epochs: PositiveInt
+    """Epochs before a trial may be stopped."""
+    threads: PositiveInt | None
+    """Threads of a trial that trains a whole network; null is one for each core. They decide on
+    the last digits, and on how many trials run at once: cores divided by threads.
+    """
+    refit: Literal["dev", "train"]
+    """dev: the best is trained again on train and val together; train: on train alone."""
+    refit_seeds: PositiveInt
+    """Seeds with which the best trial and the untuned settings are fitted, to compare them."""
+    keep_untuned: Literal["never", "worse", "unproven"]
+    """When the settings as they stand replace the best trial: never; where that is worse on the
+    average of the seeds; or where it is not proven to be better.
+    """
