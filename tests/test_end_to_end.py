@@ -66,6 +66,13 @@ def test_the_report_stands_alone(built: Path) -> None:
     )
 
 
+def test_dvc_shows_the_plots_without_a_network(built: Path, cache: Path, tmp_path: Path) -> None:
+    succeed(built, cache, "dvc", "plots", "show", "-o", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    assert "trust_confusion.svg" in page and "worst.png" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
 def test_artifacts_lie_beside_the_store_where_git_ignores_them(built: Path) -> None:
     seen = subprocess.run(
         ["git", "status", "--porcelain"], cwd=built, capture_output=True, text=True, check=True

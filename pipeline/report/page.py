@@ -5,6 +5,7 @@ may be any text, so everything is escaped. Rendering computes no figure and pred
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,29 +18,41 @@ from markupsafe import Markup
 from pipeline.pixels import sheets
 from pipeline.report import cells, reforms
 from pipeline.report.contents import Report
-from pipeline.report.sections import SECTIONS
+from pipeline.report.sections import SECTIONS, Section, Values
 
 THUMBNAIL_PX = 224
 PIXELATED_BELOW_PX = 96
 
 
 def write(report: Report, folder: Path) -> None:
-    """report.html and reforms.md in the folder."""
+    """report.html and reforms.md in the folder, and each drawing of the page as
+    drawings/SECTION_NAME.svg, for `dvc plots`.
+    """
     reforms.write(report, folder)
-    (folder / "report.html").write_text(render(report), encoding="utf-8")
+    sections = contents(report)
+    (folder / "report.html").write_text(render(report, sections), encoding="utf-8")
+    (folder / "drawings").mkdir(exist_ok=True)
+    for section, values in sections:
+        for name, value in values.items():
+            if isinstance(value, bytes):
+                (folder / "drawings" / f"{section.id}_{name}.svg").write_bytes(value)
 
 
-def render(report: Report) -> str:
-    """The page as HTML. The same report gives the same page."""
+def contents(report: Report) -> list[tuple[Section, Values]]:
+    """The sections that have something to show, with the values that their templates need."""
+    given = [(section, section.values(report)) for section in SECTIONS]
+    return [(section, values) for section, values in given if values is not None]
+
+
+def render(report: Report, sections: Sequence[tuple[Section, Values]]) -> str:
+    """The page as HTML. The same report gives the same page. sections: see `contents`."""
     environment = _environment()
     evidence = report.evidence
     shared = {"report": report, "evidence": evidence, "figures": evidence.figures}
     parts = []
-    for section in SECTIONS:
-        values = section.values(report)
-        if values is not None:
-            template = environment.get_template(f"sections/{section.id}.html.jinja")
-            parts.append((section, Markup(template.render(**shared, **values))))
+    for section, values in sections:
+        template = environment.get_template(f"sections/{section.id}.html.jinja")
+        parts.append((section, Markup(template.render(**shared, **values))))
     page = environment.get_template("page.html.jinja")
     n_correct = round(evidence.figures["accuracy"].value * evidence.n_test)
     html = page.render(**shared, sections=parts, n_correct=n_correct)

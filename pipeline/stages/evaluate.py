@@ -8,8 +8,8 @@ sets.json        the thresholds of conformal sets, for export (evaluation/confor
 *.csv, worst.npy, plots/
                  the tables and pictures behind the figures (evaluation/tables), and what attacks,
                  corruptions and noise leave (robustness/measure)
-report.html      all of that as one page that opens by itself; reforms.md: the checklist of
-                 report/reforms
+report.html      all of that as one page that opens by itself; drawings/: its figures, one by one;
+                 reforms.md: the checklist of report/reforms
 """
 
 from pathlib import Path

@@ -24,8 +24,13 @@ from pipeline.evaluation import headline as headline_figures
 from pipeline.evaluation.figures import Figure
 from pipeline.evaluation.rules import Sentence
 from pipeline.report import contents as report
+from pipeline.report import page as report_page
 from pipeline.report import sections
-from pipeline.report.page import render
+
+
+def render(given: report.Report) -> str:
+    return report_page.render(given, report_page.contents(given))
+
 
 EVIL = "<script>alert(1)</script>"
 CLASSES = ["cat", "dog", EVIL, '" onerror="x']
