@@ -67,7 +67,10 @@ def read(
         raise FieldmarkError(f"{where} holds no class folders; {HOW_TO}")
     tree = _Tree[T](unlabelled, {root.place: "."})
     named = [node for node in folders if node.name != unlabelled]
-    if class_level == 1 or (class_level is None and not _are_splits(named, where)):
+    splits = class_level == 2 or (class_level is None and _are_splits(named, where))
+    if not splits:
+        if class_level is None and len(named) == 1:
+            _check_not_around_classes(named[0], where)
         yield from tree.classes(root, "", "")
         return
     if class_level is None:
@@ -114,6 +117,17 @@ def _are_splits(folders: list[Node[T]], where: str) -> bool:
     if not splits:
         _check(folders, where)
     return splits
+
+
+def _check_not_around_classes(only: Node[T], where: str) -> None:
+    """An archive that was unpacked often leaves one folder around the class folders."""
+    inside = _contents(only)
+    if len(inside.folders) > 1 and not inside.pictures:
+        raise FieldmarkError(
+            f"{where} holds one folder, {printable(only.name)}, and no image lies in it, but "
+            f"{len(inside.folders)} folders do. If those are the classes, write "
+            f"`images: {where}/{printable(only.name)}` in params.yaml"
+        )
 
 
 def _check(folders: list[Node[T]], where: str) -> None:

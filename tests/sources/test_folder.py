@@ -286,6 +286,15 @@ def test_no_class_folders_says_what_to_do(tmp_path: Path, content: list[str]) ->
         list(folder.read(images=tmp_path))
 
 
+def test_a_folder_around_the_class_folders_is_named(tmp_path: Path) -> None:
+    """As an archive leaves it that was unpacked."""
+    make(tmp_path, "README.md", "birds/owl/1.jpg", "birds/wren/2.jpg")
+    with pytest.raises(FieldmarkError, match=f"`images: {tmp_path}/birds` in params.yaml"):
+        placed(tmp_path)
+    make(tmp_path, "birds/3.jpg")
+    assert {label for _, label, _ in placed(tmp_path)} == {"birds"}
+
+
 def test_an_archive_in_place_of_a_folder_says_what_reads_it(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").touch()
     with pytest.raises(FieldmarkError, match="photos.zip is a file; .*use: archive"):
