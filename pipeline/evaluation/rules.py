@@ -224,6 +224,7 @@ def unmeasured(figures: Figures, facts: Facts) -> Sentence:
         "robustness/": "attacks and damaged pictures",
         "stability/": "small changes of the picture",
         "context/": "which part of the picture counts",
+        "regions/": "where in a picture an answer rests",
         "place/": "a camera, place or style that was not in training",
         "seeds/": "the spread over seeds and splits",
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 
 from pipeline.config.schema import Evaluate
 from pipeline.evaluation import metrics, ranking
@@ -32,7 +33,6 @@ def write(
     (out / "plots").mkdir()
     rows, labels, probs, classes = answers[:4]
     predicted = np.array(classes, dtype=object)[probs.argmax(1)]
-    correct = probs.argmax(1) == labels
     csvs.write(_predictions(rows, predicted, probs, classes), out / "predictions.csv")
     for name, table in {
         **measured,
@@ -43,9 +43,16 @@ def write(
         "plots/precision_recall": ranking.precision_recall(labels, probs, classes),
     }.items():
         csvs.write(table, out / f"{name}.csv")
-    surest = sorted(np.flatnonzero(~correct).tolist(), key=lambda i: -probs[i].max())
-    worst = np.array(surest[: settings.worst], dtype=np.int64)
+    worst = surest_mistakes(labels, probs, settings.worst)
     _write_worst(preprocess_test, rows.iloc[worst], predicted[worst], probs[worst].max(1), out)
+
+
+def surest_mistakes(
+    labels: metrics.Labels, probs: metrics.Probs, most: int
+) -> Int64[np.ndarray, " m"]:
+    """Positions of the wrong answers with the highest confidence, the highest first."""
+    wrong = np.flatnonzero(probs.argmax(axis=1) != labels).tolist()
+    return np.array(sorted(wrong, key=lambda i: -probs[i].max())[:most], dtype=np.int64)
 
 
 def _predictions(

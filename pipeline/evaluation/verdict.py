@@ -6,7 +6,7 @@ urgent give way, and stand among the caveats.
 
 from collections.abc import Callable
 
-from pipeline.evaluation import place_rules, rules
+from pipeline.evaluation import place_rules, region_rules, rules
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     rules.leaked,
     rules.dead_classes,
     rules.border,
+    region_rules.where_it_looked,
     place_rules.new_place,
     rules.masked_defence,
     rules.missed,
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
 # Where more than MOST have something to say, these give way, the first one first.
 GIVE_WAY = (
     place_rules.promises,
+    region_rules.where_it_looked,
     rules.confidence,
     rules.unstable,
     rules.more_photos,

@@ -23,6 +23,21 @@ class Mistake:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Looked:
+    """A test image with the map of where its answer rests drawn in, and the box of the region if a
+    part stands out. in_box: whether the strongest cell meets the box that was given, if one was.
+    """
+
+    name: str
+    label: str
+    predicted: str
+    confidence: float
+    boxed: bool
+    in_box: bool | None
+    image: UInt8[np.ndarray, "_ _ 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Suspect:
     """An image whose label is doubted; the score is label-check's, 0 to 1."""
 
@@ -140,6 +155,7 @@ class Report:
     stability: pd.DataFrame
     context: pd.DataFrame
     mistakes: Sequence[Mistake]
+    looked: Sequence[Looked]
     label_check: LabelCheck
     leaderboard: Leaderboard
     sufficiency: Sufficiency

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import evidence
+from pipeline.evaluation import evidence, occlusion
 from pipeline.report.contents import (
     LabelCheck,
     Leaderboard,
+    Looked,
     Mistake,
     Outlier,
     Pair,
@@ -22,6 +23,7 @@ from pipeline.report.contents import (
 )
 from pipeline.storage import csvs, store, table
 
+CORNERS = ("top", "left", "bottom", "right")
 UNDEFINED = ("precision", "recall", "f1", "coverage", "mean_size", "empty", "least_probability")
 
 
@@ -48,6 +50,7 @@ def report(
         robustness_classes=_table(evaluate / "robustness_classes.csv"),
         breaking_points=_table(evaluate / "breaking_points.csv"),
         mistakes=_mistakes(evaluate),
+        looked=_looked(evaluate),
         label_check=_label_check(label_check),
         sufficiency=_sufficiency(model_search, label_check),
         quarantine=csvs.read(ingest_quarantine, dtype=str, keep_default_na=False),
@@ -172,3 +175,21 @@ def _mistakes(evaluate: Path) -> list[Mistake]:
         )
         for row, picture in _illustrated(evaluate, "worst")
     ]
+
+
+def _looked(evaluate: Path) -> list[Looked]:
+    maps, found = store.read_array(evaluate / "region_maps.npy"), []
+    for (row, picture), effect in zip(_illustrated(evaluate, "regions"), maps, strict=True):
+        top, left, bottom, right = (int(float(row[name] or 0)) for name in CORNERS)
+        found.append(
+            Looked(
+                name=row["name"],
+                label=row["label"],
+                predicted=row["predicted"],
+                confidence=float(row["confidence"]),
+                boxed=bottom > top,
+                in_box=bool(float(row["in_box"])) if row["in_box"] else None,
+                image=occlusion.overlay(picture, effect, (top, left, bottom, right)),
+            )
+        )
+    return found

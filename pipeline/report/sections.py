@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation import places
+from pipeline.evaluation import places, region_rules
 from pipeline.evaluation.stability import in_words
 from pipeline.report import (
     cells,
@@ -27,6 +27,7 @@ from pipeline.report.words import AUDIT_HEADINGS, NAMES, VERDICT
 
 QUARANTINE_ROWS = 20
 TRIAL_ROWS = 5
+RIGHT_ANSWERS = 12  # of those with a map, shown
 Values = Mapping[str, Any]
 
 
@@ -119,6 +120,16 @@ def mistakes(report: Report) -> Values | None:
     return {} if report.mistakes else None
 
 
+def looked(report: Report) -> Values | None:
+    """Where in a photo answers rest, and whether the maps of that can be believed."""
+    if not report.looked:
+        return None
+    n_wrong = sum(each.label != each.predicted for each in report.looked)  # they come first
+    photos = report.looked[: n_wrong + RIGHT_ANSWERS]
+    failed, same = region_rules.failed(report.evidence.figures), region_rules.SAME
+    return {"photos": photos, "failed": failed, "same": same}
+
+
 def labels(report: Report) -> Values:
     """What label-check found in the data; what it found nothing of is one line."""
     findings = report.label_check.findings
@@ -203,6 +214,7 @@ SECTIONS = (
     Section("robustness", "Robustness", robustness),
     Section("stability", "Stability", stability),
     Section("mistakes", "Worst mistakes", mistakes),
+    Section("looked", "Where it looked", looked),
     Section("labels", "Labels", labels),
     Section("candidates", "Candidates", candidates),
     Section("sufficiency", "Enough data?", sufficiency),

@@ -8,6 +8,8 @@ sets.json        the thresholds of conformal sets, for export (evaluation/confor
 *.csv, worst.npy, plots/
                  the tables and pictures behind the figures (evaluation/tables), and what attacks,
                  corruptions and noise leave (robustness/measure)
+regions.csv, regions.npy, region_maps.npy
+                 where in a photo answers rest (training/regions)
 report.html      all of that as one page that opens by itself; drawings/: its figures, one by one;
                  reforms.md: the checklist of report/reforms
 """
@@ -28,7 +30,7 @@ from pipeline.evaluation import places as promised
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage, tracking
-from pipeline.training import answers, augmentation, network, places
+from pipeline.training import answers, augmentation, network, places, regions
 
 
 def run(
@@ -53,6 +55,7 @@ def run(
     folders = {"preprocess_dev": preprocess_dev, "augment": augment, "tune": tune}
     measured["places"], promises = places.measured(trained, test, how, settings, **folders)
     figures |= promised.figures(measured["places"])
+    figures |= regions.measured(trained, test, settings.regions, cfg.preprocess.fit, seed, out)
     earlier = {"label_check": label_check, "model_search": model_search}
     robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
     known = facts.gather(test, measured, earlier, settings, robust.warnings, promises)

@@ -20,6 +20,7 @@ SETTINGS = Evaluate(
     places=None,
     smooth_seconds=0.0,
     altered_images=60,
+    regions=None,
     robustness=None,
 )
 CHANGES = {**alterations.NATURAL, **alterations.PARTS}

@@ -61,6 +61,7 @@ def report() -> Report:
         latency_ms=1.0,
         **dict.fromkeys(others, NONE),
         mistakes=[],
+        looked=[],
         label_check=LabelCheck(
             findings=findings,
             audit=NONE,

@@ -64,6 +64,12 @@ ROBUSTNESS = pd.DataFrame(
 VOID = {"meta", "img", "br"}
 
 
+LOOKED = {
+    f"regions/{name}": Figure(value=value, n=6, method="m", meaning="m", low=0.4, high=0.7)
+    for name, value in (("shuffled", 0.62), ("deletion", 0.5), ("drop", 0.25))
+} | {"regions/drop_anywhere": Figure(value=0.1875, n=6, method="m", meaning="m")}
+
+
 class Page(HTMLParser):
     """Collects what a test asks for and checks that tags are balanced."""
 
@@ -111,7 +117,8 @@ def full() -> report.Report:
             },
             figures=headline_figures.figures(labels, probs, bootstrap, seed=0)
             | calibration.figures(labels, probs, bootstrap, seed=0)
-            | stability.flips(shifted),
+            | stability.flips(shifted)
+            | LOOKED,
             caveats=[EVIL],
             verdict=[
                 Sentence(kind="trust", words="Four of six."),
@@ -174,6 +181,17 @@ def full() -> report.Report:
         ),
         mistakes=[
             report.Mistake(name=EVIL, label=EVIL, predicted='"><b>', confidence=0.93, image=image)
+        ],
+        looked=[
+            report.Looked(
+                name=EVIL,
+                label=EVIL,
+                predicted="cat",
+                confidence=0.93,
+                boxed=True,
+                in_box=False,
+                image=image,
+            )
         ],
         label_check=report.LabelCheck(
             findings=pd.DataFrame(
@@ -300,7 +318,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_every_picture_has_an_alternative_text(page):
     images = Page(page).images
-    assert len(images) == 18
+    assert len(images) == 19
     assert all(image["alt"] for image in images)
 
 
@@ -393,6 +411,7 @@ def test_sections_without_content_are_left_out(full):
     bare = dataclasses.replace(
         full,
         mistakes=[],
+        looked=[],
         evidence=full.evidence.model_copy(update={"caveats": []}),
         history=None,
         quarantine=full.quarantine[:0],
@@ -433,3 +452,10 @@ def test_classes_and_slices_too_small_to_judge_are_named_as_such(page):
 def test_flips_and_parts_are_shown_in_words(page):
     assert "a shift of two pixels" in page
     assert "only the border (the centre blanked)" in page
+
+
+def test_where_it_looked_is_shown_with_its_checks_and_what_follows(page):
+    section = page[page.index('id="looked"') : page.index('id="labels"')]
+    assert section.count("<img") == 1 and "strongest part outside the given box" in section
+    assert "0.62 (0.40 to 0.70)" in section and "25.0\u202f% on average" in section
+    assert "<strong>Do not read these maps:</strong> it is not shown that blurring" in section

@@ -24,6 +24,7 @@ from pipeline.config.schema.evidence import Corruptions as Corruptions
 from pipeline.config.schema.evidence import Evaluate as Evaluate
 from pipeline.config.schema.evidence import Export as Export
 from pipeline.config.schema.evidence import Promotion as Promotion
+from pipeline.config.schema.evidence import Regions as Regions
 from pipeline.config.schema.evidence import Robustness as Robustness
 from pipeline.config.schema.evidence import Smoothing as Smoothing
 from pipeline.config.schema.models import Candidate as Candidate

@@ -97,6 +97,19 @@ class Conformal(Section):
     """Whether that holds for the images of each class, or only over all of them."""
 
 
+class Regions(Section):
+    mistakes: NonNegativeInt
+    """Of the mistakes that the report shows, so many have a map."""
+    right: NonNegativeInt
+    """Right answers with a map, drawn at random, each class by its share."""
+    cells: int = Field(ge=3)
+    """Cells per side of a map, which takes (cells - 1)² predictions."""
+    all_views: bool
+    """Whether a network that averages views goes through all of them, or through one."""
+    shuffles: PositiveInt
+    """Networks with shuffled weights that the maps are compared with, each on a part of the images."""
+
+
 class Evaluate(Section):
     bootstrap: Bootstrap
     """How intervals are computed."""
@@ -114,6 +127,8 @@ class Evaluate(Section):
     """Of frames of videos, also the accuracy after smoothing over so many seconds; 0: not measured."""
     altered_images: PositiveInt
     """Test images, drawn at random, that are also judged shifted, turned and in parts."""
+    regions: Regions | None
+    """Where in a photo answers rest, by covering it piece by piece; null leaves it out."""
     robustness: Robustness | None
     """Accuracy under attacks, corruptions and noise; null leaves it out."""
 
