@@ -27,7 +27,7 @@ from pipeline.evaluation.occlusion import FAINT, Box, edges
 from pipeline.evaluation.proportions import LEVEL, wilson
 
 NAMED = 0.5  # of the strongest effect: cells with as much, beside the strongest, are the region
-ANYWHERE = 5  # boxes at random places; odd, so that their median is one of them
+ANYWHERE = 5  # boxes of the same size at random places in each photo
 COLUMNS = ["name", "label", "predicted", "confidence", "top", "left", "bottom", "right"]
 COLUMNS += ["drop", "drop_anywhere", "hurts_more", "correlation", "in_box", "in_box_by_chance"]
 BOX = ("x", "y", "w", "h")  # columns of the metadata, in pixels of the upright original
@@ -37,8 +37,8 @@ Map = Float[np.ndarray, "g g"]
 
 
 class Looked(NamedTuple):
-    """maps: of the network, and shuffled: of one whose weights are in random order. whole: log-odds of
-    the answer to the image, blurred: to the image with its box blurred, and with ANYWHERE others; NaN
+    """maps: of the network, and shuffled: of one whose weights are in random order, NaN where that was
+    not made. whole: log-odds of the answer to the image, blurred: to the image with its box blurred, and with ANYWHERE others; NaN
     where the map names no box.
     """
 
@@ -102,7 +102,11 @@ def anywhere(named: Box, side_px: int, random: np.random.Generator) -> list[Box]
 
 
 def correlation(one: Map, other: Map) -> float:
-    """The rank correlation of two maps (Spearman); 0 where one of them is flat."""
+    """The rank correlation of two maps (Spearman); 0 where one of them is flat, NaN where the other
+    was not made.
+    """
+    if np.isnan(other).any():
+        return np.nan
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     return float(stats.spearmanr(one.ravel(), other.ravel()).statistic)
@@ -158,7 +162,7 @@ def table(looked: Looked, test: Answers, which: Int64[np.ndarray, " n"], fit: st
     rows, names, probs = test.rows.iloc[which], np.array(test.classes, object), test.probs[which]
     side_px = test.images[0].shape[0]
     boxes = [box(effect, side_px) or (np.nan,) * 4 for effect in looked.maps]
-    named, others = looked.blurred[:, 0], np.median(looked.blurred[:, 1:], axis=1)
+    named, others = looked.blurred[:, :1], looked.blurred[:, 1:]
     given = given_boxes(rows, fit, side_px)
     pairs = zip(looked.maps, given, strict=True)
     within = [points_within(effect, its, side_px) for effect, its in pairs]
@@ -166,8 +170,8 @@ def table(looked: Looked, test: Answers, which: Int64[np.ndarray, " n"], fit: st
     columns = [
         *(rows["name"], names[test.labels[which]], names[probs.argmax(axis=1)], probs.max(axis=1)),
         *np.array(boxes, float).reshape(-1, 4).T,
-        *(expit(looked.whole) - expit(each) for each in (named, others)),
-        named < others,
+        *(expit(looked.whole) - expit(each).mean(axis=1) for each in (named, others)),
+        np.where(np.isnan(named[:, 0]), np.nan, (named < others).mean(axis=1)),
         [correlation(*maps) for maps in pairs],
         *np.array(within, float).reshape(-1, 2).T,
     ]
@@ -182,14 +186,14 @@ def figures(table: pd.DataFrame) -> Figures:
     right = table[(table["label"] == table["predicted"]) & table["in_box"].notna()]
     found = {
         "shuffled": _mean(
-            table["correlation"],
+            table["correlation"].dropna(),
             "Spearman; weights in random order",
             "rank correlation of maps with those after the network's weights were shuffled",
         ),
-        "deletion": _share(
+        "deletion": _mean(
             boxed["hurts_more"],
-            f"against the median of {ANYWHERE} boxes of that size at random places",
-            "share of images where blurring the box costs the answer more than elsewhere",
+            f"over {ANYWHERE} boxes of the same size at random places in each image",
+            "share of places where blurring as much costs the answer less than in the box; chance: 0.5",
         ),
         **{
             name: _mean(boxed[name], "boxes blurred", f"fall of the probability {where}")

@@ -31,6 +31,7 @@ from pipeline.training.network import Network
 from pipeline.training.samples import Samples
 
 CODE = ("pipeline.training.regions",)
+COMPARED = 6  # maps that each network with shuffled weights makes, spread over the images
 LIBRARIES = ("numpy", "opencv-python-headless", "scipy")
 Odds = Float32[np.ndarray, "n v"]
 
@@ -69,9 +70,10 @@ def look(
     the answers to blurred images.
     """
     whole, maps = _maps(network, images, answers, settings.cells, "maps")
-    shuffled = np.zeros_like(maps)
+    shuffled = np.full_like(maps, np.nan)
     for number in range(min(settings.shuffles, len(images))):
-        rows = np.arange(number, len(images), settings.shuffles)
+        rows = np.arange(number, len(images), max(settings.shuffles, len(images) // COMPARED))
+        rows = rows[:COMPARED]
         twin, part = with_shuffled_weights(network, seed + number), images.take(rows)
         shuffled[rows] = _maps(twin, part, answers[rows], settings.cells, "maps to compare")[1]
     side_px = images[0].shape[0]

@@ -59,7 +59,7 @@ def test_the_strongest_cell_has_to_meet_the_box() -> None:
 
 def test_the_pointing_game_is_played_on_right_answers_alone() -> None:
     """The mistakes were not drawn at random."""
-    table = pd.DataFrame(np.nan, range(4), COLUMNS).assign(correlation=0.1, hurts_more=True)
+    table = pd.DataFrame(np.nan, range(4), COLUMNS).assign(correlation=0.1)
     table["label"], table["predicted"] = list("aabb"), list("abbb")
     table["in_box"], table["in_box_by_chance"] = [1.0, 1.0, 0.0, np.nan], 0.2
     found = regions.figures(table)
@@ -84,7 +84,10 @@ SOUND = {
         ({}, ""),
         ({"shuffled": figure(0.93, 0.9, 0.96)}, "hardly change when the network's weights"),
         ({"shuffled": figure(0.6, 0.3, 0.8)}, ""),  # chance may explain it
-        ({"deletion": figure(0.5, 0.25, 0.75)}, "it did in 6 of 12 photos"),
+        (
+            {"deletion": figure(0.5, 0.25, 0.75)},
+            "beside 50\u202f% of the places tried in 12 photos",
+        ),
         ({"in_box": figure(0.5, 0.25, 0.75)}, "in 6 of 12 right answers the strongest part"),
         ({"in_box": figure(0.92, 0.65, 0.99)}, ""),
     ],

@@ -107,7 +107,7 @@ class Regions(Section):
     all_views: bool
     """Whether a network that averages views goes through all of them, or through one."""
     shuffles: PositiveInt
-    """Networks with shuffled weights that the maps are compared with, each on a part of the images."""
+    """Networks with shuffled weights, whose maps of six images each must differ."""
 
 
 class Evaluate(Section):
