@@ -84,5 +84,6 @@ def overlay(
     top, left, bottom, right = outline
     if bottom > top:
         width = max(1, len(image) // 112)
-        cv2.rectangle(shown, (left, top), (right - 1, bottom - 1), (255, 255, 255), width)
+        inner = (left + width, top + width), (right - 1 - width, bottom - 1 - width)
+        cv2.rectangle(shown, *inner, (255, 255, 255), width)
     return shown

@@ -21,7 +21,7 @@ def failed(figures: Figures) -> list[str]:
     if deletion and (deletion.low or 0.0) <= CHANCE:
         reasons.append(
             f"it is not shown that blurring what they name costs the answer more than blurring as "
-            f"much elsewhere (it did beside {share(deletion.value)} of the places tried in "
+            f"much elsewhere (it cost more than at {share(deletion.value)} of the places tried in "
             f"{deletion.n} photos, {share(deletion.low or 0.0)} to {share(deletion.high or 1.0)})"
         )
     return reasons

@@ -86,7 +86,7 @@ SOUND = {
         ({"shuffled": figure(0.6, 0.3, 0.8)}, ""),  # chance may explain it
         (
             {"deletion": figure(0.5, 0.25, 0.75)},
-            "beside 50\u202f% of the places tried in 12 photos",
+            "at 50\u202f% of the places tried in 12 photos",
         ),
         ({"in_box": figure(0.5, 0.25, 0.75)}, "in 6 of 12 right answers the strongest part"),
         ({"in_box": figure(0.92, 0.65, 0.99)}, ""),
