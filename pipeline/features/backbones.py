@@ -139,7 +139,10 @@ def resized(pixels: Tensor, px: int | None, interpolation: str) -> Tensor:
     if px is None or px == side:
         return pixels
     weights = torch.from_numpy(_shares(side, px, interpolation)).to(pixels)
-    return (weights @ pixels @ weights.T).clamp(0, 255)
+    # Channels as images of their own: OpenVINO 2026.4 joins what follows a product of matrices with it,
+    # and takes the last axis for the channels.
+    planes = (weights @ pixels.flatten(0, 1) @ weights.T).clamp(0, 255)
+    return planes.reshape(-1, int(pixels.shape[1]), px, px)
 
 
 def _shares(side: int, px: int, interpolation: str) -> Float32[np.ndarray, "o i"]:

@@ -70,6 +70,16 @@ def test_images_are_resized_as_pil_does(
     np.testing.assert_allclose(ours, theirs, atol=1.5)  # PIL rounds twice
 
 
+def test_the_engine_says_of_resized_images_what_torch_says() -> None:
+    for name in ("test_resnet", "test_vit"):
+        torch.manual_seed(0)
+        made = config.build({**NAMED, "name": name, "input_px": 96}, "candidate").eval()
+        with torch.inference_mode():
+            ours = made(torch.from_numpy(IMAGES)).numpy()
+        (theirs,) = engine.run(made, [IMAGES], 32)
+        np.testing.assert_allclose(theirs, ours, atol=1e-3)
+
+
 def test_extractors_side_by_side_give_the_features_of_each() -> None:
     both = {**PARTS, "extractors": [HOG, {**HOG, "cell_px": 8}]}
     apart = [described(part) for part in both["extractors"]]
