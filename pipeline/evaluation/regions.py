@@ -76,12 +76,15 @@ def region(effect: Map) -> Bool[np.ndarray, "g g"]:
 
 
 def box(effect: Map, side_px: int) -> Box | None:
-    """The box around the region, in pixels; None where no cell stands out."""
+    """The box around the region, in pixels; None where no cell stands out, or where the box would be
+    the whole photo, which names nothing.
+    """
     rows, columns = np.nonzero(region(effect))
     if not len(rows):
         return None
     at = edges(side_px, len(effect)).tolist()
-    return at[rows.min()], at[columns.min()], at[rows.max() + 1], at[columns.max() + 1]
+    named = at[rows.min()], at[columns.min()], at[rows.max() + 1], at[columns.max() + 1]
+    return None if named == (0, 0, side_px, side_px) else named
 
 
 def blurred(image: UInt8[np.ndarray, "s s 3"], named: Box) -> UInt8[np.ndarray, "s s 3"]:

@@ -22,6 +22,7 @@ def test_the_region_is_what_hangs_together_with_the_strongest_cell() -> None:
     effect[4, 0] = 1.9  # elsewhere
     assert regions.box(effect, 60) == (10, 20, 30, 30)
     assert regions.box(np.zeros((6, 6), np.float32), 60) is None
+    assert regions.box(np.ones((6, 6), np.float32), 60) is None  # the whole photo
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
