@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.evaluation import verdict
+from pipeline.evaluation.crossval import PREFIX
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -80,7 +81,8 @@ def concluded(
 
 
 def flat(figures: Figures) -> dict[str, float]:
-    """The numbers as DVC and MLflow compare them: test/NAME, and the ends of the accuracy's interval.
+    """The numbers as DVC and MLflow compare them: test/NAME, the ends of the accuracy's interval, and
+    the accuracy by cross-validation where that was done.
 
     A figure whose name has a part before a slash, such as stability/flips, keeps that name.
     """
@@ -91,6 +93,9 @@ def flat(figures: Figures) -> dict[str, float]:
         for name in COMPARED
         if name in figures
     }
+    if crossed := figures.get(f"{PREFIX}/accuracy"):
+        ends |= {f"{PREFIX}/accuracy": crossed.value, f"{PREFIX}/n": float(crossed.n)}
+        ends |= {f"{PREFIX}/accuracy_low": crossed.low, f"{PREFIX}/accuracy_high": crossed.high}
     return values | {name: value for name, value in ends.items() if value is not None}
 
 

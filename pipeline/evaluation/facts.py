@@ -12,6 +12,7 @@ from scipy.stats import betabinom
 from pipeline.config.schema import Evaluate
 from pipeline.evaluation import conformal, places, slices
 from pipeline.evaluation.conformal import ALL
+from pipeline.evaluation.crossval import CrossValidated
 from pipeline.evaluation.measuring import Answers, Tables
 from pipeline.evaluation.places import Promises
 from pipeline.storage import csvs, table
@@ -65,7 +66,8 @@ class Facts(Fact):
     that label-check doubts, in all and among the test images. leaked: test images with a
     near-duplicate that the model learned from. more_photos: whether more photos would help, in a
     sentence of model-search, or "". warnings: why figures of robustness are too good. promises: what
-    was promised, and what leaving out places gave. place_columns: metadata that may name places.
+    was promised, and what leaving out places gave. cross_validated: None where the test images are
+    enough. place_columns: metadata that may name places.
     """
 
     min_n: int
@@ -81,6 +83,7 @@ class Facts(Fact):
     more_photos: str = ""
     warnings: list[str] = []
     promises: Promises | None = None
+    cross_validated: CrossValidated | None = None
     place_columns: list[str] = []
 
 
@@ -166,9 +169,10 @@ def gather(
     settings: Evaluate,
     warnings: Sequence[str] = (),
     promises: Promises | None = None,
+    cross_validated: CrossValidated | None = None,
 ) -> Facts:
     """tables: as `measuring.measured` returns them; folders: label_check and model_search; warnings:
-    those of robustness; promises: of training/places.
+    those of robustness; promises: of training/places; cross_validated: of training/crossval.
     """
     rows = answers.rows
     label_columns = slices.label_columns(rows)
@@ -179,6 +183,7 @@ def gather(
         small_slices=slices.too_small(slices.columns(rows), min_n=settings.min_slice),
         label_columns=label_columns,
         promises=promises,
+        cross_validated=cross_validated,
         place_columns=places.candidates(rows, label_columns),
         sets=of_sets(tables["sets"], settings.conformal.level),
         set_level=settings.conformal.level,

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from pipeline.evaluation.metrics import Labels, Probs, checked
 from pipeline.evaluation.statistics import Statistic, f1_of_classes, statistic
@@ -78,3 +79,20 @@ def percentiles(point: float, draws: Float[np.ndarray, " r"], level: float) -> B
     """The middle `level` of the draws that are defined, widened to the point estimate."""
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(min(low, point)), float(max(high, point))
+
+
+def corrected_half_width(
+    values: Float[np.ndarray, " _"], judged_per_learned: float, level: float
+) -> float:
+    """Half of the interval of the mean of figures of fits that shared their images: Student's t with
+    the variance of Nadeau and Bengio (Inference for the generalization error, Machine Learning 52,
+    2003, section 5), which is the mean's plus the share n_judged / n_learned of the figures'.
+
+    0 where the figures show no spread.
+    """
+    n = len(values)
+    variance = float(values.var(ddof=1)) if n > 1 else 0.0
+    if not variance:
+        return 0.0
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    return quantile * float(((1 / n + judged_per_learned) * variance) ** 0.5)

@@ -226,7 +226,7 @@ def unmeasured(figures: Figures, facts: Facts) -> Sentence:
         "context/": "which part of the picture counts",
         "regions/": "where in a picture an answer rests",
         "place/": "a camera, place or style that was not in training",
-        "seeds/": "the spread over seeds and splits",
+        "cross_validation/": "the spread over seeds and splits",
     }
     missing = [
         what

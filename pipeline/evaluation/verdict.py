@@ -6,7 +6,7 @@ urgent give way, and stand among the caveats.
 
 from collections.abc import Callable
 
-from pipeline.evaluation import place_rules, region_rules, rules
+from pipeline.evaluation import crossval_rules, place_rules, region_rules, rules
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -15,6 +15,7 @@ MOST = 8
 Rule = Callable[[Figures, Facts], Sentence | None]
 RULES: tuple[Rule, ...] = (
     rules.accuracy,
+    crossval_rules.cross_validated,
     rules.constant_answer,
     rules.leaked,
     rules.dead_classes,
@@ -37,6 +38,7 @@ GIVE_WAY = (
     region_rules.where_it_looked,
     rules.confidence,
     rules.unstable,
+    crossval_rules.cross_validated,
     rules.more_photos,
     rules.labels,
     rules.weak_slices,

@@ -106,7 +106,7 @@ def _analyses(evidence: Evidence) -> str:
     lines += [
         f"| {name.replace('_', ' ')} | {figure.value:.4f} | {_interval(figure)} | {figure.n} |"
         for name, figure in evidence.figures.items()
-        if name in ROWS or name.split("/")[0] in ("known", "place")
+        if name in ROWS or name.split("/")[0] in ("known", "place", "cross_validation")
     ]
     lines += ["", "| class | recognised | interval | images |", "|---|---|---|---|"]
     lines += [

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from scipy.stats import norm
 
 from pipeline.config.schema import Promotion
+from pipeline.evaluation.crossval import PREFIX
 from pipeline.evaluation.proportions import LEVEL, wilson
 from pipeline.exported.tags import METRICS
 
+CROSSED, CROSSED_N = f"{PREFIX}/accuracy", f"{PREFIX}/n"
 Z = float(norm.ppf((1 + LEVEL) / 2))
 
 Tags = Mapping[str, str]
@@ -64,8 +66,10 @@ def number(tags: Tags, tag: str) -> float | None:
 def accuracy(tags: Tags, limits: Promotion) -> list[Gate]:
     """The accuracy and the lower end of its interval.
 
-    The lower end is the smaller one of the evidence's and of Wilson's (1927): a bootstrap of 20
-    right answers out of 20 has no width.
+    The test photos decide, which the version itself was judged by. Where they cannot show a limit
+    either way, since their interval holds it, the cross-validation of its settings decides, which all
+    photos judge. The lower end is the smaller one of the evidence's and of Wilson's (1927): a bootstrap
+    of 20 right answers out of 20 has no width.
     """
     estimate = figure("accuracy", tags, "test/accuracy", at_least=limits.min_accuracy)
     name = "accuracy, lower end"
@@ -73,17 +77,43 @@ def accuracy(tags: Tags, limits: Promotion) -> list[Gate]:
     if right is None or n is None or n < 1 or not 0 <= right <= 1:
         lower = figure(name, {}, "test/n", at_least=limits.min_accuracy_low)
         return [estimate, lower]
-    shown = wilson(round(right * n), round(n))[0]
+    shown, most = wilson(round(right * n), round(n))
     bounded = {**tags}
     if (low := number(tags, "test/accuracy_low")) is not None:
-        bounded["test/accuracy_low"] = f"{min(low, shown):.4f}"
+        shown = min(low, shown)
+        bounded["test/accuracy_low"] = f"{shown:.4f}"
     lower = figure(name, bounded, "test/accuracy_low", at_least=limits.min_accuracy_low)
     missing = too_few(right, round(n), limits.min_accuracy_low)
     if lower.value is not None and not lower.passed and right > limits.min_accuracy_low:
         lower = replace(lower, advice=missing)
     elif estimate.passed and lower.value is not None and lower.value < limits.min_accuracy:
         estimate = replace(estimate, note=too_few(right, round(n), limits.min_accuracy))
-    return [estimate, lower]
+    if lower.value is None:
+        return [estimate, lower]
+    return [
+        _decided(gate, tags, tag, floor, round(n)) if shown < floor <= most else gate
+        for gate, tag, floor in (
+            (estimate, CROSSED, limits.min_accuracy),
+            (lower, f"{CROSSED}_low", limits.min_accuracy_low),
+        )
+    ]
+
+
+def _decided(tested: Gate, tags: Tags, tag: str, floor: float, n: int) -> Gate:
+    """The gate as cross-validation decides it; as it is where there was none."""
+    crossed, n_crossed = figure(tested.name, tags, tag, at_least=floor), number(tags, CROSSED_N)
+    if crossed.value is None or n_crossed is None:
+        return tested
+    why = (
+        f"{n} test photos cannot show {floor:.0%} either way, so the cross-validation of the same "
+        f"settings on {n_crossed:g} photos decides"
+    )
+    return replace(
+        crossed,
+        figure=f"{crossed.value:g} cross-validated, {tested.figure} on test photos",
+        advice="" if crossed.passed else why,
+        note=why if crossed.passed else "",
+    )
 
 
 def too_few(right: float, n: int, floor: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation import places, region_rules
+from pipeline.evaluation.crossval import MEASURED, PREFIX
 from pipeline.evaluation.stability import in_words
 from pipeline.report import (
     cells,
@@ -54,6 +55,13 @@ def classes(report: Report) -> Values:
     """Figures of each class, and all figures with their intervals."""
     headline = {name: each for name, each in report.evidence.figures.items() if "/" not in name}
     return {"names": NAMES, "headline": headline}
+
+
+def cross_validation(report: Report) -> Values | None:
+    """Where test images are few: their figures beside those of all images."""
+    if report.evidence.facts.cross_validated is None:
+        return None
+    return {"names": NAMES, "prefix": PREFIX, "measured": MEASURED}
 
 
 def sets(report: Report) -> Values:
@@ -206,6 +214,7 @@ SECTIONS = (
     Section("verdict", "Verdict", verdict),
     Section("caveats", "Caveats", caveats),
     Section("classes", "Classes", classes),
+    Section("cross-validation", "Few test images", cross_validation),
     Section("trust", "Errors and trust", trust),
     Section("ranking", "Ranking", ranking),
     Section("sets", "Sets", sets),

@@ -8,9 +8,9 @@ import numpy as np
 import optuna
 import torch
 from jaxtyping import Float32
-from scipy import stats
 
 from pipeline.config.schema import Candidate, Tune
+from pipeline.evaluation import intervals
 from pipeline.search import engines, space, trial
 from pipeline.search.attempts import threads
 from pipeline.search.screening import LARGER_IS_BETTER
@@ -104,14 +104,9 @@ def comparison(
     sign = 1 if LARGER_IS_BETTER[settings.metric] else -1
     differences = sign * (np.array(tuned) - np.array(untuned))
     differences = differences[np.isfinite(differences)]
-    n = len(differences)
-    gain = float(differences.mean()) if n else 0.0
-    variance = float(differences.var(ddof=1)) if n > 1 else 0.0
-    low = high = None
-    if variance:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
-        half *= ((1 / n + n_judged / n_learned) * variance) ** 0.5
-        low, high = gain - half, gain + half
+    gain = float(differences.mean()) if len(differences) else 0.0
+    half = intervals.corrected_half_width(differences, n_judged / n_learned, LEVEL)
+    low, high = (gain - half, gain + half) if half else (None, None)
     proven = low is not None and low > 0
     keep = {"never": False, "worse": gain < 0, "unproven": not proven}[settings.keep_untuned]
     fits = len(differences) == len(untuned)  # none diverged, so that the untuned settings can go on

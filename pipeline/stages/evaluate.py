@@ -30,7 +30,8 @@ from pipeline.evaluation import places as promised
 from pipeline.report import page, reading
 from pipeline.robustness.measure import robustness
 from pipeline.runs import lineage, tracking
-from pipeline.training import answers, augmentation, network, places, regions
+from pipeline.training import answers, augmentation, crossval, network, places, regions
+from pipeline.training.refit import Recipe
 
 
 def run(
@@ -51,14 +52,15 @@ def run(
     test = answers.of_test_images(trained, preprocess_test, classes, settings.altered_images, seed)
     sets = conformal.from_validation(tune, classes, **settings.conformal.model_dump())
     figures, measured = measuring.measured(test, sets, settings, seed)
-    how = places.How(winner, *augmentation.read(augment), cfg.export, cfg.tune.refit, seed)
+    recipe = Recipe(winner, *augmentation.read(augment), cfg.tune.refit, seed)
     folders = {"preprocess_dev": preprocess_dev, "augment": augment, "tune": tune}
-    measured["places"], promises = places.measured(trained, test, how, settings, **folders)
-    figures |= promised.figures(measured["places"])
+    elsewhere, promises = places.measured(trained, test, recipe, cfg.export, settings, **folders)
+    crossed, done = crossval.measured(test, recipe, settings, preprocess_dev, augment)
+    measured["places"], figures = elsewhere, figures | promised.figures(elsewhere) | crossed
     figures |= regions.measured(trained, test, settings.regions, cfg.preprocess.fit, seed, out)
     earlier = {"label_check": label_check, "model_search": model_search}
     robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
-    known = facts.gather(test, measured, earlier, settings, robust.warnings, promises)
+    known = facts.gather(test, measured, earlier, settings, robust.warnings, promises, done)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     remarks = [*robust.warnings, *robust.notes, *cautions]
     about = evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level)

@@ -26,9 +26,9 @@ def grouped(
     dealt = [k for k, n in n_groups.items() if n > 1]
     if len(n_groups) < 2 or not dealt:
         return
-    rows, every = np.flatnonzero(np.isin(labels, dealt)), np.arange(len(labels))
+    rows = np.flatnonzero(np.isin(labels, dealt))
     n_splits = min(n_folds, *(n_groups[k] for k in dealt))
     dealer = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
     for _, held_out in dealer.split(rows, labels[rows], groups[rows]):
         away = rows[held_out]
-        yield np.setdiff1d(every, away), away[judged[away]]
+        yield np.flatnonzero(~np.isin(groups, groups[away])), away[judged[away]]

@@ -9,24 +9,22 @@ Axes: n images, k classes.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from scipy.special import softmax
 from sklearn.model_selection import GroupKFold
 
 from pipeline import FieldmarkError
-from pipeline.config.schema import Candidate, Evaluate, Export
+from pipeline.config.schema import Evaluate, Export
 from pipeline.evaluation import abstention, places
 from pipeline.evaluation.measuring import Answers
 from pipeline.evaluation.places import Held, Promises
-from pipeline.features import weights
 from pipeline.storage import csvs, memo, table
-from pipeline.training import fit, network, refit, samples, strangeness
-from pipeline.training.augmentation import Policy
+from pipeline.training import network, refit, samples, strangeness
 from pipeline.training.network import Network
+from pipeline.training.refit import Recipe
 from pipeline.training.samples import Samples
 
 MOST_FOLDS = 10  # more places are left out several at a time
@@ -43,18 +41,9 @@ class Parts(NamedTuple):
     places: tuple[np.ndarray, ...]
 
 
-class How(NamedTuple):
-    """The settings of the model that goes on."""
-
-    best: Candidate
-    policy: Policy
-    symmetry: str
-    export: Export
-    refit: str
-    seed: int
-
-
-def left_out(parts: Parts, how: How, min_n: int) -> tuple[list[Held], list[str]]:
+def left_out(
+    parts: Parts, recipe: Recipe, export: Export, min_n: int
+) -> tuple[list[Held], list[str]]:
     """Each fold of places that were left out, and why some could not be."""
     held, reasons = [], []
     for name, own in _folds(np.concatenate(parts.places)):
@@ -66,7 +55,7 @@ def left_out(parts: Parts, how: How, min_n: int) -> tuple[list[Held], list[str]]
         if why := _impossible(train, val, images, min_n):
             reasons.append(f"{name}: {why}")
         else:
-            held.append(_judged(train, val, images, how, name))
+            held.append(_judged(train, val, images, recipe, export, name))
     return held, reasons
 
 
@@ -101,33 +90,22 @@ def _impossible(train: Samples, val: Samples, images: Samples, min_n: int) -> st
     return "" if len(val) else "without it there is no validation image"
 
 
-def _judged(train: Samples, val: Samples, images: Samples, how: How, name: str) -> Held:
-    asked = {
-        "candidate": how.best.model_dump(exclude={"name", "space"}),
-        "weights": weights.content(how.best.extractor),
-        "symmetry": how.symmetry,
-        "policy": how.policy.to_json(),
-        "export": how.export.model_dump(include=PROMISES),
-        "refit": how.refit,
-        "seed": how.seed,
-        "by": weights.computes(),
-    }
+def _judged(
+    train: Samples, val: Samples, images: Samples, recipe: Recipe, export: Export, name: str
+) -> Held:
+    asked = {**recipe.asked(), "export": export.model_dump(include=PROMISES)}
     content = [*train.content(), *val.content(), images.keys(), images.labels]
     key = memo.key(asked, *content, code=[__name__], libraries=["torch", "scikit-learn"])
-    found = memo.once("places", key, lambda: _refitted(train, val, images, how))
+    found = memo.once("places", key, lambda: _refitted(train, val, images, recipe, export))
     return Held(name, found["correct"], found["answered"], found["strange"])
 
 
-def _refitted(train: Samples, val: Samples, images: Samples, how: How) -> memo.Arrays:
-    settings: dict[str, Any] = {"symmetry": how.symmetry, "policy": how.policy, "seed": how.seed}
-    alone = fit.fit(how.best, train, val, **settings)
-    assert alone.val_logits is not None
-    final, degrees = refit.refitted(
-        how.best, train, val, alone.val_logits, on=how.refit, **settings
-    )
-    seen = softmax(alone.val_logits.astype(np.float64) / degrees, axis=1)
-    probs = network.probabilities(final.eval(), images)
-    judged = promised(final, train, val, seen, images, probs, how.export, how.seed)
+def _refitted(
+    train: Samples, val: Samples, images: Samples, recipe: Recipe, export: Export
+) -> memo.Arrays:
+    final, seen = refit.anew(recipe, train, val)
+    probs = network.probabilities(final, images)
+    judged = promised(final, train, val, seen, images, probs, export, recipe.seed)
     return {"correct": judged.correct, "answered": judged.answered, "strange": judged.strange}
 
 
@@ -172,7 +150,8 @@ def of_rows(rows: tuple[pd.DataFrame, ...], column: str) -> tuple[np.ndarray, ..
 def measured(
     trained: Network,
     test: Answers,
-    how: How,
+    recipe: Recipe,
+    export: Export,
     settings: Evaluate,
     *,
     preprocess_dev: Path,
@@ -183,22 +162,24 @@ def measured(
     _, train, val = samples.train_and_val(preprocess_dev, augment)
     seen = _recorded(tune, test.classes)
     assert isinstance(test.images, Samples)
-    given = (test.images, test.probs, how.export, how.seed)
+    given = (test.images, test.probs, export, recipe.seed)
     known = promised(trained, train, val, seen, *given)
     if settings.places is None:
-        return places.table(known, []), Promises(target_risk=how.export.target_risk)
+        return places.table(known, []), Promises(target_risk=export.target_risk)
     dev = table.read(preprocess_dev, ["split", "group", "metadata"])
     extra = table.read(augment / "extra", ["group", "metadata"])
     learned = pd.concat([dev[dev["split"] == "train"], extra])
     named = of_rows((learned, dev[dev["split"] == "val"], test.rows), settings.places)
-    held, reasons = left_out(Parts(train, val, test.images, named), how, settings.min_slice)
+    held, reasons = left_out(
+        Parts(train, val, test.images, named), recipe, export, settings.min_slice
+    )
     if not held:
         raise FieldmarkError(
             f"evaluate.places is {settings.places!r}, and no place can be left out "
             f"({'; '.join(reasons)}): name another column, or null"
         )
     measures = places.table(known, held)
-    risk = how.export.target_risk
+    risk = export.target_risk
     return measures, places.summary(measures, settings.places, risk, reasons)
 
 

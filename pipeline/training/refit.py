@@ -1,15 +1,58 @@
 """The final network, on more images than it was judged with, and its temperature."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
+from scipy.special import softmax
 from torch import nn
 
 from pipeline.config.schema import Candidate
+from pipeline.features import weights
 from pipeline.training.augmentation import Policy
 from pipeline.training.fit import fit
 from pipeline.training.network import Network
 from pipeline.training.samples import Samples
+
+
+class Recipe(NamedTuple):
+    """How the model that goes on is made; on: see `refitted`."""
+
+    best: Candidate
+    policy: Policy
+    symmetry: str
+    on: str
+    seed: int
+
+    def asked(self) -> dict[str, Any]:
+        """All that decides on its answers beside the images, for the memo."""
+        return {
+            "candidate": self.best.model_dump(exclude={"name", "space"}),
+            "weights": weights.content(self.best.extractor),
+            "symmetry": self.symmetry,
+            "policy": self.policy.to_json(),
+            "refit": self.on,
+            "seed": self.seed,
+            "by": weights.computes(),
+        }
+
+
+def anew(
+    recipe: Recipe, train: Samples, val: Samples
+) -> tuple[Network, Float64[np.ndarray, "v k"]]:
+    """The network that the recipe makes of other images, as tune makes the one that goes on; and the
+    probabilities of the validation images, by one that had not learned from them.
+    """
+    settings: dict[str, Any] = {
+        "symmetry": recipe.symmetry,
+        "policy": recipe.policy,
+        "seed": recipe.seed,
+    }
+    alone = fit(recipe.best, train, val, **settings)
+    assert alone.val_logits is not None
+    final, degrees = refitted(recipe.best, train, val, alone.val_logits, on=recipe.on, **settings)
+    return final.eval(), softmax(alone.val_logits.astype(np.float64) / degrees, axis=1)
 
 
 def refitted(

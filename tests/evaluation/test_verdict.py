@@ -7,14 +7,24 @@ import pandas as pd
 import pytest
 
 from pipeline.config.schema import Bootstrap, Conformal, Evaluate
-from pipeline.evaluation import alterations, conformal, facts, measuring, rules, verdict
+from pipeline.evaluation import (
+    alterations,
+    conformal,
+    crossval_rules,
+    facts,
+    measuring,
+    rules,
+    verdict,
+)
+from pipeline.evaluation.crossval import CrossValidated
 from pipeline.evaluation.facts import Facts
-from pipeline.evaluation.figures import Figures
+from pipeline.evaluation.figures import Figure, Figures
 
 CLASSES = ["cat", "dog", "owl"]
 SETTINGS = Evaluate(
     bootstrap=Bootstrap(n_resamples=100, level=0.95),
     conformal=Conformal(level=0.9, by_class=True),
+    cross_validation=None,
     worst=0,
     min_slice=20,
     places=None,
@@ -220,3 +230,37 @@ def test_at_most_eight_sentences_are_said_and_none_is_lost() -> None:
 def test_a_class_without_a_threshold_breaks_no_promise(n: int, expected: float) -> None:
     table = pd.DataFrame([{"class": "owl", "n": 30, "coverage": 0.1, "n_calibration": n}])
     assert facts.of_sets(table, 0.9)[0].chance == expected
+
+
+def crossed(value: float, low: float, high: float) -> tuple[Figures, Facts]:
+    """Of a model that is right on 90 % of 240 test images."""
+    figures, known = judged(*sound())
+    figure = Figure(value=value, n=960, method="m", meaning="m", low=low, high=high)
+    done = CrossValidated(n=960, folds=4, repeats=2)
+    return (
+        figures | {"cross_validation/accuracy": figure},
+        known.model_copy(update={"cross_validated": done}),
+    )
+
+
+def test_all_images_judge_beside_few_test_images_and_which_decide_is_said() -> None:
+    sentence = crossval_rules.cross_validated(*crossed(0.91, 0.85, 0.95))
+    assert sentence is not None and sentence.kind == "trust"
+    assert "on all 960 images" in sentence.words
+    assert "decides on promotion where the 240 test images cannot show the limit" in sentence.words
+    assert sentence.words in words(*crossed(0.91, 0.85, 0.95))
+    assert "the spread over seeds and splits" not in words(*crossed(0.91, 0.85, 0.95))
+
+
+def test_test_images_that_were_luckier_than_most_are_named() -> None:
+    sentence = crossval_rules.cross_validated(*crossed(0.7, 0.65, 0.75))
+    assert sentence is not None and sentence.kind == "beware"
+    assert sentence.words.endswith("The test images were luckier than most.")
+
+
+def test_why_few_test_images_judge_alone_is_said_and_nothing_where_they_are_enough() -> None:
+    figures, known = judged(*sound())
+    assert crossval_rules.cross_validated(figures, known) is None
+    why = CrossValidated(not_measured="a network that is not frozen would have to be trained anew")
+    said = words(figures, known.model_copy(update={"cross_validated": why}))
+    assert "cross-validation on all images is not measured: a network that is not frozen" in said

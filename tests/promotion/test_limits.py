@@ -62,6 +62,51 @@ def test_an_interval_without_width_is_not_believed(settings: Promotion) -> None:
     assert (lower.figure, lower.passed) == ("0.4385", False)
 
 
+def crossed(right: float, low: float) -> dict[str, str]:
+    name = "cross_validation/accuracy"
+    return {name: f"{right}", f"{name}_low": f"{low}", "cross_validation/n": "300"}
+
+
+@pytest.mark.parametrize(("right", "passed"), [(0.86, True), (0.79, False)])
+def test_where_the_test_photos_cannot_show_the_limit_cross_validation_decides(
+    right: float, passed: bool, settings: Promotion
+) -> None:
+    """Whatever the test photos say: 0.76 of 75, or 0.84, may both be 0.8."""
+    why = (
+        "75 test photos cannot show 80% either way, so the cross-validation of the same settings on "
+        "300 photos decides"
+    )
+    for tested in (0.76, 0.84):
+        tags = of_300_photos(tested) | crossed(right, right - 0.05)
+        estimate, lower = accuracy(tags, settings)
+        assert estimate.passed is passed and estimate.value == right
+        assert (estimate.note, estimate.advice) == ((why, "") if passed else ("", why))
+        assert estimate.figure == f"{right} cross-validated, {tested} on test photos"
+        assert lower.passed and "cross-validated" not in lower.figure, "they show 50 %"
+
+
+def test_a_floor_that_must_be_proved_may_be_proved_by_all_photos(settings: Promotion) -> None:
+    tags = of_300_photos(0.86) | crossed(0.87, 0.82)
+    lower = accuracy(tags, settings, min_accuracy_low=0.8)[1]
+    assert lower.passed and lower.figure == "0.82 cross-validated, 0.7562 on test photos"
+    assert not accuracy(tags | crossed(0.87, 0.79), settings, min_accuracy_low=0.8)[1].passed
+
+
+def test_cross_validation_overrules_no_test_photos_that_show_the_limit(settings: Promotion) -> None:
+    good, bad = crossed(0.99, 0.98), crossed(0.5, 0.4)
+    assert [gate.passed for gate in accuracy(of_300_photos(0.6) | good, settings)] == [False, True]
+    assert [gate.passed for gate in accuracy(of_300_photos(0.92) | bad, settings)] == [True, True]
+
+
+def test_a_test_accuracy_that_was_not_measured_refuses_whatever_cross_validation_says(
+    settings: Promotion,
+) -> None:
+    tags = of_300_photos(0.86) | crossed(0.99, 0.98)
+    for missing in ("test/accuracy", "test/n", "test/accuracy_low"):
+        kept = {name: value for name, value in tags.items() if name != missing}
+        assert not all(gate.passed for gate in accuracy(kept, settings))
+
+
 @pytest.mark.parametrize(
     ("ece", "chance", "passed"),
     [("0.09", "0.05", True), ("0.12", "0.13", True), ("0.12", "0.11", False), ("0.12", "", False)],

@@ -11,6 +11,7 @@ from pipeline.config.schema import Bootstrap
 from pipeline.evaluation import (
     calibration,
     conformal,
+    crossval,
     evidence,
     facts,
     measuring,
@@ -459,3 +460,29 @@ def test_where_it_looked_is_shown_with_its_checks_and_what_follows(page):
     assert section.count("<img") == 1 and "strongest part outside the given box" in section
     assert "0.62 (0.40 to 0.70)" in section and "25.0\u202f% on average" in section
     assert "<strong>Do not read these maps:</strong> it is not shown that blurring" in section
+
+
+def test_few_test_images_stand_beside_all_images_with_words_on_which_decide(full, page):
+    labels, probs = np.arange(60) % 3, np.eye(3)[(np.arange(60) + (np.arange(60) < 9)) % 3]
+    folds = [crossval.Fold(0, np.arange(i, 60, 4), probs[i::4], 45) for i in range(4)]
+    evidence = full.evidence.model_copy(
+        update={
+            "figures": full.evidence.figures | crossval.figures(labels, folds, 0.9),
+            "facts": full.evidence.facts.model_copy(
+                update={"cross_validated": crossval.summary(folds)}
+            ),
+        }
+    )
+    beside = render(dataclasses.replace(full, evidence=evidence))
+    assert "The model on 6 test images" in beside and "Its settings on all 60 images" in beside
+    assert "85.0\u202f%" in beside and "the cross-validated accuracy decides" in beside
+    assert 'id="cross-validation"' not in page, "where there are enough test images"
+
+
+def test_why_few_test_images_judge_alone_is_said(full):
+    why = crossval.CrossValidated(not_measured=f"it was trained on {EVIL}")
+    known = full.evidence.facts.model_copy(update={"cross_validated": why})
+    evidence = full.evidence.model_copy(update={"facts": known})
+    page = render(dataclasses.replace(full, evidence=evidence))
+    assert "it was trained on &lt;script&gt;" in page
+    assert "the test images alone decide on promotion" in page

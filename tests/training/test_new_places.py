@@ -12,7 +12,8 @@ from pipeline.evaluation import places as evaluation
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figure, Figures
 from pipeline.training import places
-from pipeline.training.places import How, Parts
+from pipeline.training.places import Parts
+from pipeline.training.refit import Recipe
 from pipeline.training.samples import Samples
 
 STYLES = np.array(["studio", "street", "painted", ""])
@@ -37,8 +38,8 @@ def parts() -> Parts:
 @pytest.fixture(scope="module")
 def held(parts: Parts) -> dict[str, evaluation.Held]:
     best = candidate(SMALL_CNN, frozen=True, head={"kind": "logistic"})
-    how = How(best, UNCHANGED, "none", load("export").export, "dev", 0)
-    found, reasons = places.left_out(parts, how, min_n=10)
+    recipe = Recipe(best, UNCHANGED, "none", "dev", 0)
+    found, reasons = places.left_out(parts, recipe, load("export").export, min_n=10)
     assert not reasons
     return {each.place: each for each in found}
 
@@ -61,9 +62,9 @@ def test_each_image_of_a_place_is_judged_once_whatever_split_it_was_in(
 
 
 def test_a_place_that_cannot_be_left_out_is_named_with_the_reason(parts: Parts) -> None:
-    how = How.__new__(How, None, None, "none", None, "dev", 0)
+    nothing = Recipe.__new__(Recipe, None, None, "none", "dev", 0)
     alone = parts._replace(places=tuple(np.full(len(each), "here") for each in parts.places))
-    assert places.left_out(alone, how, min_n=1) == (
+    assert places.left_out(alone, nothing, load("export").export, min_n=1) == (
         [],
         ["here: 0 images of classes that can be learned elsewhere, and 1 are needed to judge"],
     )

@@ -21,6 +21,7 @@ from pipeline.config.schema.evidence import Attacks as Attacks
 from pipeline.config.schema.evidence import Bootstrap as Bootstrap
 from pipeline.config.schema.evidence import Conformal as Conformal
 from pipeline.config.schema.evidence import Corruptions as Corruptions
+from pipeline.config.schema.evidence import CrossValidation as CrossValidation
 from pipeline.config.schema.evidence import Evaluate as Evaluate
 from pipeline.config.schema.evidence import Export as Export
 from pipeline.config.schema.evidence import Promotion as Promotion
@@ -34,7 +35,6 @@ from pipeline.config.schema.models import FitChanges as FitChanges
 from pipeline.config.schema.models import Head as Head
 from pipeline.config.schema.models import Parts as Parts
 from pipeline.config.schema.models import Range as Range
-from pipeline.config.schema.search import CrossValidation as CrossValidation
 from pipeline.config.schema.search import ModelSearch as ModelSearch
 from pipeline.config.schema.search import Rung as Rung
 from pipeline.config.schema.search import Sufficiency as Sufficiency

@@ -20,6 +20,17 @@ class Bootstrap(Section):
     """Confidence of the intervals, 0 to 1."""
 
 
+class CrossValidation(Section):
+    below: NonNegativeInt
+    """It is done where there are fewer images to judge by than this: validation images in
+    model_search, test images in evaluate; 0: never.
+    """
+    folds: int = Field(ge=2)
+    """Parts that the images are dealt to, each of which is judged once; groups stay together."""
+    repeats: PositiveInt
+    """How often they are dealt anew."""
+
+
 class Attacks(Section):
     images: NonNegativeInt
     """Test images that are attacked, drawn at random, each class by its share; 0: no attack."""
@@ -115,6 +126,10 @@ class Evaluate(Section):
     """How intervals are computed."""
     conformal: Conformal
     """Sets of classes that contain the right one with a stated probability."""
+    cross_validation: CrossValidation | None
+    """Where there are few test images, the settings of the model are also judged by all images; null:
+    never. Networks that are not frozen are left out.
+    """
     worst: NonNegativeInt
     """Mistakes shown in the report."""
     min_slice: PositiveInt

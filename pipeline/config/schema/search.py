@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from pipeline.config.schema.evidence import Bootstrap
+from pipeline.config.schema.evidence import Bootstrap, CrossValidation
 from pipeline.config.schema.section import Metric, Section
 
 
@@ -21,17 +21,6 @@ class Rung(Section):
     """Whether candidates learn and answer on images as they stand, without averaging over views."""
     candidates: PositiveInt | None = None
     """How many candidates of the rung before go on to this one, at most; null: all."""
-
-
-class CrossValidation(Section):
-    below: NonNegativeInt
-    """Where validation images are fewer, candidates are judged by cross-validation on training and
-    validation images together; 0: never.
-    """
-    folds: int = Field(ge=2)
-    """Parts that the images are dealt to, each of which is judged once; groups stay together."""
-    repeats: PositiveInt
-    """How often they are dealt anew."""
 
 
 class Sufficiency(Section):
