@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from pipeline.evaluation import places, region_rules
 from pipeline.evaluation.crossval import MEASURED, PREFIX
 from pipeline.evaluation.stability import in_words
@@ -21,13 +19,13 @@ from pipeline.report import (
     ranking_plots,
     reforms,
     robustness_plots,
+    search_tables,
     study_plots,
 )
-from pipeline.report.contents import Report, Tuning
+from pipeline.report.contents import Report
 from pipeline.report.words import AUDIT_HEADINGS, NAMES, VERDICT
 
 QUARANTINE_ROWS = 20
-TRIAL_ROWS = 5
 RIGHT_ANSWERS = 12  # of those with a map, shown
 Values = Mapping[str, Any]
 
@@ -152,7 +150,7 @@ def candidates(report: Report) -> Values:
     """What model-search compared."""
     board = report.leaderboard
     chart = plots.leaderboard(board.rows, metric=board.metric, budget_ms=board.budget_ms)
-    return {"leaderboard": chart, "candidate_rows": candidate_rows(board.rows)}
+    return {"leaderboard": chart, "candidate_rows": search_tables.candidate_rows(board.rows)}
 
 
 def sufficiency(report: Report) -> Values | None:
@@ -179,7 +177,7 @@ def tuning(report: Report) -> Values:
         "parallel": study_plots.parallel(
             trials.rows, metric=trials.metric, direction=trials.direction
         ),
-        "best_trials": best_trials(trials),
+        "best_trials": search_tables.best_trials(trials),
         "n_stopped": int(trials.rows["stopped"].sum()),
     }
 
@@ -233,25 +231,3 @@ SECTIONS = (
     Section("reforms", "Checklist", checklist),
     Section("made", "How this was made", provenance),
 )
-
-
-def candidate_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard for people: an interval stands in the cell of its figure."""
-    table = rows.drop(columns=["within_budget", "pareto"])
-    for low in [str(name) for name in table.columns if str(name).endswith("_low")]:
-        name, high = low.removesuffix("_low"), low.replace("_low", "_high")
-        table[name] = [
-            f"{value:.3f} ({a:.3f} to {b:.3f})"
-            for value, a, b in table[[name, low, high]].to_numpy(dtype=float)
-        ]
-        table = table.drop(columns=[low, high])
-    if (table["stopped"] == "").all():
-        return table.drop(columns="stopped")
-    return table.rename(columns={"stopped": "why it ended"})
-
-
-def best_trials(tuning: Tuning) -> pd.DataFrame:
-    """The best trials that ran to their end, the best first."""
-    ended = tuning.rows[~tuning.rows["stopped"]].dropna(subset=["value"]).drop(columns="stopped")
-    best = ended.sort_values(["value", "number"], ascending=[tuning.direction == "minimize", True])
-    return best.head(TRIAL_ROWS).rename(columns=lambda name: name.removeprefix("params_"))

@@ -26,7 +26,7 @@ from pipeline.evaluation.figures import Figure
 from pipeline.evaluation.rules import Sentence
 from pipeline.report import contents as report
 from pipeline.report import page as report_page
-from pipeline.report import sections
+from pipeline.report import search_tables
 
 
 def render(given: report.Report) -> str:
@@ -339,9 +339,9 @@ def test_the_chosen_candidate_is_marked_once(page):
 
 
 def test_the_best_trials_come_first_and_stopped_ones_are_left_out(full):
-    assert sections.best_trials(full.tuning)["number"].tolist() == [2, 0]
+    assert search_tables.best_trials(full.tuning)["number"].tolist() == [2, 0]
     falling = dataclasses.replace(full.tuning, direction="minimize")
-    assert sections.best_trials(falling)["number"].tolist() == [0, 2]
+    assert search_tables.best_trials(falling)["number"].tolist() == [0, 2]
 
 
 def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
@@ -353,7 +353,7 @@ def test_a_setting_that_was_searched_is_spelled_as_params_yaml_wants_it(full):
 def test_a_trial_that_was_stopped_never_counts_whatever_value_it_had(full):
     rows = full.tuning.rows.assign(value=[0.8, 0.99, 0.9])
     stopped = dataclasses.replace(full.tuning, rows=rows)
-    assert sections.best_trials(stopped)["number"].tolist() == [2, 0]
+    assert search_tables.best_trials(stopped)["number"].tolist() == [2, 0]
     page = render(dataclasses.replace(full, tuning=stopped))
     assert "1 of them was stopped early, as unpromising" in page
     assert "A cross is a trial that was stopped" in page
