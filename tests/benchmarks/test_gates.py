@@ -15,8 +15,9 @@ from rich.table import Table
 
 from pipeline import config
 from pipeline.evaluation import calibration, evidence, headline
+from pipeline.evaluation.proportions import wilson
 from pipeline.exported.tags import FIGURES
-from pipeline.promotion import gates
+from pipeline.promotion import gates, limits
 
 DRAWS = 400
 # photos -> the accuracies of a model that is right often enough, and of one that is not
@@ -80,3 +81,30 @@ def test_a_sound_model_is_seldom_refused_and_an_unsound_one_seldom_passes() -> N
         table.add_row(str(photos), kind, f"{accuracy:g}", f"{confidence:g}", f"{share:.1%}")
     Console().print(table)
     assert all(share < 0.1 if kind == "sound" else share > 0.9 for _, kind, *_, share in cells)
+
+
+@pytest.mark.benchmark
+def test_cross_validation_decides_where_few_test_photos_cannot() -> None:
+    """A photo is answered rightly with the same chance, and equally, whichever model is asked."""
+    promotion, random = config.load("promotion").promotion, np.random.default_rng(0)
+    table = Table("photos", "accuracy", "refused by test photos", "with cross-validation")
+    for n, (sound, unsound) in [(80, PROMISED[80]), (300, PROMISED[300]), (700, (0.85, 0.74))]:
+        shares = {}
+        for accuracy in (sound, unsound):
+            count = np.zeros(2)
+            for _ in range(10 * DRAWS):
+                right = random.random(n) < accuracy
+                tested = bounds("test", right[: n // 4])
+                for i, tags in enumerate((tested, tested | bounds("cross_validation", right))):
+                    count[i] += any(not gate.passed for gate in limits.accuracy(tags, promotion))
+            shares[accuracy] = count / (10 * DRAWS)
+            table.add_row(str(n), str(accuracy), *(f"{share:.1%}" for share in shares[accuracy]))
+        assert shares[sound][1] <= shares[sound][0] and shares[unsound][1] >= shares[unsound][0]
+    Console().print(table)
+
+
+def bounds(prefix: str, right: np.ndarray) -> dict[str, str]:
+    """The tags of an accuracy with Wilson's interval."""
+    n, n_right = len(right), int(right.sum())
+    figures = {"accuracy": n_right / n, "accuracy_low": wilson(n_right, n)[0], "n": n}
+    return {f"{prefix}/{name}": f"{value:.4f}" for name, value in figures.items()}
