@@ -69,7 +69,7 @@ def test_the_report_stands_alone(built: Path) -> None:
 def test_dvc_shows_the_plots_without_a_network(built: Path, cache: Path, tmp_path: Path) -> None:
     succeed(built, cache, "dvc", "plots", "show", "-o", str(tmp_path))
     page = (tmp_path / "index.html").read_text()
-    assert "trust_confusion.svg" in page and "worst.png" in page
+    assert "trust_confusion.svg" in page and "sheet.png" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 

@@ -36,7 +36,7 @@ USED_BY = {
     "ingest": {"ingest"},
     "label_check": {"label-check"},
     "embedding": {"label-check"},
-    "preprocess": {"preprocess", "export"},
+    "preprocess": {"preprocess", "evaluate", "export"},
     "augment": {"augment"},
     "candidates": {"model-search"},
     "fit": {"model-search"},
