@@ -55,7 +55,7 @@ else
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --port $${PORT:-5000}
 endif
 
-experiments: .venv/ready ## Compare `dvc exp run`s: their figures and what was turned
+experiments: .venv/ready ## Compare `dvc exp run`s: their figures and what was changed
 	@dvc exp show --only-changed --drop '.*/' --keep accuracy
 
 lock: .venv/ready ## Resolve the newest versions that pyproject.toml allows

@@ -52,7 +52,7 @@ def _check_surroundings() -> None:
 
 @app.command()
 def quick() -> None:
-    """Turn params.yaml to a quick try: a model sooner, less accurate."""
+    """Change params.yaml to a quick try: a model sooner, less accurate."""
     from pipeline.repository import quick
 
     print(quick.turn())

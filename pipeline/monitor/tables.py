@@ -117,7 +117,7 @@ def connect(address: str) -> sa.Engine:
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise FieldmarkError(
             f"{VARIABLE}: {error}; write sqlite:///FILE or postgresql://HOST/NAME, with USER@ before "
-            "HOST (which needs `uv pip install '.[postgres]'`)"
+            "HOST (which needs `uv pip install -e '.[postgres]'`)"
         ) from error
     return engine
 

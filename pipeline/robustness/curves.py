@@ -93,7 +93,7 @@ def _standard(target: Target, settings: Attacks) -> tuple[list[Outcome], list[st
     if not autoattack.installed():
         return [], [
             f"AutoAttack was not run: the library {autoattack.LIBRARY} is not installed. "
-            "`uv pip install '.[attacks]'` installs it; then `dvc repro --force --single-item "
+            "`uv pip install -e '.[attacks]'` installs it; then `dvc repro --force --single-item "
             "evaluate`."
         ]
     return _some(target, adversarial.standard(), settings, settings.auto_attack_images), []

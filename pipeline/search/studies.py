@@ -68,5 +68,5 @@ def _database(url: str) -> RDBStorage:
     except (SQLAlchemyError, ImportError) as error:
         raise FieldmarkError(
             f"{VARIABLE}: {one_line(error)}; write postgresql://USER@HOST/NAME (which needs "
-            "`uv pip install '.[postgres]'`)"
+            "`uv pip install -e '.[postgres]'`)"
         ) from error

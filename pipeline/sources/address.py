@@ -52,7 +52,7 @@ class Address:
         except ImportError as problem:
             raise FieldmarkError(
                 f"{url}: {scheme}:// needs a package that is not installed: "
-                f"uv pip install '.[{EXTRAS.get(scheme, scheme)}]' ({problem})"
+                f"uv pip install -e '.[{EXTRAS.get(scheme, scheme)}]' ({problem})"
             ) from problem
         except ValueError as problem:
             raise FieldmarkError(f"{url}: {problem}") from problem

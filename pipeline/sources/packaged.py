@@ -53,5 +53,5 @@ def _demo(module: str, package: str) -> ModuleType:
     except ModuleNotFoundError as problem:
         raise FieldmarkError(
             f"the package {package}, which holds these images, is not installed; "
-            f"install the demo data with: uv pip install '.[demo]'"
+            f"install the demo data with: uv pip install -e '.[demo]'"
         ) from problem

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.config.schema import Fit
 from pipeline.training import dealt, mixing
 from pipeline.training.defenses.objectives import Objective
-from pipeline.training.defenses.wanted import Wanted
 from pipeline.training.epochs import Diverged, Epoch, OnEpoch, validation
+from pipeline.training.loss import CrossEntropy
 
 Batch = Sequence[Tensor]
 
@@ -83,11 +83,12 @@ class Classifier(pl.LightningModule):
                 x, counted = mix(x, counted)
             share = counted.sum(1)
             targets, weights = counted / share[:, None], [share]
-        wanted = Wanted(targets, weights[0] if weights else None, self.fit_settings.label_smoothing)
+        smoothing = self.fit_settings.label_smoothing
+        cross_entropy = CrossEntropy(targets, weights[0] if weights else None, smoothing)
         if self.objective:
             done = self.current_epoch / self.fit_settings.epochs + number / self.total_steps
-            return self.objective(self.net, x, wanted, done)
-        return wanted.loss(self(x))
+            return self.objective(self.net, x, cross_entropy, done)
+        return cross_entropy(self(x))
 
     def seen(self, images: Tensor) -> Tensor:
         """What this epoch learns from: smaller images in the first ones, with fit.start_px."""

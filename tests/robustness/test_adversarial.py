@@ -233,7 +233,7 @@ def test_a_sample_has_the_shares_of_the_classes(size):
 
 @pytest.mark.parametrize(
     ("n_classes", "version", "words"),
-    [(3, "0.2.0", "needs 4 classes, and there are 3"), (4, "", "uv pip install '.[attacks]'")],
+    [(3, "0.2.0", "needs 4 classes, and there are 3"), (4, "", "uv pip install -e '.[attacks]'")],
 )
 def test_where_autoattack_cannot_be_had_that_is_said(n_classes, version, words, monkeypatch):
     monkeypatch.setattr(autoattack, "installed", lambda: version)

@@ -15,8 +15,8 @@ from pipeline.robustness.attacks import losses
 from pipeline.robustness.attacks.pgd import pgd
 from pipeline.training.defenses import collapse, reach
 from pipeline.training.defenses.objectives import objective
-from pipeline.training.defenses.wanted import Wanted
 from pipeline.training.fit import Fitted, fit
+from pipeline.training.loss import CrossEntropy
 from pipeline.training.network import Network
 from pipeline.training.refit import refitted
 from pipeline.training.samples import Samples
@@ -108,8 +108,8 @@ class Recorded(nn.Module):
 
 def step(chosen: Defense, done: float = 1.0, side_px: int = 8, size_px: int = 8) -> Recorded:
     network, grey = Recorded(), torch.full((64, side_px, side_px, 3), 100, dtype=torch.uint8)
-    wanted = Wanted(torch.eye(2).repeat(32, 1), None, 0.0)
-    loss = objective(chosen, size_px)(network, grey, wanted, done)
+    cross_entropy = CrossEntropy(torch.eye(2).repeat(32, 1), None, 0.0)
+    loss = objective(chosen, size_px)(network, grey, cross_entropy, done)
     assert loss.isfinite() and network.training
     return network
 

@@ -20,7 +20,7 @@ def opened(threads: int) -> Iterator[Engine]:
     try:
         import ray
     except ImportError as error:
-        raise FieldmarkError("FIELDMARK_ENGINE=ray needs `uv pip install '.[ray]'`") from error
+        raise FieldmarkError("FIELDMARK_ENGINE=ray needs `uv pip install -e '.[ray]'`") from error
     ours = not ray.is_initialized()
     if ours:
         try:

@@ -1,6 +1,5 @@
 """Training that makes a network withstand attacks: conf/defense.
 
-wanted       what a step's answers should be, and the loss for that
 objectives   the loss of a step under each defence
 collapse     fast adversarial training is watched, and taken back where it has collapsed
 distillation soft targets from a first network

@@ -1,8 +1,8 @@
 """The loss of a step under each defence.
 
 An objective is a function of the network, which is in training mode, the images of a step in 0 to
-255, what their answers should be, and the share of the training that is done. Attacks climb the
-loss itself, so that mixed images and uncertain labels are attacked for what they are taught.
+255, their cross-entropy, and the share of the training that is done. Attacks climb that loss itself,
+so that mixed images and uncertain labels are attacked for what they are taught.
 Axes: n images, k classes.
 """
 
@@ -21,9 +21,9 @@ from pipeline.robustness.attacks.fgsm import fgsm
 from pipeline.robustness.attacks.losses import Loss
 from pipeline.robustness.attacks.pgd import pgd
 from pipeline.robustness.attacks.steps import anywhere
-from pipeline.training.defenses.wanted import Wanted
+from pipeline.training.loss import CrossEntropy
 
-Objective = Callable[[nn.Module, Tensor, Wanted, float], Tensor]
+Objective = Callable[[nn.Module, Tensor, CrossEntropy, float], Tensor]
 
 
 def objective(defense: Defense, size_px: int) -> Objective:
@@ -86,17 +86,17 @@ def several_steps(
         )
 
 
-def _plain(network: nn.Module, images: Tensor, wanted: Wanted, done: float) -> Tensor:
-    return wanted.loss(network(images))
+def _plain(network: nn.Module, images: Tensor, cross_entropy: CrossEntropy, done: float) -> Tensor:
+    return cross_entropy(network(images))
 
 
 def _attacked(
-    defense: Defense, network: nn.Module, images: Tensor, wanted: Wanted, done: float
+    defense: Defense, network: nn.Module, images: Tensor, cross_entropy: CrossEntropy, done: float
 ) -> Tensor:
     """The loss of the attacked images alone (Madry et al., ICLR 2018, equation 2.1)."""
 
     def loss(logits: Tensor, _: Tensor) -> Tensor:
-        return wanted.rows(logits)
+        return cross_entropy.rows(logits)
 
     images, radius, generator = images.float(), _radius(defense, done), _generator()
     if defense.kind == "fast":
@@ -105,11 +105,11 @@ def _attacked(
     else:
         assert defense.steps is not None
         worst = several_steps(network, images, loss, radius, defense.steps, generator)
-    return wanted.loss(network(worst))
+    return cross_entropy(network(worst))
 
 
 def _trades(
-    defense: Defense, network: nn.Module, images: Tensor, wanted: Wanted, done: float
+    defense: Defense, network: nn.Module, images: Tensor, cross_entropy: CrossEntropy, done: float
 ) -> Tensor:
     """The loss of the clean images, and how far answers move under attack (Zhang et al., ICML 2019,
     equation 5). The attack starts anywhere in the ball; the paper starts near its middle.
@@ -128,15 +128,15 @@ def _trades(
     )
     clean = network(images)
     moved = _moved(F.log_softmax(clean, dim=1), network(worst))
-    return wanted.loss(clean) + defense.beta * wanted.mean(moved)
+    return cross_entropy(clean) + defense.beta * cross_entropy.mean(moved)
 
 
 def _heated(
-    defense: Defense, network: nn.Module, images: Tensor, wanted: Wanted, done: float
+    defense: Defense, network: nn.Module, images: Tensor, cross_entropy: CrossEntropy, done: float
 ) -> Tensor:
     """Logits are divided by the temperature (Papernot et al., S&P 2016, section IV)."""
     assert defense.temperature is not None
-    return wanted.loss(network(images) / defense.temperature)
+    return cross_entropy(network(images) / defense.temperature)
 
 
 def _noisy(
@@ -144,7 +144,7 @@ def _noisy(
     size_px: int,
     network: nn.Module,
     images: Tensor,
-    wanted: Wanted,
+    cross_entropy: CrossEntropy,
     done: float,
 ) -> Tensor:
     """Cohen, Rosenfeld and Kolter, ICML 2019, section 3.3.
@@ -156,7 +156,7 @@ def _noisy(
     blocks_px = max(1, size_px // images.shape[1])
     images = images.float()
     noise = defense.sigma / blocks_px * torch.randn_like(images)
-    return wanted.loss(network(images + noise))
+    return cross_entropy(network(images + noise))
 
 
 def _moved(still: Float[Tensor, "n k"], logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
@@ -176,7 +176,7 @@ def _generator() -> torch.Generator:
 
 
 def _unused(images: Tensor) -> Tensor:
-    """Labels, where the loss knows what is wanted."""
+    """Labels, where the loss knows its own."""
     return torch.zeros(len(images), dtype=torch.long, device=images.device)
 
 

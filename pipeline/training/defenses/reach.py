@@ -11,7 +11,7 @@ from pipeline.features.weights import Unavailable
 from pipeline.robustness.attacks import losses
 from pipeline.robustness.attacks.steps import gradient
 from pipeline.training.defenses.objectives import Objective, objective
-from pipeline.training.defenses.wanted import Wanted
+from pipeline.training.loss import CrossEntropy
 
 TIMED = 8  # images in the step whose time is measured
 
@@ -83,7 +83,7 @@ def _seconds(network: nn.Module, loss_of: Objective, side_px: int, device: str) 
     targets = torch.full((TIMED, n_classes), 1 / n_classes, device=device)
     for _ in range(2):
         start = time.perf_counter()
-        loss = loss_of(trained, images, Wanted(targets, None, 0.0), 1.0)
+        loss = loss_of(trained, images, CrossEntropy(targets, None, 0.0), 1.0)
         loss.backward()  # type: ignore[no-untyped-call]
         float(loss.detach())  # waits for a GPU
         seconds = time.perf_counter() - start
