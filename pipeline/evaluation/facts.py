@@ -79,6 +79,7 @@ class Facts(Fact):
     set_level: float
     doubted: int
     doubted_test: int
+    doubted_wrong: float
     leaked: int
     more_photos: str = ""
     warnings: list[str] = []
@@ -176,6 +177,7 @@ def gather(
     """
     rows = answers.rows
     label_columns = slices.label_columns(rows)
+    checked = table.read(folders["label_check"], ["suspect", "chance_wrong"])
     return Facts(
         min_n=settings.min_slice,
         classes=of_classes(tables["per_class"], answers.probs.argmax(axis=1)),
@@ -187,8 +189,9 @@ def gather(
         place_columns=places.candidates(rows, label_columns),
         sets=of_sets(tables["sets"], settings.conformal.level),
         set_level=settings.conformal.level,
-        doubted=int(table.read(folders["label_check"], ["suspect"])["suspect"].sum()),
+        doubted=int(checked["suspect"].sum()),
         doubted_test=int(rows["suspect"].sum()),
+        doubted_wrong=float(checked.loc[checked["suspect"], "chance_wrong"].sum()),
         leaked=leaked(folders["label_check"]),
         more_photos=more_photos(folders["model_search"]),
         warnings=[*warnings],

@@ -201,8 +201,9 @@ def labels(figures: Figures, facts: Facts) -> Sentence | None:
     if not facts.doubted:
         return None
     text = (
-        f"Review the {facts.doubted} labels in doubt next ({facts.doubted_test} of them in the test "
-        f"images, where they count as they are): fieldmark review."
+        f"Review the {facts.doubted} labels in doubt next: fieldmark review. About "
+        f"{facts.doubted_wrong:.0f} of them are expected to be wrong; {facts.doubted_test} are of test "
+        f"images, where they count as they are."
     )
     return Sentence(kind="next", words=text)
 

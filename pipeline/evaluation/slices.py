@@ -97,7 +97,9 @@ def _given(rows: pd.DataFrame) -> pd.DataFrame:
         column
         for column in rows.columns
         # Labels are doubted where a model disagrees, so that slice is weaker by its making.
-        if column != "suspect" and rows[column].dtype == bool and rows[column].any()
+        if column not in ("suspect", "less_suspect")
+        and rows[column].dtype == bool
+        and rows[column].any()
     ]
     formats = ["format"] if rows["format"].nunique() > 1 else []
     return pd.concat([metadata[few], rows[[*formats, *findings]]], axis=1)

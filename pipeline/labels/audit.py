@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.labels import errors
+from pipeline.labels import errors, suspects
 from pipeline.labels.errors import Features, Labelling, Labels
 from pipeline.storage import store, table
 
@@ -33,12 +33,13 @@ COLUMNS = [
     "fraction",
     "n_planted",
     "n_suspect",
+    "expected_precision",
     "precision",
     "recall",
     "average_precision",
     "random_average_precision",
 ]
-HEADINGS = ["errors", "share", "n", "doubted", "precision", "recall", "AP", "random AP"]
+HEADINGS = ["errors", "share", "n", "doubted", "expected", "precision", "recall", "AP"]
 
 
 def audit(
@@ -51,12 +52,13 @@ def audit(
     max_fraction: float,
     seed: int,
 ) -> pd.DataFrame:
-    """One row a kind of flip and fraction of the images: COLUMNS.
+    """One row per kind of flip and fraction of the images: COLUMNS.
 
+    expected_precision is what label-check would say of its suspects; precision is the truth.
     random_average_precision is what a random ranking is expected to reach. A flip is to any other
     class (uniform), or to the one that the class is most often taken for (look-alike; left out for
     two classes, where it is the same). Of a graded label the shares of the two classes are
-    exchanged. The other arguments are those of errors.out_of_fold and errors.suspects.
+    exchanged. The other arguments are those of errors.out_of_fold and suspects.named.
     """
     how: dict[str, Any] = {"folds": folds, "C": C, "seed": seed}
     other = np.array([1, 0])  # of two classes, without a model
@@ -67,7 +69,7 @@ def audit(
     )
     rows = []
     for kind, fraction, noisy in _planted(labelling, confused, fractions, seed):
-        result = errors.suspects(
+        result = suspects.named(
             noisy, errors.out_of_fold(features, noisy, **how), max_fraction=max_fraction
         )
         rows.append(_figures(kind, fraction, noisy.labels != labelling.labels, result))
@@ -89,7 +91,7 @@ def real(
     among the judged ones.
     """
     probs = errors.out_of_fold(features, labelling, folds=folds, C=C, seed=seed)
-    result = errors.suspects(labelling, probs, max_fraction=max_fraction)[judged]
+    result = suspects.named(labelling, probs, max_fraction=max_fraction)[judged]
     return pd.DataFrame(
         [_figures(REAL, float(wrong[judged].mean()), wrong[judged], result)], columns=COLUMNS
     )
@@ -120,10 +122,8 @@ def of_table(
         truth = _verified(rows, verified)
         given = _sample(np.flatnonzero(rows["given_label"] != ""), max_images, cfg.seed)
         _, labelling = errors.labelling(rows.assign(label=rows["given_label"]).iloc[given])
-        judged, wrong = (
-            truth[given] != "",
-            truth[given] != rows["given_label"].to_numpy(object)[given],
-        )
+        judged = truth[given] != ""
+        wrong = truth[given] != rows["given_label"].to_numpy(object)[given]
         if not (judged & wrong).any() or not (judged & ~wrong).any():
             raise FieldmarkError(
                 f"the column {verified!r} must say of some labels that they are right, and of "
@@ -154,7 +154,9 @@ def show(cfg: Config, fractions: Sequence[float], verified: str | None = None) -
         verified=verified or settings.verified,
     )
     printed = Table(*HEADINGS, box=box.SIMPLE_HEAD, padding=(0, 1))
-    for row in result.itertuples(index=False):
+    for row in result[COLUMNS[:-1]].itertuples(
+        index=False
+    ):  # a random order has the share as its AP
         printed.add_row(
             *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
         )
@@ -165,7 +167,9 @@ def _figures(
     kind: str, fraction: float, wrong: Bool[np.ndarray, " n"], result: pd.DataFrame
 ) -> dict[str, object]:
     suspect, score = result["suspect"].to_numpy(), result["suspect_score"].to_numpy()
+    expected = result["chance_wrong"].to_numpy()[suspect].sum() / max(suspect.sum(), 1)
     figures = (
+        expected,
         precision_score(wrong, suspect, zero_division=0),
         recall_score(wrong, suspect, zero_division=0),
         average_precision_score(wrong, score),

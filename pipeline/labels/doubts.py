@@ -1,16 +1,25 @@
 """Which labels of the table are doubted, and which rows are left out for that."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from pipeline.config.schema import Errors
-from pipeline.labels import errors
+from pipeline.labels import errors, suspects
 
 SETTLED = ("keep", "relabel")  # decisions after which a label is no longer doubted
+BLANK: dict[str, Any] = {
+    "suspect": False,
+    "less_suspect": False,
+    "suspect_score": 0.0,
+    "chance_wrong": 0.0,
+    "suggested_label": "",
+}
 
 
 def doubt(rows: pd.DataFrame, features: errors.Features, limits: Errors, seed: int) -> pd.DataFrame:
-    """The rows with suspect, suspect_score and suggested_label, by confident learning.
+    """The rows with suspect, less_suspect, suspect_score, chance_wrong and suggested_label.
 
     features: one row per row of the table. What a person kept or changed is no longer doubted.
     """
@@ -36,10 +45,13 @@ def _doubted(
     probs = errors.out_of_fold(
         features, labelling, folds=limits.folds, C=limits.C, seed=seed, rows=np.flatnonzero(of)
     )
-    verdicts = errors.suspects(labelling, probs, max_fraction=limits.max_fraction)
+    verdicts = suspects.named(labelling, probs, max_fraction=limits.max_fraction)
     settled = rows.loc[of, "decision"].isin(SETTLED)
-    rows = rows.assign(suspect=False, suspect_score=0.0, suggested_label="")
-    rows.loc[of, "suspect"] = verdicts["suspect"].to_numpy() & ~settled
-    rows.loc[of, "suspect_score"] = verdicts["suspect_score"].to_numpy()
+    rows = rows.assign(**BLANK)
+    for name in ("suspect", "less_suspect"):
+        rows.loc[of, name] = verdicts[name].to_numpy() & ~settled
+    for name in ("suspect_score", "chance_wrong"):
+        rows.loc[of, name] = verdicts[name].to_numpy()
+    rows.loc[of & rows["decision"].isin(SETTLED), "chance_wrong"] = 0.0
     rows.loc[of, "suggested_label"] = [names[i] for i in verdicts["suggested"]]
     return rows

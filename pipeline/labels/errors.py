@@ -1,6 +1,5 @@
-"""Labels that are probably wrong, by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
+"""What models of the other images say of each image: they have seen neither it nor its near-duplicates.
 
-The probabilities must come from models that have not seen the image, nor its near-duplicates.
 Axes: n images, d features, k classes.
 """
 
@@ -10,13 +9,11 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline.labels import scores
 from pipeline.labels.folds import AT_ONCE, LEARN, StratifiedGroups, drawn, scaled
 from pipeline.storage import memo, store, table
 
@@ -136,32 +133,6 @@ def _out_of_fold(
     return probs
 
 
-def suspects(
-    labelling: Labelling, pred_probs: Float[np.ndarray, "n k"], *, max_fraction: float
-) -> pd.DataFrame:
-    """One row an image: suspect, suspect_score and suggested class.
-
-    The score is how far the probabilities are from what was said: see scores.doubt. pred_probs must
-    be out of fold. At most max_fraction of the images are suspect, the highest scores first (on a tie
-    the earlier row). A uniform row is never suspect, and its own label is suggested.
-    """
-    labels, shares = labelling.labels, labelling.shares
-    if len(labels) == 0:
-        return pd.DataFrame(
-            {"suspect": np.zeros(0, bool), "suspect_score": np.zeros(0), "suggested": labels}
-        )
-    informed = np.ptp(pred_probs, axis=1) > 0
-    score = scores.doubt(labels, pred_probs, shares)
-    suspect = _issues(labels, pred_probs, informed)
-    return pd.DataFrame(
-        {
-            "suspect": _highest(suspect, score, int(max_fraction * len(labels))),
-            "suspect_score": score,
-            "suggested": np.where(informed, pred_probs.argmax(axis=1), labels),
-        }
-    )
-
-
 def _folds(
     labels: Labels, groups: np.ndarray, folds: int, seed: int
 ) -> Iterator[tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]]:
@@ -214,26 +185,3 @@ def _judged(
         )
         store.release(features)
     return probs
-
-
-def _issues(
-    labels: Labels, pred_probs: Float[np.ndarray, "n k"], informed: Bool[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-    suspect = np.zeros(len(labels), dtype=bool)
-    # cleanlab neither takes a single class nor judges the only image of one.
-    present = np.flatnonzero(np.bincount(labels[informed]) > 1)
-    if len(present) > 1:
-        rows = np.flatnonzero(informed & np.isin(labels, present))
-        numbered = np.searchsorted(present, labels[rows])
-        # One process: forking after torch or OpenMP has started threads can hang.
-        suspect[rows] = find_label_issues(numbered, pred_probs[np.ix_(rows, present)], n_jobs=1)
-    return suspect
-
-
-def _highest(
-    suspect: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], at_most: int
-) -> Bool[np.ndarray, " n"]:
-    ranked = np.argsort(-score, kind="stable")
-    kept = np.zeros_like(suspect)
-    kept[ranked[suspect[ranked]][:at_most]] = True
-    return kept

@@ -1,7 +1,8 @@
 """What label-check finds, written as lists for people, with pictures of the first cases.
 
 suspects.csv   the doubtful labels, most doubtful first: id, name, label, suggested_label,
-               suspect_score
+               suspect_score; list: "suspect" or, after those, "less_suspect"; expected_wrong: how many
+               of the labels down to this one are expected to be wrong
 outliers.csv   the images unlike all others, the strangest first: id, name, label, outlier_score
 pairs.csv      the near-duplicates that show most: why, name, other, label, other_label, cosine
 suspects.npy, outliers.npy, pairs.npy
@@ -54,10 +55,16 @@ def write_findings(out: Path, **frames: pd.DataFrame) -> None:
 
 
 def _write_suspects(rows: pd.DataFrame, squares: scan.Squares, out: Path) -> None:
-    doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
-    columns = ["id", "name", "label", "suggested_label", "suspect_score"]
-    csvs.write(doubted[columns], out / "suspects.csv")
-    first = doubted.head(SUSPECTS)
+    named = rows[rows["suspect"] | rows["less_suspect"]].sort_values(
+        ["suspect", "suspect_score", "id"], ascending=[False, False, True]
+    )
+    named = named.assign(
+        list=np.where(named["suspect"], "suspect", "less_suspect"),
+        expected_wrong=named["chance_wrong"].cumsum().round(1),
+    )
+    columns = ["id", "name", "label", "suggested_label", "suspect_score", "list", "expected_wrong"]
+    csvs.write(named[columns], out / "suspects.csv")
+    first = named[named["suspect"]].head(SUSPECTS)
     pictures = squares.stack(first.index.to_numpy())
     np.save(out / "suspects.npy", pictures)
     captions = [

@@ -73,13 +73,20 @@ def _audit_figures(audited: pd.DataFrame) -> dict[str, float]:
 def _of_images(rows: pd.DataFrame, pairs: Pairs, problems: Sequence[str]) -> list[Finding]:
     label = rows["label"].to_numpy(dtype=object)
     n_differ = int((label[pairs.first] != label[pairs.second]).sum())
+    lists = [("suspect labels", rows["suspect"]), ("less suspect labels", rows["less_suspect"])]
     return [
-        ("suspect labels", int(rows["suspect"].sum()), ""),
+        *((name, int(those.sum()), _expected(rows, those)) for name, those in lists),
         ("near-duplicate pairs", len(pairs.first), ""),
         ("near-duplicate pairs with different labels", n_differ, ""),
         *((name.replace("_", " "), int(rows[name].sum()), "") for name in problems),
         ("outliers", int(rows["outlier"].sum()), ""),
     ]
+
+
+def _expected(rows: pd.DataFrame, those: pd.Series) -> str:
+    """How many of these labels are expected to be wrong, see noise."""
+    wrong = rows.loc[those, "chance_wrong"].sum()
+    return f"about {wrong:.0f} of them are expected to be wrong" if those.any() else ""
 
 
 def _of_classes(rows: pd.DataFrame, shortcuts: pd.DataFrame, settings: LabelCheck) -> list[Finding]:

@@ -101,15 +101,15 @@ class Leaderboard:
 @dataclass(frozen=True, kw_only=True)
 class Sufficiency:
     """Learning curves: `measured` has the columns candidate, name, class ("": over all), n, draw and
-    value, `forecast` candidate, name, class, n, value, low and high. `n_doubted` of the `n_labels`
-    labels are doubted by label-check.
+    value, `forecast` candidate, name, class, n, value, low and high. `expected_wrong` of the `n_labels`
+    labels are wrong, as label-check expects.
     """
 
     measured: pd.DataFrame
     forecast: pd.DataFrame
     metric: str
     sentences: Sequence[str]
-    n_doubted: int
+    expected_wrong: float
     n_labels: int
 
 

@@ -128,7 +128,7 @@ def _search(model_search: Path, tune: Path) -> dict[str, Any]:
 
 
 def _sufficiency(model_search: Path, label_check: Path) -> Sufficiency:
-    """The learning curves, beside how many labels are doubted."""
+    """The learning curves, beside how many labels are expected to be wrong."""
     content = json.loads((model_search / "sufficiency.json").read_bytes())
     rows = table.read(label_check)
     return Sufficiency(
@@ -136,7 +136,7 @@ def _sufficiency(model_search: Path, label_check: Path) -> Sufficiency:
         forecast=_table(model_search / "forecast.csv"),
         metric=content["metric"],
         sentences=content["sentences"],
-        n_doubted=int(rows["suspect"].sum()),
+        expected_wrong=float(rows["chance_wrong"].sum()),
         n_labels=int((rows["label"] != "").sum()),
     )
 

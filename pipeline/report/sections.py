@@ -158,12 +158,12 @@ def sufficiency(report: Report) -> Values | None:
     amount = report.sufficiency
     if not amount.sentences or amount.forecast.empty:
         return None
-    share = amount.n_doubted / max(amount.n_labels, 1)
+    share = amount.expected_wrong / max(amount.n_labels, 1)
     by_class = amount.forecast[amount.forecast["class"] != ""]
     return {
         "curve": curves.learning_curve(amount.measured, amount.forecast, metric=amount.metric),
         "of_classes": curves.class_table(by_class, int(amount.measured["n"].max())),
-        "doubted": cells.share(share),
+        "wrong": cells.share(share),
         "attainable": cells.share(1 - share),
     }
 

@@ -171,7 +171,8 @@ def _write(app: FastAPI, board: Board) -> None:
 def _summary(board: Board) -> Summary:
     when, rows = board.last_action()
     kinds = {
-        kind: Progress(n=n, n_decided=decided) for kind, (n, decided) in board.counts().items()
+        kind: Progress(n=n, n_decided=decided, expected_wrong=board.findings.expected_wrong(kind))
+        for kind, (n, decided) in board.counts().items()
     }
     ids = [board.findings.ids[row] for row in rows]
     return Summary(

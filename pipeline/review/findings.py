@@ -47,6 +47,12 @@ class Findings:
     row_of: dict[str, int]
     predicted: dict[int, str] = field(default_factory=dict)
 
+    def expected_wrong(self, kind: str) -> float | None:
+        """How many labels of this kind are expected to be wrong; None for a kind that doubts none."""
+        if kind not in ("suspect", "less_suspect"):
+            return None
+        return float(self.rows["chance_wrong"].iloc[self.kinds[kind]].sum())
+
 
 def load(folder: Path) -> Findings:
     """The findings in the folder of label-check.
@@ -61,7 +67,7 @@ def load(folder: Path) -> Findings:
         pairs = csvs.read(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FieldmarkError(f"{error.filename or folder} is missing; {PRESENT}") from error
-    if not {"given_label", *SCORES} <= {*rows} or len(neighbours) != len(rows):
+    if not {"given_label", "chance_wrong", *SCORES} <= {*rows} or len(neighbours) != len(rows):
         raise FieldmarkError(f"{folder} was made by another version; {PRESENT}")
     ids, names = rows["id"].tolist(), rows["name"].tolist()
     row_of = {id: i for i, id in enumerate(ids)}
@@ -142,8 +148,13 @@ def _twins(pairs: pd.DataFrame, row_of: dict[str, int]) -> dict[int, list[int]]:
 
 
 def _kinds(rows: pd.DataFrame, twins: dict[int, list[int]]) -> dict[str, list[int]]:
-    doubted = rows[rows["suspect"]].sort_values(["suspect_score", "id"], ascending=[False, True])
-    kinds = {"suspect": doubted.index.tolist(), "duplicate": list(twins)}
+    ranked = rows.sort_values(["suspect_score", "id"], ascending=[False, True])
+    doubted, less = ranked[ranked["suspect"]], ranked[ranked["less_suspect"]]
+    kinds = {
+        "suspect": doubted.index.tolist(),
+        "less_suspect": less.index.tolist(),
+        "duplicate": list(twins),
+    }
     for name, (score, ascending) in SCORES.items():
         worst_first = rows[rows[name]].sort_values([score, "id"], ascending=[ascending, True])
         kinds[name] = worst_first.index.tolist()

@@ -54,6 +54,9 @@ class Item(BaseModel):
 class Progress(BaseModel):
     n: int
     n_decided: int
+    expected_wrong: float | None = Field(
+        description="how many of the n labels are expected to be wrong; null for other kinds"
+    )
 
 
 class Action(BaseModel):

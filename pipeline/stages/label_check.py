@@ -1,7 +1,7 @@
 """label-check: data/ingest + data/decisions -> data/label-check.
 
 table.parquet  the table + given_label (before any decision), dup_group, split, decision, suspect,
-               suspect_score, suggested_label, outlier, outlier_score, quality scores and problems
+               less_suspect, suspect_score, chance_wrong, suggested_label, outlier, outlier_score, quality scores and problems
 embedding.npy  float16 (n, d), row i is row i of the table
 neighbours.npy int32 (n, k), rows of the most alike, the nearest first
 The lists for people, with pictures: see labels/lists.

@@ -19,6 +19,7 @@ FACTS = facts.Facts(
     sets=[],
     set_level=0.9,
     doubted=1,
+    doubted_wrong=0.5,
     doubted_test=0,
     leaked=0,
 )

@@ -74,7 +74,8 @@ def judged(
     whole = measuring.Answers(rows, labels, probs, CLASSES, 1.0, everyone, altered)
     sets = conformal.calibrated(labels, probs, level=0.9, by_class=True)
     figures, tables = measuring.measured(whole, sets, SETTINGS, seed=0)
-    given = {"doubted": 0, "doubted_test": 0, "leaked": 0, "label_columns": [], "small_slices": []}
+    given = {"doubted": 0, "doubted_test": 0, "doubted_wrong": 0.0, "leaked": 0}
+    given |= {"label_columns": [], "small_slices": []}
     return figures, Facts(
         min_n=20,
         classes=facts.of_classes(tables["per_class"], probs.argmax(1)),
@@ -194,9 +195,10 @@ def test_sets_that_break_their_promise_are_named() -> None:
 
 def test_labels_to_review_photos_to_take_and_classes_too_small_are_named() -> None:
     labels, answers = sound(80)
-    known = {"doubted": 42, "doubted_test": 9, "more_photos": "More photos of owls would help."}
+    known = {"doubted": 42, "doubted_test": 9, "doubted_wrong": 30.4}
+    known |= {"more_photos": "More photos of owls would help."}
     said = words(*judged(labels, answers, **known))
-    assert "Review the 42 labels in doubt next (9 of them" in said
+    assert "Review the 42 labels in doubt next" in said and "About 30 of them" in said
     assert "More photos of owls would help." in said
     assert f"Too few test images to judge “owl” ({(labels == 2).sum()})" in said
 

@@ -39,6 +39,7 @@ EVIDENCE = Evidence.model_construct(
         weaker=[SliceFacts(name="night = yes", n=9, accuracy=0.5, elsewhere=0.95)],
         small_slices=["camera = b (3)"],
         doubted=7,
+        doubted_wrong=3.5,
         promises=Promises(target_risk=0.05, column="camera"),
     ),
     verdict=[

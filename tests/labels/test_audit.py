@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.labels import errors
+from pipeline.labels import suspects
 from pipeline.labels.audit import audit, of_table, show
 from pipeline.labels.errors import Labelling
 
@@ -38,13 +38,13 @@ def test_flips_on_clean_labels_are_found_far_better_than_by_chance() -> None:
 
 def test_a_flip_of_a_graded_label_exchanges_its_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Labelling] = []
-    judge = errors.suspects
+    judge = suspects.named
 
     def noted(said: Labelling, probs: np.ndarray, **how: Any) -> pd.DataFrame:
         seen.append(said)
         return judge(said, probs, **how)
 
-    monkeypatch.setattr(errors, "suspects", noted)
+    monkeypatch.setattr(suspects, "named", noted)
     graded = 0.7 * np.eye(10)[LABELS] + 0.03
     found = audit(FEATURES, replace(SAID, shares=graded), fractions=[0.1], **SETTINGS)
     assert (found["average_precision"] > 0.6).all()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float32, Int64
 
-from pipeline.labels import errors, folds
-from pipeline.labels.errors import Labelling, out_of_fold, suspects
+from pipeline.labels import errors, folds, suspects
+from pipeline.labels.errors import Labelling, out_of_fold
 
 Data = tuple[Float32[np.ndarray, "n d"], Int64[np.ndarray, " n"]]
 
@@ -36,7 +36,7 @@ def test_flipped_labels_are_found_and_their_true_class_is_suggested() -> None:
     flipped = np.arange(0, 240, 16)
     labels[flipped] = (labels[flipped] + 1) % 3
     probs = out_of_fold(features, single(labels), folds=5, C=0.01, seed=0)
-    found = suspects(single(labels), probs, max_fraction=0.2)
+    found = suspects.named(single(labels), probs, max_fraction=0.2)
     assert np.flatnonzero(found["suspect"]).tolist() == flipped.tolist()
     assert found["suggested"].tolist() == true.tolist()
 
@@ -45,8 +45,8 @@ def test_the_cap_keeps_the_most_doubtful() -> None:
     features, labels = clusters(200, 2)
     labels[::10] = 1 - labels[::10]
     probs = out_of_fold(features, single(labels), folds=5, C=0.01, seed=0)
-    free = suspects(single(labels), probs, max_fraction=1.0)
-    capped = suspects(single(labels), probs, max_fraction=0.02)
+    free = suspects.named(single(labels), probs, max_fraction=1.0)
+    capped = suspects.named(single(labels), probs, max_fraction=0.02)
     assert capped["suspect"].sum() == 4
     left_out = free["suspect"] & ~capped["suspect"]
     assert (
@@ -85,7 +85,7 @@ def test_a_class_of_one_group_is_left_in_peace() -> None:
     probs = out_of_fold(features, said, folds=5, C=0.1, seed=0)
     assert probs[60:].tolist() == [[1 / 3] * 3] * 2
     assert (probs[:60, 2] == 0).all()
-    found = suspects(single(labels), probs, max_fraction=1.0)
+    found = suspects.named(single(labels), probs, max_fraction=1.0)
     assert not found["suspect"].any()
     assert found["suggested"].tolist() == labels.tolist()
 
@@ -94,7 +94,7 @@ def test_a_class_of_one_group_is_left_in_peace() -> None:
 def test_where_nothing_can_be_learned_nobody_is_suspect(n: int, classes: int) -> None:
     features, labels = clusters(n, classes)
     probs = out_of_fold(features, single(labels), folds=5, C=1.0, seed=0)
-    found = suspects(single(labels), probs, max_fraction=1.0)
+    found = suspects.named(single(labels), probs, max_fraction=1.0)
     assert len(found) == n
     assert not found["suspect"].any()
 
@@ -113,7 +113,7 @@ def test_any_classes_and_groups_give_probabilities_and_a_bounded_number_of_suspe
     probs = out_of_fold(
         features, Labelling(labels, [str(group) for _, group in drawn]), folds=folds, C=0.1, seed=0
     )
-    found = suspects(single(labels), probs, max_fraction=max_fraction)
+    found = suspects.named(single(labels), probs, max_fraction=max_fraction)
     assert np.allclose(probs.sum(axis=1), 1)
     assert found["suspect_score"].between(0, 1).all()
     assert found["suspect"].sum() <= max_fraction * len(labels)
@@ -155,11 +155,11 @@ def test_a_graded_label_is_learned_and_doubted_as_what_it_is() -> None:
     )
     own = np.arange(200), labels
     assert certain[own].mean() > 0.95 and graded[own].mean() == pytest.approx(0.7, abs=0.05)
-    doubt = suspects(single(labels, shares=shares), graded, max_fraction=1.0)["suspect_score"]
+    doubt = suspects.named(single(labels, shares=shares), graded, max_fraction=1.0)["suspect_score"]
     assert (
         doubt.mean()
         < 0.1
-        < suspects(single(labels), graded, max_fraction=1.0)["suspect_score"].mean()
+        < suspects.named(single(labels), graded, max_fraction=1.0)["suspect_score"].mean()
     )
 
 
@@ -174,7 +174,7 @@ def test_shares_of_one_class_alone_are_plain_labels() -> None:
         out_of_fold(features, said, folds=3, C=0.01, seed=0) for said in (certain, shared)
     )
     np.testing.assert_allclose(graded, plain, atol=1e-9)
-    one, other = (suspects(said, plain, max_fraction=0.2) for said in (certain, shared))
+    one, other = (suspects.named(said, plain, max_fraction=0.2) for said in (certain, shared))
     pd.testing.assert_frame_equal(one, other)
 
 

@@ -73,7 +73,7 @@ def report() -> Report:
         ),
         leaderboard=Leaderboard(rows=rows, metric="val/accuracy", budget_ms=9.0, choice=[]),
         sufficiency=Sufficiency(
-            measured=NONE, forecast=NONE, metric="m", sentences=[], n_doubted=7, n_labels=800
+            measured=NONE, forecast=NONE, metric="m", sentences=[], expected_wrong=7.0, n_labels=800
         ),
         tuning=Tuning(
             rows=pd.DataFrame({"number": range(6)}),

@@ -134,6 +134,7 @@ def full() -> report.Report:
                 sets=[],
                 set_level=0.9,
                 doubted=1,
+                doubted_wrong=0.5,
                 doubted_test=1,
                 leaked=0,
                 promises=places.Promises(
@@ -257,7 +258,7 @@ def full() -> report.Report:
             ),
             metric="accuracy",
             sentences=[f"Photograph {EVIL} first."],
-            n_doubted=5,
+            expected_wrong=5.0,
             n_labels=100,
         ),
         tuning=report.Tuning(
@@ -373,7 +374,10 @@ def test_the_leaderboard_shows_intervals_and_why_there_is_no_clear_winner(page):
 def test_the_page_says_what_more_photos_would_bring_and_what_doubted_labels_leave(page):
     assert "Is this enough data?" in page and "Photograph &lt;script&gt;" in page
     assert "0.820 (0.700 to 0.900)" in page and "200 photos" in page
-    assert "doubts 5.0\u202f% of the labels" in page and "about 95.0\u202f% of images" in page
+    assert (
+        "expects 5.0\u202f% of the labels to be wrong" in page
+        and "about 95.0\u202f% of images" in page
+    )
 
 
 def test_how_good_the_search_for_wrong_labels_is_stands_beside_what_it_found(page, full):

@@ -100,7 +100,7 @@ def test_a_decision_is_on_disk_before_the_answer(ada: TestClient, checked: Path)
     id = ids(checked)[3]
     done = decide(ada, id, "relabel", "dog").json()
     assert said(checked) == [[id, "relabel", "dog", "Ada"]]
-    assert done["summary"]["kinds"]["suspect"] == {"n": 3, "n_decided": 1}
+    assert done["summary"]["kinds"]["suspect"] == {"n": 3, "n_decided": 1, "expected_wrong": 2.25}
     assert [item["id"] for item in ada.get("/api/items", params={"kind": "suspect"}).json()] == [
         ids(checked)[i] for i in (7, 0)
     ]
