@@ -19,12 +19,12 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from scipy import ndimage, stats
 from scipy.special import expit
 
-from pipeline.evaluation import alterations, intervals, tables
+from pipeline.evaluation import alterations, intervals, proportions, tables
 from pipeline.evaluation.figures import Figure, Figures
 from pipeline.evaluation.measuring import Answers
 from pipeline.evaluation.metrics import Labels, Probs
 from pipeline.evaluation.occlusion import FAINT, Box, edges
-from pipeline.evaluation.proportions import LEVEL, wilson
+from pipeline.evaluation.proportions import LEVEL
 
 NAMED = 0.5  # of the strongest effect: cells with as much, beside the strongest, are the region
 ANYWHERE = 5  # boxes of the same size at random places in each photo
@@ -202,8 +202,10 @@ def figures(table: pd.DataFrame) -> Figures:
             name: _mean(boxed[name], "boxes blurred", f"fall of the probability {where}")
             for name, where in DROPS.items()
         },
-        "in_box": _share(
-            right["in_box"],
+        "in_box": None
+        if right.empty
+        else proportions.figure(
+            right["in_box"].to_numpy(bool),
             "pointing game, by cells of the map; right answers drawn at random",
             "share of right answers whose strongest cell meets the box of the thing",
         ),
@@ -227,20 +229,6 @@ def _mean(column: pd.Series, method: str, meaning: str) -> Figure | None:
         value=float(values.mean()),
         n=len(values),
         method=f"mean; {method}; bootstrap over images, {LEVEL:.0%}",
-        meaning=meaning,
-        low=low,
-        high=high,
-    )
-
-
-def _share(hits: pd.Series, method: str, meaning: str) -> Figure | None:
-    if hits.empty:
-        return None
-    low, high = wilson(int(hits.sum()), len(hits))
-    return Figure(
-        value=float(hits.mean()),
-        n=len(hits),
-        method=f"{method}; Wilson interval, {LEVEL:.0%}",
         meaning=meaning,
         low=low,
         high=high,

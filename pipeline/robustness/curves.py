@@ -4,6 +4,7 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.schema import Attacks
+from pipeline.evaluation import proportions
 from pipeline.evaluation.figures import Figure
 from pipeline.robustness import adversarial, masking, views
 from pipeline.robustness.adversarial import Outcome, Target
@@ -13,7 +14,6 @@ from pipeline.robustness.findings import (
     Findings,
     balanced,
     classes,
-    figure,
     largest_class,
     row,
 )
@@ -108,7 +108,7 @@ def _patched(target: Target, settings: Attacks) -> Findings:
     plan, labels, area = outcome.plan, target.labels[rows], settings.patch_area
     numbers = row("patch", plan.name, area, outcome.stands, labels, plan.details, outcome.as_file)
     meaning = "accuracy where somebody puts a sticker into the picture, made for that picture"
-    left = figure(outcome.stands, plan.details, meaning)
+    left = proportions.figure(outcome.stands, plan.details, meaning)
     return Findings([numbers], figures={"robustness/patch": left})
 
 
@@ -146,7 +146,7 @@ def _figures(target: Target, curve: list[Outcome], beside: list[Outcome]) -> dic
             if other.radius == last.radius and other.stands.mean() < strongest.stands.mean():
                 strongest, method = other, f"{other.plan.name} alone ({other.plan.details})"
         labels = target.labels[: len(strongest.stands)]
-        figures[f"robustness/adversarial_linf{last.radius:g}"] = figure(
+        figures[f"robustness/adversarial_linf{last.radius:g}"] = proportions.figure(
             strongest.stands,
             f"L-infinity, radius {last.radius:g} of 255: {method}; balanced "
             f"{balanced(strongest.stands, labels):.3f}, largest class {largest_class(labels):.3f}",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.figures import Figure
-from pipeline.evaluation.proportions import LEVEL, wilson
+from pipeline.evaluation.proportions import wilson
 from pipeline.robustness.sample import Labels, Stands
 
 COLUMNS = [
@@ -22,7 +22,6 @@ COLUMNS = [
     "largest_class",
     "details",
 ]
-WILSON = f"Wilson interval, {LEVEL:.0%}"
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,6 @@ def row(
         "largest_class": largest_class(labels),
         "details": details,
     }
-
-
-def figure(stands: Stands, method: str, meaning: str) -> Figure:
-    """The share of answers that stand, with the interval that its method ends with."""
-    low, high = wilson(int(stands.sum()), len(stands))
-    return Figure(
-        value=float(stands.mean()),
-        n=len(stands),
-        method=f"{method}; {WILSON}",
-        meaning=meaning,
-        low=low,
-        high=high,
-    )
 
 
 def classes(

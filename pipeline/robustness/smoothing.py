@@ -4,11 +4,12 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.schema import Smoothing
+from pipeline.evaluation import proportions
 from pipeline.evaluation.figures import Figure
 from pipeline.features import identity
 from pipeline.robustness import views
 from pipeline.robustness.certificate import ceiling, certified
-from pipeline.robustness.findings import Findings, figure, row
+from pipeline.robustness.findings import Findings, row
 from pipeline.robustness.sample import Labels
 from pipeline.storage import memo
 
@@ -58,5 +59,5 @@ def _figures(
         f"share of images whose label provably stays under noise, whatever changes by {last:g} in all "
         "(L2, of 255)"
     )
-    certified_there = figure(radii >= last, f"randomized smoothing, {details}", meaning)
+    certified_there = proportions.figure(radii >= last, f"randomized smoothing, {details}", meaning)
     return {f"robustness/certified_l2_{last:g}": certified_there}

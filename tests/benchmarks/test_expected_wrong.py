@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import config
 from pipeline.labels import audit, errors, suspects
 from pipeline.labels.errors import Features, Labelling
 from pipeline.storage import store, table
 
 CHECKED = Path("data/label-check")
+DEFAULTS = Path(__file__).parents[2] / "conf" / "label_check" / "default.yaml"
 PER_CLASS = (10, 25, 100, 300)
 DRAWS = 3
 FRACTIONS = (0.05, 0.1, 0.2)
@@ -33,13 +34,20 @@ def drawn(whole: Labelling, per_class: int, seed: int) -> np.ndarray:
 
 def figures(features: Features, some: Labelling, seed: int) -> pd.DataFrame:
     """The audit's, and a first row of the labels as they are, where 0 are planted."""
-    settings = config.load("label_check").label_check.errors
-    how = {"folds": settings.folds, "C": settings.C, "seed": seed}
+    settings = yaml.safe_load(DEFAULTS.read_text())["errors"]
+    how = {"folds": settings["folds"], "C": settings["C"], "seed": seed}
     probs = errors.out_of_fold(features, some, **how)
-    plain = suspects.named(some, probs, max_fraction=settings.max_fraction)
-    first = audit._figures("none", 0.0, np.zeros(len(features), bool), plain)
+    plain = suspects.named(some, probs, max_fraction=settings["max_fraction"])
+    chances = plain.loc[plain["suspect"], "chance_wrong"]
+    first = {
+        "kind": "none",
+        "fraction": 0.0,
+        "n_suspect": len(chances),
+        "expected_precision": chances.mean() if len(chances) else 0.0,
+        "precision": 0.0,
+    }
     planted = audit.audit(
-        features, some, fractions=FRACTIONS, max_fraction=settings.max_fraction, **how
+        features, some, fractions=FRACTIONS, max_fraction=settings["max_fraction"], **how
     )
     return pd.concat([pd.DataFrame([first]), planted])
 

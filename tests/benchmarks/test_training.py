@@ -91,7 +91,7 @@ def test_a_head_in_lightning_against_a_bare_loop() -> None:
 def test_a_small_cnn_in_lightning_against_a_bare_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setenv("FIELDMARK_WORKERS", "0")
-    labels = [0, 1] * 160
+    labels = [0, 1] * 500
     train = samples(labels, images=draw(labels, px=96))
     cnn = candidate({**SMALL_CNN, "input_px": 96, "width": 16, "blocks": 4}, batch_size=64)
     waits = []
