@@ -148,7 +148,7 @@ def test_an_example_says_what_conf_says(name: str) -> None:
     assert size and float(size[1]) == cfg.max_upload_mb
     assert wait and float(wait[1]) > cfg.timeout_s
     assert text.count("{") == text.count("}")
-    told = re.search(r"In conf/serving/: proxies: \[([^]]*)\], hosts: \[([^]]*)\]", text)
+    told = re.search(r"proxies: \[([^]]*)\], hosts: \[([^]]*)\]", text)
     assert told and told[2] in text.replace(told[0], "")
     settings(proxies=[told[1]], hosts=[told[2]])
 
