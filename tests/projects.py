@@ -59,7 +59,7 @@ def write_project(
     table.write(rows, folder / "data" / "ingest")
     rows = rows.assign(given_label=rows["label"], decision="", split="train", dup_group=rows["id"])
     rows["suspect"] = [i in suspects for i in range(n)]
-    rows["less_suspect"] = [i == 4 for i in range(n)]
+    rows["less_suspect"] = False
     rows["chance_wrong"] = [0.75 if i in suspects else 0.25 for i in range(n)]
     rows["suspect_score"] = [suspects.get(i, ("", 0.1))[1] for i in range(n)]
     rows["suggested_label"] = [suspects.get(i, (label,))[0] for i, label in enumerate(labels)]
