@@ -93,7 +93,11 @@ def test_what_the_model_doubted_is_a_queue_of_its_own(ada: TestClient) -> None:
         "cat",
         pytest.approx(0.6),
     )
-    assert ada.get("/api/summary").json()["kinds"]["abstained"] == {"n": 1, "n_decided": 0, "expected_wrong": None}
+    assert ada.get("/api/summary").json()["kinds"]["abstained"] == {
+        "n": 1,
+        "n_decided": 0,
+        "expected_wrong": None,
+    }
 
 
 def test_the_picture_is_shown(ada: TestClient) -> None:
