@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from pipeline import FieldmarkError
 from pipeline.config import Config
-from pipeline.labels import errors, suspects
+from pipeline.labels import errors, noise, suspects
 from pipeline.labels.errors import Features, Labelling, Labels
 from pipeline.storage import store, table
 
@@ -205,15 +205,7 @@ def _verified(rows: pd.DataFrame, column: str) -> np.ndarray:
 
 def _most_alike(labels: Labels, probs: Float64[np.ndarray, "n k"]) -> Int64[np.ndarray, " k"]:
     """For each class the other one that its images are most likely taken for."""
-    k = probs.shape[1]
-    mean = np.stack(
-        [
-            probs[labels == own].mean(axis=0) if (labels == own).any() else np.zeros(k)
-            for own in range(k)
-        ]
-    )
-    np.fill_diagonal(mean, -1)
-    nearest: Int64[np.ndarray, " k"] = mean.argmax(axis=1)
+    nearest: Int64[np.ndarray, " k"] = noise.likes(labels, probs).argmax(axis=1)
     return nearest
 
 

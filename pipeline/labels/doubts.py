@@ -50,8 +50,7 @@ def _doubted(
     rows = rows.assign(**BLANK)
     for name in ("suspect", "less_suspect"):
         rows.loc[of, name] = verdicts[name].to_numpy() & ~settled
-    for name in ("suspect_score", "chance_wrong"):
-        rows.loc[of, name] = verdicts[name].to_numpy()
-    rows.loc[of & rows["decision"].isin(SETTLED), "chance_wrong"] = 0.0
+    rows.loc[of, "suspect_score"] = verdicts["suspect_score"].to_numpy()
+    rows.loc[of, "chance_wrong"] = verdicts["chance_wrong"].to_numpy() * ~settled
     rows.loc[of, "suggested_label"] = [names[i] for i in verdicts["suggested"]]
     return rows

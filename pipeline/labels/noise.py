@@ -54,8 +54,8 @@ def chance_wrong(
     n, k = pred_probs.shape
     if k < 2 or n == 0:
         return np.zeros(n)
-    likes, shares = _likes(labels, pred_probs), list(_shares(k))
-    explained = [_explained(labels, pred_probs, likes, sharpness) for sharpness in SHARPNESS]
+    alike, shares = likes(labels, pred_probs), list(_shares(k))
+    explained = [_explained(labels, pred_probs, alike, sharpness) for sharpness in SHARPNESS]
     points = list(product(range(len(SHARPNESS)), range(len(shares))))
     weights = np.array(
         [_log_likelihood(explained[i], *shares[j][:2]) + shares[j][2] for i, j in points]
@@ -64,9 +64,9 @@ def chance_wrong(
     chance = np.zeros(n)
     for (i, j), weight in zip(points, weights, strict=True):
         if weight >= UNLIKELY:
-            uniform, alike, _ = shares[j]
-            wrong = explained[i].wrong(uniform, alike)
-            right = (1 - uniform - alike) * explained[i].right
+            uniform, to_likes, _ = shares[j]
+            wrong = explained[i].wrong(uniform, to_likes)
+            right = (1 - uniform - to_likes) * explained[i].right
             chance += weight * wrong / (right + wrong + TINY)
     return chance.clip(0, 1)
 
@@ -85,7 +85,7 @@ def _shares(k: int) -> Iterator[tuple[float, float, float]]:
             yield uniform, alike, float(prior)
 
 
-def _likes(
+def likes(
     labels: Int64[np.ndarray, " n"], pred_probs: Float[np.ndarray, "n k"]
 ) -> Float64[np.ndarray, "k k"]:
     """What each class (row) is taken for, its own images left out; rows sum to 1."""
@@ -96,14 +96,14 @@ def _likes(
     ]
     others = np.stack(means).astype(np.float64) + TINY
     np.fill_diagonal(others, 0)
-    likes: Float64[np.ndarray, "k k"] = others / others.sum(axis=1, keepdims=True)
-    return likes
+    shares: Float64[np.ndarray, "k k"] = others / others.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _explained(
     labels: Int64[np.ndarray, " n"],
     pred_probs: Float[np.ndarray, "n k"],
-    likes: Float64[np.ndarray, "k k"],
+    alike: Float64[np.ndarray, "k k"],
     sharpness: float,
 ) -> Explained:
     parts = []
@@ -113,7 +113,7 @@ def _explained(
         probs = softmax(sharpness * np.log(some + TINY), axis=1)
         right = probs[np.arange(len(own)), own]
         anything = (1 - right) / (probs.shape[1] - 1)
-        parts.append((right, anything, (probs * likes.T[own]).sum(axis=1)))
+        parts.append((right, anything, (probs * alike.T[own]).sum(axis=1)))
     return Explained(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
