@@ -81,7 +81,7 @@ repository:
 	  || { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@echo "Installing the environment: some 7 GB on Linux, one to several minutes, only this once"
+	@echo "Installing the environment: some 8 GB on Linux, one to several minutes, only this once"
 	@awk '/^[^ ]/ {left_out = $$0 ~ "^($(LEFT_OUT))=="} !left_out' requirements.lock > .venv/requirements.txt
 	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes .venv/requirements.txt
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .

@@ -67,11 +67,15 @@ def _preview(source: str | None, images: str | None) -> str:
 
 
 def _lines_that_use_it(source: str | None, images: str | None) -> list[str]:
-    """The lines of params.yaml that would use the source and the place that were looked at."""
+    """The lines of params.yaml that would use the source and the place that were looked at; none for
+    what is in use.
+    """
     import json
 
-    from pipeline.config import PARAMS
+    from pipeline.config import PARAMS, in_use, read_yaml
 
+    if in_use(read_yaml(PARAMS), "ingest") == source:
+        source = None
     if not (source or images):
         return []
     lines = [f"images: {json.dumps(images, ensure_ascii=False)}"] if images else []

@@ -15,11 +15,13 @@ from pipeline.config.checks import check_targets as check_targets
 from pipeline.config.checks import inputs as inputs
 from pipeline.config.compose import PLAIN as PLAIN
 from pipeline.config.compose import Config as Config
+from pipeline.config.compose import in_use as in_use
 from pipeline.config.compose import load as load
 from pipeline.config.compose import project as project
 from pipeline.config.compose import wiring as wiring
 from pipeline.config.files import PARAMS as PARAMS
 from pipeline.config.files import groups as groups
+from pipeline.config.files import read_yaml as read_yaml
 from pipeline.config.places import STATE as STATE
 from pipeline.config.places import cache_folder as cache_folder
 from pipeline.config.places import home as home

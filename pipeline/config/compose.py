@@ -86,7 +86,7 @@ def load(*sections: str, use: Mapping[str, str] | None = None) -> Config:
 
     Raises FieldmarkError naming the file, the key and the nearest valid names; every section is
     checked, so that a slip in a late stage stops the first one. `use` selects another file for a
-    section, without overrides.
+    section, without overrides; what params.yaml says about a file that is in use stays.
     """
     whole = _load(digest(), tuple((use or {}).items()))
     messages.check_names(dict.fromkeys(sections), list(vars(whole)), PARAMS)
@@ -98,7 +98,8 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
     """All sections; `version` is that of the files (see digest), which are read anew only after
     a change.
     """
-    params = read_yaml(PARAMS) | {name: {"use": file} for name, file in use}
+    params = read_yaml(PARAMS)
+    params |= {name: {"use": file} for name, file in use if in_use(params, name) != file}
     names = [*PLAIN, *groups(), CANDIDATES]
     messages.check_names(params, names, PARAMS)
     if missing := [name for name in names if name not in params]:
@@ -118,6 +119,12 @@ def _load(version: str, use: tuple[tuple[str, str], ...]) -> Config:
         for name in params[CANDIDATES]
     }
     return Config(**values)
+
+
+def in_use(params: Mapping[str, Any], section: str) -> Any:
+    """The file that the content of params.yaml names for a section; None where it names none."""
+    given = params.get(section)
+    return given.get("use") if isinstance(given, dict) else None
 
 
 def project() -> str:

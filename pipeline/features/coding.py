@@ -74,7 +74,7 @@ class Coded(nn.Module, ABC):
         parts = []
         with torch.inference_mode():
             for i in chosen.tolist():
-                points = self.points(torch.from_numpy(np.ascontiguousarray(images[i]))[None])
+                points = self.points(torch.from_numpy(np.array(images[i]))[None])
                 rows = points.reshape(-1, self.size).numpy()
                 rows = rows[np.abs(rows).sum(1) > 0]
                 parts.append(rows[np.sort(random.permutation(len(rows))[:each])])

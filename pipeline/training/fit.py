@@ -28,7 +28,7 @@ from pipeline.training.samples import Samples
 from pipeline.training.solve import Described
 
 COMPUTED_BY = ("FIELDMARK_ACCELERATOR", "FIELDMARK_PRECISION")
-# The kinds of head that are solved for at once, and by what; all others learn in steps.
+# The kinds of head that are fitted by a solver, and by what; all others learn in steps.
 AT_ONCE: Mapping[str, Callable[[nn.Sequential, Candidate, Described, int], Epoch]] = {
     "svm": solve.svm,
     "svm_rbf": solve.svm_rbf,

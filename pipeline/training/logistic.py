@@ -1,4 +1,4 @@
-"""A logistic regression as a head, solved for at once: its strength by cross-validation.
+"""A logistic regression as a head, fitted by a solver: its strength by cross-validation.
 
 Axes: n images, v views of each, d features, k classes, r rows.
 """

@@ -1,6 +1,6 @@
 """The loss that networks and heads learn by in steps: cross-entropy. Axes: n images, k classes.
 
-Heads that are solved for at once have theirs in solve.py and logistic.py; what a defence makes of
+Heads that are fitted by a solver have theirs in solve.py and logistic.py; what a defence makes of
 this one stands in defenses/objectives.py.
 """
 

@@ -1,4 +1,4 @@
-"""Heads that are solved for at once instead of in steps: support vector machines; logistic.py holds
+"""Heads that are fitted by a solver instead of in steps: support vector machines; logistic.py holds
 another one.
 
 Axes: n images, v views of each, d features, k classes, r rows.

@@ -54,6 +54,22 @@ def test_the_lines_of_params_yaml_that_would_use_a_folder_are_printed_and_do_so(
     assert keys == ["images", "ingest", "augment"]
 
 
+@pytest.mark.usefixtures("project")
+def test_a_listing_that_is_in_use_is_looked_at_with_the_columns_of_params_yaml() -> None:
+    Path("birds").mkdir()
+    for name in ("cat", "dog"):
+        Path("birds", f"{name}.png").write_bytes(grey(len(name) + ord(name[0]))())
+    Path("birds", "labels.csv").write_text("filename,species\ncat.png,cat\ndog.png,dog\n")
+    lines = Path("params.yaml").read_text(encoding="utf-8").splitlines()
+    used = "ingest: {use: listing, source: {path_column: filename, label_column: species}}"
+    kept = [line for line in lines if not line.startswith("ingest:")]
+    Path("params.yaml").write_text("\n".join([*kept, used]))
+    command = ["ingest", "--check", "listing", "--images", "birds"]
+    report = CliRunner().invoke(cli.app, command).stdout
+    assert "2 files in 2 classes" in report
+    assert report.endswith('these lines of params.yaml would use it:\n  images: "birds"\n')
+
+
 def test_it_says_what_would_be_taken_in_by_class_and_split() -> None:
     report = lines(
         Item("a", grey(1), "cat", given_split="train"),

@@ -1,4 +1,4 @@
-"""Heads that are solved for at once, and extractors that learn before they describe."""
+"""Heads that are fitted by a solver, and extractors that learn before they describe."""
 
 import re
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ class Rung(Section):
     train_fraction: float = Field(gt=0, le=1)
     """Fraction of the training images of every class; the same images for every candidate."""
     epochs_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Fraction of the candidate's own epochs; one epoch at least. Heads that are solved for at once
+    """Fraction of the candidate's own epochs; one epoch at least. Heads that are fitted by a solver
     have none.
     """
     one_view: bool = False
