@@ -7,13 +7,19 @@ from pathlib import Path
 import typer
 
 from pipeline.commands import production, project, serving, stages
-from pipeline.runs import failures, surroundings
+from pipeline.runs import failures, processes, surroundings
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 for _module in (stages, project, serving, production):
     app.add_typer(_module.app)
+
+
+def program() -> None:
+    """The process of the command."""
+    with processes.without_teardown():
+        main()
 
 
 def main() -> None:
@@ -40,4 +46,4 @@ def _run_the_code_here() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -62,3 +62,35 @@ def test_a_stage_whose_dvc_is_gone_before_it_looks_does_not_start(tmp_path: Path
         lambda: message.exists() and "is gone; run `dvc repro` again" in message.read_text(),
         "the orphan's word",
     )
+
+
+PROGRAM = """
+import atexit, sys
+from pipeline.runs import processes
+class Slow:
+    def __del__(self): print("taken apart")
+keep = Slow()
+with processes.without_teardown():
+    atexit.register(print, "exit handlers ran")
+    print("done")
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "left"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(3)", 3, "taken apart\n"),
+        ("raise ValueError", 1, "taken apart\n"),
+    ],
+)
+def test_a_program_that_succeeded_ends_without_taking_its_objects_apart(
+    end: str, code: int, left: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(end=end)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code
+    assert ended.stdout == f"done\nexit handlers ran\n{left}"
