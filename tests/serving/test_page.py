@@ -293,6 +293,11 @@ def test_the_monitor_shows_what_was_asked_wide_and_on_a_phone(
                 "el.getBoundingClientRect().width)"
             )
             assert len(sizes) == 3 + 5 and min(sizes) > 100
+            cut = page.execute_script(
+                "return [...document.querySelectorAll('.mix .number')].filter((el) => {"
+                "el.textContent = '100.0 %'; return el.scrollWidth > el.clientWidth; }).length"
+            )
+            assert cut == 0
             assert (
                 page.execute_script("return document.querySelector('path.bar').getBBox().height")
                 > 10
