@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.commands import production, project, serving, stages
+from pipeline.commands import production, project, serving, stages, waiting
 from pipeline.runs import failures, processes, surroundings
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ def main() -> None:
     """Run the command; an error that the user can put right is one line, without a traceback."""
     surroundings.settle()
     _run_the_code_here()
+    if sys.argv[1:] and sys.argv[1] not in stages.STAGES and "--help" not in sys.argv:
+        waiting.say()
     with failures.in_one_line():
         app(prog_name="fieldmark")  # a copy of the project runs it as a module
 
