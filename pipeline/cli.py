@@ -26,7 +26,8 @@ def main() -> None:
     """Run the command; an error that the user can put right is one line, without a traceback."""
     surroundings.settle()
     _run_the_code_here()
-    if sys.argv[1:] and sys.argv[1] not in stages.STAGES and "--help" not in sys.argv:
+    command = sys.argv[1:]
+    if command and not (len(command) == 1 and command[0] in stages.STAGES):
         waiting.say()
     with failures.in_one_line():
         app(prog_name="fieldmark")  # a copy of the project runs it as a module

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import beta
 
 
 @dataclass(frozen=True)
@@ -76,4 +75,6 @@ def _guaranteed(
 
 def _upper(errors: int, n: int, delta: float) -> float:
     """The one-sided Clopper-Pearson bound of an error rate."""
+    from scipy.stats import beta  # which takes a second
+
     return 1.0 if errors >= n else float(beta.ppf(1 - delta, errors + 1, n - errors))

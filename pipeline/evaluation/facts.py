@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import betabinom
 
 from pipeline.config.schema import Evaluate
 from pipeline.evaluation import conformal, places, slices
@@ -131,6 +130,8 @@ def of_sets(measured: pd.DataFrame, level: float) -> list[SetFacts]:
 
 
 def _chance(coverage: float, n: int, n_calibration: int, level: float) -> float:
+    from scipy.stats import betabinom  # which takes a second
+
     rank = conformal.rank(n_calibration, level)
     if rank > n_calibration:
         return 1.0  # the class is in every set

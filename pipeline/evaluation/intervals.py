@@ -8,7 +8,6 @@ from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from pipeline.evaluation.metrics import Labels, Probs, checked
 from pipeline.evaluation.statistics import Statistic, f1_of_classes, statistic
@@ -90,6 +89,8 @@ def corrected_half_width(
 
     0 where the figures show no spread.
     """
+    from scipy import stats  # which takes a second
+
     n = len(values)
     variance = float(values.var(ddof=1)) if n > 1 else 0.0
     if not variance:

@@ -9,13 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int64
-from sklearn.metrics import (
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-    recall_score,
-    roc_auc_score,
-)
 
 from pipeline import FieldmarkError
 
@@ -37,6 +30,8 @@ def summary(labels: Labels, probs: Probs) -> dict[str, float]:
 
     Raises FieldmarkError without images, ValueError for labels or probabilities out of range.
     """
+    from sklearn.metrics import f1_score, recall_score, roc_auc_score  # which takes a second
+
     probs = checked(labels, probs)
     predicted = probs.argmax(axis=1)
     present = np.unique(labels)
@@ -64,6 +59,8 @@ def per_class(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFr
     most_confused_with is the class that most of the wrongly classified images get, "" where there
     are none.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     probs = checked(labels, probs)
     class_indices = np.arange(len(classes))
     predicted = probs.argmax(axis=1)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.stats import binomtest
 
 from pipeline.evaluation.figures import Figure
 
@@ -11,6 +10,8 @@ LEVEL = 0.95  # of the intervals; part of the figures' definition, not a setting
 
 def wilson(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval of a share (Wilson 1927); 0 to 1 without a case."""
+    from scipy.stats import binomtest  # which takes a second
+
     if n == 0:
         return 0.0, 1.0
     low, high = binomtest(right, n).proportion_ci(level, method="wilson")

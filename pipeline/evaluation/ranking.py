@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
+from scipy.special import expit, logit, ndtri
 
 from pipeline.evaluation.metrics import Labels, Probs, checked
 from pipeline.evaluation.proportions import wilson
@@ -37,6 +35,8 @@ def table(labels: Labels, probs: Probs, classes: Sequence[str], level: float) ->
     Boyd, Eng and Page (ECML 2013, section 3.2). A perfect ranking gets the Wilson interval of as
     many successes as the class has images.
     """
+    from sklearn.metrics import average_precision_score  # which takes a second
+
     probs, rows = checked(labels, probs), []
     for c in judged(labels, probs.shape[1]):
         own, scores = labels == c, probs[:, c]
@@ -50,6 +50,8 @@ def table(labels: Labels, probs: Probs, classes: Sequence[str], level: float) ->
 
 def roc(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
     """Columns class, false_positive_rate, true_positive_rate: the curves, class after class."""
+    from sklearn.metrics import roc_curve  # which takes a second
+
     probs = checked(labels, probs)
     parts = []
     for c in judged(labels, probs.shape[1]):
@@ -61,6 +63,8 @@ def roc(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
 
 def precision_recall(labels: Labels, probs: Probs, classes: Sequence[str]) -> pd.DataFrame:
     """Columns class, recall, precision: the curves, class after class, by rising recall."""
+    from sklearn.metrics import precision_recall_curve  # which takes a second
+
     probs = checked(labels, probs)
     parts = []
     for c in judged(labels, probs.shape[1]):
@@ -80,7 +84,7 @@ def logit_interval(value: float, deviation: float, n: int, level: float) -> Boun
     """
     if deviation <= 0 or not 0 < value < 1:
         return wilson(round(value * n), n, level)
-    half = norm.ppf((1 + level) / 2) * deviation / (value * (1 - value))
+    half = ndtri((1 + level) / 2) * deviation / (value * (1 - value))
     return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
 
@@ -89,6 +93,8 @@ def area(own: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> tuple[
 
     DeLong, DeLong and Clarke-Pearson (Biometrics 1988). A side with a single image adds no spread.
     """
+    from scipy.stats import rankdata  # which takes a second
+
     positive, negative = scores[own], scores[~own]
     m, rest = len(positive), len(negative)
     ranks = rankdata(np.concatenate([positive, negative]))

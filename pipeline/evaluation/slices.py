@@ -9,7 +9,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy.stats import hypergeom
 
 from pipeline.evaluation.proportions import wilson
 
@@ -164,6 +163,8 @@ def _chance(
     part: pd.DataFrame, whole_right: int | np.ndarray, whole_n: int | np.ndarray
 ) -> Float[np.ndarray, " m"]:
     """The probability of so few right answers in a part, where it is no weaker than the rest."""
+    from scipy.stats import hypergeom  # which takes a second
+
     right, n = part["right"].to_numpy(), part["n"].to_numpy()
     chance: Float[np.ndarray, " m"] = hypergeom.cdf(right, whole_n, whole_right, n)
     return chance.astype(np.float64)

@@ -1,13 +1,14 @@
 """The accuracy of a version: estimated from its confidence, and counted by people's labels."""
 
 import pandas as pd
-from scipy.stats import binomtest
 
 FEWEST = 50  # answers from which an accuracy is estimated without labels
 
 
 def above(k: int, n: int, limit: float) -> bool:
     """Whether k of n cases exceed the rate `limit` by more than chance: exact test, level 2.5 %."""
+    from scipy.stats import binomtest  # which takes a second
+
     return n > 0 and bool(binomtest(k, n, limit, alternative="greater").pvalue < 0.025)
 
 

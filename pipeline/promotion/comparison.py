@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime as ort
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from scipy.stats import binomtest
 
 from pipeline import FieldmarkError, one_line
 from pipeline.config import Config
@@ -37,6 +36,8 @@ class Pair:
 
         The exact McNemar test, one-sided (McNemar 1947).
         """
+        from scipy.stats import binomtest  # which takes a second
+
         differing = self.gained + self.lost
         return (
             float(binomtest(self.lost, differing, alternative="greater").pvalue)

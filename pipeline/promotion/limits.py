@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipeline.config.schema import Promotion
 from pipeline.evaluation.crossval import PREFIX
@@ -16,7 +16,7 @@ from pipeline.evaluation.proportions import LEVEL, wilson
 from pipeline.exported.tags import METRICS
 
 CROSSED, CROSSED_N = f"{PREFIX}/accuracy", f"{PREFIX}/n"
-Z = float(norm.ppf((1 + LEVEL) / 2))
+Z = float(ndtri((1 + LEVEL) / 2))
 
 Tags = Mapping[str, str]
 
