@@ -58,6 +58,16 @@ class SetFacts(Fact):
     chance: float
 
 
+class DamageFacts(Fact):
+    """Kinds of damage to pictures, the worst first, and the mean accuracy under each; below the floor
+    the model counts as broken.
+    """
+
+    kinds: list[str]
+    accuracies: list[float]
+    floor: float
+
+
 class Facts(Fact):
     """All of them. `min_n`: classes and slices with fewer test images are not judged.
 
@@ -66,7 +76,7 @@ class Facts(Fact):
     near-duplicate that the model learned from. more_photos: whether more photos would help, in a
     sentence of model-search, or "". warnings: why figures of robustness are too good. promises: what
     was promised, and what leaving out places gave. cross_validated: None where the test images are
-    enough. place_columns: metadata that may name places.
+    enough. place_columns: metadata that may name places. damage: None where it was not measured.
     """
 
     min_n: int
@@ -85,6 +95,7 @@ class Facts(Fact):
     promises: Promises | None = None
     cross_validated: CrossValidated | None = None
     place_columns: list[str] = []
+    damage: DamageFacts | None = None
 
 
 def of_classes(per_class: pd.DataFrame, predicted: np.ndarray) -> list[ClassFacts]:
@@ -138,6 +149,16 @@ def _chance(coverage: float, n: int, n_calibration: int, level: float) -> float:
     return float(betabinom.cdf(round(coverage * n), n, rank, n_calibration + 1 - rank))
 
 
+def _of_damage(breaking: pd.DataFrame | None, settings: Evaluate) -> DamageFacts | None:
+    if breaking is None or not settings.robustness:
+        return None
+    return DamageFacts(
+        kinds=breaking["corruption"].tolist(),
+        accuracies=breaking["accuracy"].tolist(),
+        floor=settings.robustness.corruptions.floor,
+    )
+
+
 def leaked(label_check: Path) -> int:
     """Test images with a near-duplicate among those that the model was made from."""
     rows = table.read(label_check, ["id", "split"])
@@ -172,9 +193,11 @@ def gather(
     warnings: Sequence[str] = (),
     promises: Promises | None = None,
     cross_validated: CrossValidated | None = None,
+    breaking: pd.DataFrame | None = None,
 ) -> Facts:
     """tables: as `measuring.measured` returns them; folders: label_check and model_search; warnings:
-    those of robustness; promises: of training/places; cross_validated: of training/crossval.
+    those of robustness; promises: of training/places; cross_validated: of training/crossval; breaking:
+    robustness/natural's, None where nothing was damaged.
     """
     rows = answers.rows
     label_columns = slices.label_columns(rows)
@@ -185,6 +208,7 @@ def gather(
         weaker=of_slices(tables["slices"]),
         small_slices=slices.too_small(slices.columns(rows), min_n=settings.min_slice),
         label_columns=label_columns,
+        damage=_of_damage(breaking, settings),
         promises=promises,
         cross_validated=cross_validated,
         place_columns=places.candidates(rows, label_columns),

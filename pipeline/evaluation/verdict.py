@@ -6,7 +6,13 @@ urgent give way, and stand among the caveats.
 
 from collections.abc import Callable
 
-from pipeline.evaluation import crossval_rules, place_rules, region_rules, rules
+from pipeline.evaluation import (
+    crossval_rules,
+    place_rules,
+    region_rules,
+    robust_rules,
+    rules,
+)
 from pipeline.evaluation.facts import Facts
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.rules import Sentence
@@ -23,8 +29,10 @@ RULES: tuple[Rule, ...] = (
     region_rules.where_it_looked,
     place_rules.new_place,
     rules.masked_defence,
+    robust_rules.attacked,
     rules.missed,
     rules.weak_slices,
+    robust_rules.damaged,
     rules.unstable,
     rules.confidence,
     place_rules.promises,
@@ -36,7 +44,9 @@ RULES: tuple[Rule, ...] = (
 GIVE_WAY = (
     place_rules.promises,
     region_rules.where_it_looked,
+    robust_rules.attacked,
     rules.confidence,
+    robust_rules.damaged,
     rules.unstable,
     crossval_rules.cross_validated,
     rules.more_photos,

@@ -60,7 +60,8 @@ def run(
     figures |= regions.measured(trained, test, settings.regions, cfg.preprocess.fit, seed, out)
     earlier = {"label_check": label_check, "model_search": model_search}
     robust = robustness(trained, test.images, test.labels, classes, settings.robustness, seed, out)
-    known = facts.gather(test, measured, earlier, settings, robust.warnings, promises, done)
+    beside = (robust.warnings, promises, done, robust.breaking)
+    known = facts.gather(test, measured, earlier, settings, *beside)
     cautions = caveats.caveats(test.rows, winner, label_check, model_search)
     remarks = [*robust.warnings, *robust.notes, *cautions]
     about = evidence.of_test_images(classes, len(test.rows), settings.bootstrap.level)
