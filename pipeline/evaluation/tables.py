@@ -80,6 +80,7 @@ def _write_worst(
         f"{row.label}, not {row.predicted} ({row.confidence:.2f})"
         for row in mistakes.itertuples(index=False)
     ]
-    if captions:
-        sheet = sheets.sheet(list(pictures), captions, columns=6, cell_px=160)
-        (out / "plots" / "worst.png").write_bytes(sheet)
+    if not captions:  # `dvc plots show` wants the file none the less
+        pictures, captions = np.full((1, 1, 1, 3), 255, np.uint8), ["no mistakes"]
+    sheet = sheets.sheet(list(pictures), captions, columns=6, cell_px=160)
+    (out / "plots" / "worst.png").write_bytes(sheet)
