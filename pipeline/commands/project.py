@@ -113,8 +113,17 @@ def review(
         typer.Option(min=0, max=65535, help="The port, on this machine only; 0 picks a free one."),
     ] = 8421,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+    controls: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=500,
+            help="Mix so many images of known labels among the suspects, half with a wrong label, half "
+            "with a wrong suggestion; the page says in the end how many were seen.",
+        ),
+    ] = 0,
 ) -> None:
     """Settle labels and label images on a local page; `dvc repro` applies the decisions."""
     from pipeline.review import server
 
-    server.serve(by=by, port=port, browser=browser)
+    server.serve(by=by, port=port, browser=browser, controls=controls)

@@ -17,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from pipeline import FieldmarkError, config, one_line
 from pipeline.review import entry
 from pipeline.review.board import Board
+from pipeline.review.controls import ControlledBoard
 from pipeline.review.learner import Learner
 from pipeline.review.messages import (
     AT_ONCE,
@@ -45,15 +46,22 @@ HEADERS = {**pages.HEADERS, "Cross-Origin-Opener-Policy": "same-origin"}
 Call = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(project_folder: Path, by: str, token: str, *, blur_faces: bool = False) -> FastAPI:
-    """The application; requests need the token.
+def create_app(
+    project_folder: Path, by: str, token: str, *, blur_faces: bool = False, controls: int = 0
+) -> FastAPI:
+    """The application; requests need the token. controls: how many control images stand among the
+    suspects.
 
     Raises FieldmarkError where label-check has not run.
     """
     app = FastAPI(
         title="Fieldmark review", docs_url=None, redoc_url=None, responses={409: {"model": Problem}}
     )
-    board = Board(project_folder, by, blur_faces=blur_faces)
+    board = (
+        ControlledBoard(project_folder, by, controls, blur_faces=blur_faces)
+        if controls
+        else Board(project_folder, by, blur_faces=blur_faces)
+    )
     app.state.learner = Learner(board)
     _guard(app, token)
     _show(app, Pictures(project_folder / "data" / "ingest", board.picture))
@@ -171,31 +179,35 @@ def _write(app: FastAPI, board: Board) -> None:
 def _summary(board: Board) -> Summary:
     when, rows = board.last_action()
     kinds = {
-        kind: Progress(n=n, n_decided=decided, expected_wrong=board.findings.expected_wrong(kind))
+        kind: Progress(n=n, n_decided=decided, expected_wrong=board.expected_wrong(kind))
         for kind, (n, decided) in board.counts().items()
     }
     ids = [board.findings.ids[row] for row in rows]
     return Summary(
-        by=board.by, classes=board.classes(), kinds=kinds, last=Action(when=when, ids=ids)
+        by=board.by,
+        classes=board.classes(),
+        kinds=kinds,
+        last=Action(when=when, ids=ids),
+        care=board.care(),
     )
 
 
 def _item(board: Board, learner: Learner, row: int) -> Item:
-    values = board.findings.rows.iloc[row]
+    values, shown = board.findings.rows.iloc[row], board.shown(row)
     votes = [
         VoteOut(by=vote.by, decision=vote.decision, label=vote.label, when=vote.when)
         for vote in board.votes.get(row, [])
     ]
-    suggested, chance = values["suggested_label"], 0.0
+    suggested, chance = shown.suggested_label, 0.0
     if not values["given_label"] and row not in board.findings.predicted:
         suggested, chance = learner.proposed(row)
     return Item(
         id=values["id"],
-        name=values["name"],
-        label=values["given_label"],
+        name=shown.name,
+        label=shown.label,
         suggested_label=suggested,
         chance=chance,
-        suspect_score=values["suspect_score"],
+        suspect_score=shown.suspect_score,
         kinds=board.kinds_of(row),
         width_px=values["width"],
         height_px=values["height"],

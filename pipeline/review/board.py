@@ -7,19 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import FieldmarkError
 from pipeline.feedback.inbox import class_name
 from pipeline.labels import decisions
 from pipeline.labels.decisions import Line, Spoken
 from pipeline.review import findings
 from pipeline.review.arrivals import Arrivals
-from pipeline.review.votes import OWN_KINDS, Votes, in_conflict, is_left_out, rows_of_kind
+from pipeline.review.findings import Shown
+from pipeline.review.votes import OWN_KINDS, Refused, Votes, in_conflict, is_left_out, rows_of_kind
 
 LATER = timedelta(milliseconds=1)
-
-
-class Refused(FieldmarkError):
-    """An invalid decision; the message says why, and the page shows it."""
 
 
 class Board:
@@ -84,6 +80,18 @@ class Board:
             if kind != "decided"
         }
         return {**checked, **own, "decided": (len(self.votes), 0)}
+
+    def expected_wrong(self, kind: str) -> float | None:
+        """How many labels of a kind are expected to be wrong; None for a kind that doubts none."""
+        return self.findings.expected_wrong(kind)
+
+    def shown(self, row: int) -> Shown:
+        """What the page shows of an image."""
+        return self.findings.shown(row)
+
+    def care(self) -> str:
+        """What control images say of the person; "" without any, see controls.py."""
+        return ""
 
     def kinds_of(self, row: int) -> list[str]:
         """All kinds of findings on one image."""
@@ -180,10 +188,7 @@ class Board:
     def _merge(self) -> None:
         self.findings = findings.with_feedback(self._checked, self._waiting)
         self._members = {kind: set(rows) for kind, rows in self.findings.kinds.items()}
-        self._given = {
-            *self.findings.rows["given_label"].unique(),
-            *self.findings.rows["label"].unique(),
-        }
+        self._given = {*self.findings.rows[["given_label", "label"]].to_numpy().ravel()}
 
     def _settle(self, rows: Sequence[int]) -> None:
         """Keep images from feedback in data/feedback as long as people agree on their label."""

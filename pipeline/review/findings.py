@@ -6,6 +6,7 @@ Axes: n images, d dimensions of an embedding, k neighbours.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,15 @@ SCORES = {
 PRESENT = "run `dvc repro label-check` first, in the folder that holds dvc.yaml"
 
 
+class Shown(NamedTuple):
+    """What the page shows of an image beside its pixels."""
+
+    name: str
+    label: str
+    suggested_label: str
+    suspect_score: float
+
+
 @dataclass(frozen=True)
 class Findings:
     """All images of the page, and what is doubtful about them.
@@ -46,6 +56,16 @@ class Findings:
     kinds: dict[str, list[int]]
     row_of: dict[str, int]
     predicted: dict[int, str] = field(default_factory=dict)
+
+    def shown(self, row: int) -> Shown:
+        """What the page shows of an image."""
+        values = self.rows.iloc[row]
+        return Shown(
+            name=values["name"],
+            label=values["given_label"],
+            suggested_label=values["suggested_label"],
+            suspect_score=values["suspect_score"],
+        )
 
     def expected_wrong(self, kind: str) -> float | None:
         """How many labels of this kind are expected to be wrong; None for a kind that doubts none."""

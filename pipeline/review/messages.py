@@ -71,6 +71,7 @@ class Summary(BaseModel):
     classes: list[str]
     kinds: dict[str, Progress]
     last: Action
+    care: str = Field(description="what control images say, once all are answered; else empty")
 
 
 class Decision(BaseModel):

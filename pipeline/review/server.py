@@ -16,14 +16,14 @@ from pipeline.runs import processes
 HOST = "127.0.0.1"
 
 
-def serve(*, by: str, port: int, browser: bool) -> None:
+def serve(*, by: str, port: int, browser: bool, controls: int) -> None:
     """Serve the project of the working folder until Ctrl-C.
 
-    An empty `by` means git's user.name or the name of the account. Raises FieldmarkError where label-check has not run, or the port is taken.
+    controls: see controls.py. An empty `by` means git's user.name or the name of the account. Raises FieldmarkError where label-check has not run, or the port is taken.
     """
     person = by.strip() or processes.person()
     token = entry.token(Path(config.STATE) / "review-token")
-    app = create_app(Path.cwd(), person, token, blur_faces=_blur_faces())
+    app = create_app(Path.cwd(), person, token, blur_faces=_blur_faces(), controls=controls)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,6 +1,12 @@
 """What people decided: for each row its votes, the last decision of each person, by time."""
 
+from pipeline import FieldmarkError
 from pipeline.labels.decisions import Line
+
+
+class Refused(FieldmarkError):
+    """An invalid decision; the message says why, and the page shows it."""
+
 
 Votes = dict[int, list[Line]]
 OWN_KINDS = ("conflict", "unsure", "decided")  # kinds that follow from votes, not from findings
