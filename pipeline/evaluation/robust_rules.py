@@ -8,6 +8,14 @@ RADIUS = "robustness/adversarial_linf"  # and the largest change of a channel, o
 USEFUL = 0.5  # what must surely be left under attack before that is called withstanding
 
 
+def masked_defence(figures: Figures, facts: Facts) -> Sentence | None:
+    """A defence that only hides its gradients."""
+    if not facts.warnings:
+        return None
+    text = f"Do not believe its figures of robustness. {facts.warnings[0]}"
+    return Sentence(kind="beware", words=text)
+
+
 def attacked(figures: Figures, facts: Facts) -> Sentence | None:
     """How large a change, made to deceive it, the model withstands."""
     left = sorted(

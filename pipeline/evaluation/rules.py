@@ -115,14 +115,6 @@ def border(figures: Figures, facts: Facts) -> Sentence | None:
     return Sentence(kind="beware", words=text)
 
 
-def masked_defence(figures: Figures, facts: Facts) -> Sentence | None:
-    """A defence that only hides its gradients."""
-    if not facts.warnings:
-        return None
-    text = f"Do not believe its figures of robustness. {facts.warnings[0]}"
-    return Sentence(kind="beware", words=text)
-
-
 def missed(figures: Figures, facts: Facts) -> Sentence | None:
     """The class that is missed most, in counts."""
     judged = [each for each in _judged(facts) if each.recall and each.high >= DEAD_BELOW]
@@ -200,6 +192,9 @@ def labels(figures: Figures, facts: Facts) -> Sentence | None:
     """Labels to review next."""
     if not facts.doubted:
         return None
+    if round(facts.doubted_wrong) == 0:
+        text = f"Of the {facts.doubted} labels most in doubt less than one is expected to be wrong."
+        return Sentence(kind="trust", words=text)
     text = (
         f"Review the {facts.doubted} labels in doubt next: fieldmark review. About "
         f"{facts.doubted_wrong:.0f} of them are expected to be wrong; {facts.doubted_test} are of test "

@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
     rules.border,
     region_rules.where_it_looked,
     place_rules.new_place,
-    rules.masked_defence,
+    robust_rules.masked_defence,
     robust_rules.attacked,
     rules.missed,
     rules.weak_slices,

@@ -200,6 +200,8 @@ def test_labels_to_review_photos_to_take_and_classes_too_small_are_named() -> No
     said = words(*judged(labels, answers, **known))
     assert "Review the 42 labels in doubt next" in said and "About 30 of them" in said
     assert "More photos of owls would help." in said
+    said = words(*judged(labels, answers, **known | {"doubted_wrong": 0.4}))
+    assert "Review" not in said and "42 labels most in doubt less than one" in said
     assert f"Too few test images to judge “owl” ({(labels == 2).sum()})" in said
 
 
