@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from pipeline.config.schema import Attacks
 from pipeline.features import identity
@@ -56,6 +57,10 @@ class Outcome:
     radius: float
     stands: Stands
     as_file: Stands
+
+    def __str__(self) -> str:
+        left = f"{self.stands.sum()} of {len(self.stands)} images stay right"
+        return f"{self.plan.name}, radius {self.radius:g} of 255: {left}"
 
 
 def plans(settings: Attacks) -> list[Plan]:
@@ -138,7 +143,9 @@ class Target:
                 now = self.attacked(plan, radius, rows)
                 stands[rows] &= now["stands"]
                 as_file[rows] &= now["as_file"]
-                yield Outcome(plan, radius, stands.copy(), as_file.copy())
+                outcome = Outcome(plan, radius, stands.copy(), as_file.copy())
+                print(f"  {outcome}", flush=True)
+                yield outcome
 
     def alone(self, plan: Plan, radius: float, rows: np.ndarray) -> Outcome:
         """One attack on some of the images, whatever others did."""
@@ -146,14 +153,17 @@ class Target:
         right = np.flatnonzero(stands)
         now = self.attacked(plan, radius, rows[right])
         stands[right], as_file[right] = now["stands"], now["as_file"]
-        return Outcome(plan, radius, stands, as_file)
+        outcome = Outcome(plan, radius, stands, as_file)
+        print(f"  alone: {outcome}", flush=True)
+        return outcome
 
     def attacked(self, plan: Plan, radius: float, rows: np.ndarray) -> memo.Arrays:
         """stands and as_file of these rows; from the memo, where it has them: some at a time, so that
         a long attack that was killed goes on.
         """
         starts = range(0, max(len(rows), 1), KEPT)
-        parts = [self._kept(plan, radius, rows[start : start + KEPT]) for start in starts]
+        progress = tqdm(starts, plan.name, unit="part", mininterval=1, disable=len(starts) == 1)
+        parts = [self._kept(plan, radius, rows[start : start + KEPT]) for start in progress]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _kept(self, plan: Plan, radius: float, rows: np.ndarray) -> memo.Arrays:

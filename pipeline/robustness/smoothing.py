@@ -2,6 +2,7 @@
 
 import numpy as np
 from torch import nn
+from tqdm import tqdm
 
 from pipeline.config.schema import Smoothing
 from pipeline.evaluation import proportions
@@ -24,7 +25,7 @@ def measure(
     weights = identity.fingerprint(one)
     radii = np.full(len(images), -1.0)  # of the label; -1 where it has no certificate
     abstained = 0
-    for i, image in enumerate(images):
+    for i, image in enumerate(tqdm(images, "certificates", unit="image", mininterval=1)):
         asked = {**settings.model_dump(exclude={"images", "radii"}), "seed": seed + i}
         key = memo.key(
             {**asked, "weights": weights}, image, code=CODE, libraries=("torch", "scipy")

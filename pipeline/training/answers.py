@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import softmax
+from tqdm import tqdm
 
 from pipeline.evaluation import alterations
 from pipeline.evaluation.alterations import Alteration
 from pipeline.evaluation.measuring import Answers
 from pipeline.features import engine, identity
+from pipeline.pixels.symmetry import SYMMETRIES
 from pipeline.storage import memo, store, table
 from pipeline.training import network, samples
 from pipeline.training.network import Network
@@ -57,7 +59,9 @@ def altered(
     return memo.once(
         "altered",
         key,
-        lambda: dict(zip(changes, _answers(trained, views, len(images)), strict=True)),
+        lambda: dict(
+            zip(changes, _answers(trained, views, len(images), len(changes)), strict=True)
+        ),
     )
 
 
@@ -68,10 +72,14 @@ def _views(images: Samples, changes: Mapping[str, Alteration], seed: int) -> Ite
 
 
 def _answers(
-    trained: Network, views: Iterator[np.ndarray], n: int
+    trained: Network, views: Iterator[np.ndarray], n: int, n_changes: int
 ) -> Iterator[Float64[np.ndarray, "n k"]]:
     first = next(views)
     every = (image for some in ([first], views) for image in some)
-    batches = (np.stack(part) for part in store.chunks(every, engine.BATCH))
-    logits = np.concatenate(list(engine.run(trained, batches, first.shape[0])))
+    size = max(1, engine.BATCH // len(SYMMETRIES[trained.symmetry]))  # the network makes the views
+    batches = (np.stack(part) for part in store.chunks(every, size))
+    outputs = engine.run(trained, batches, first.shape[0])
+    total = -(-n * n_changes // size)
+    progress = tqdm(outputs, "altered images", total, unit="batch", mininterval=1)
+    logits = np.concatenate(list(progress))
     yield from softmax(logits.astype(np.float64), axis=1).reshape(-1, n, logits.shape[1])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from torch import nn
+from tqdm import tqdm
 
 from pipeline.compute import parallel
 from pipeline.features import engine, identity
@@ -63,6 +64,7 @@ def _computed(
 
     parts: list[np.ndarray] = []
     outputs = engine.run(module, parallel.in_order(batch, jobs), images.shape[1])
+    outputs = iter(tqdm(outputs, "corruptions", len(jobs), unit="batch", mininterval=1))
     for i, ((kind, _, _), output) in enumerate(zip(jobs, outputs, strict=True)):
         parts.append(output.argmax(1))
         if i + 1 == len(jobs) or jobs[i + 1][0] != kind:
