@@ -23,6 +23,19 @@ WIDTH = 100
 LABELLED = Path("data/label-check")
 
 
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Fieldmark compare</title>
+<style>{stylesheet} body {{ color: {foreground}; background: {background}; margin: 16px; }} pre {{ overflow-x: auto; }}</style>
+</head>
+<body><pre><code style="font-family: ui-monospace, Menlo, Consolas, monospace">{code}</code></pre></body>
+</html>
+"""
+
+
 @answering()
 def compare(cfg: Config, first: str, second: str, html: Path | None) -> None:
     """Print two versions side by side, and write that as a page. See `named` for what names one.
@@ -46,7 +59,7 @@ def compare(cfg: Config, first: str, second: str, html: Path | None) -> None:
             console.print(line, markup=False)
         pictures = flips.page(flipped, both.images, numbers)
     if html is not None:
-        page = console.export_html().replace("</body>", f"{pictures}</body>")
+        page = console.export_html(code_format=PAGE).replace("</body>", f"{pictures}</body>")
         html.write_text(page, encoding="utf-8", errors="replace")
 
 

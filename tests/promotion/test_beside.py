@@ -36,7 +36,9 @@ def test_two_versions_are_shown_with_what_differs_and_a_test_on_the_same_images(
     assert "images fedcba9 other" in words
     assert "only version 2 is right on 0, only version 1 on 11: version 1 is better" in words
     assert max(map(len, output.splitlines())) <= beside.WIDTH
-    assert "fit.lr" in page.read_text(encoding="utf-8")
+    written = page.read_text(encoding="utf-8")
+    assert "fit.lr" in written and 'name="viewport"' in written  # to be read on a phone, too
+    assert written.rstrip().endswith("</html>") and "{" + "code}" not in written
 
 
 def test_a_run_a_revision_and_an_experiment_name_the_version_that_they_made(
