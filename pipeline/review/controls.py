@@ -34,11 +34,21 @@ class ControlledBoard(Board):
 
     def __init__(self, project: Path, by: str, n: int, *, blur_faces: bool = False) -> None:
         self._n = n
+        self._chosen: tuple[object, object, dict[int, Control]] = (None, None, {})
         self._controls_folder = project / ".fieldmark" / "controls"
         super().__init__(project, by, blur_faces=blur_faces)
 
     def controls(self) -> dict[int, Control]:
-        """By row; the same ones as long as label-check doubts the same labels."""
+        """By row; the same ones as long as label-check doubts the same labels. Chosen anew only where
+        findings or votes are others: the page asks for every image that it shows.
+        """
+        findings, votes, chosen = self._chosen
+        if findings is not self.findings or votes is not self.votes:
+            chosen = self._choose()
+            self._chosen = (self.findings, self.votes, chosen)
+        return chosen
+
+    def _choose(self) -> dict[int, Control]:
         rows, kinds = self.findings.rows, self.findings.kinds
         label, score = rows["given_label"].to_numpy(str), rows["suspect_score"].to_numpy(float)
         doubted = {row for of_kind in kinds.values() for row in of_kind} | {*self.votes}
@@ -67,9 +77,10 @@ class ControlledBoard(Board):
     def counts(self) -> dict[str, tuple[int, int]]:
         """Those of Board, with the control images among the suspects."""
         controls = self.controls()
-        n, decided = super().counts()[SUSPECT]
+        counts = super().counts()
+        n, decided = counts[SUSPECT]
         beside = len(controls), len(self._answered(controls))
-        return super().counts() | {SUSPECT: (n + beside[0], decided + beside[1])}
+        return counts | {SUSPECT: (n + beside[0], decided + beside[1])}
 
     def expected_wrong(self, kind: str) -> float | None:
         """That of Board, and the wrong labels that are shown on purpose."""
